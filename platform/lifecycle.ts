@@ -1,6 +1,7 @@
 // Owns the life of a process. Only a main.ts uses it: signals, the order of shutdown, the exit code.
 // Invariants: the first SIGINT or SIGTERM aborts the signal; what is on the stack is disposed in reverse order within
 // a deadline; a second signal exits at once; the process always exits, whatever handles are left.
+// One Ctrl-C may arrive twice, from the terminal and passed on by a launcher: repeats within 300 ms count as one.
 import { constants } from "node:os";
 
 /** The process cannot start or go on; the message is one sentence that says what to do. Shown without a stack. */
@@ -15,6 +16,8 @@ export interface MainOptions {
   readonly exitWithParent?: boolean;
 }
 
+const sameSignalMs = 300;
+
 /** What runs until the signal is aborted or its own work is done; a number is the exit code, otherwise 0. */
 export type Main = (signal: AbortSignal, stack: AsyncDisposableStack) => Promise<number | void>;
 
@@ -23,10 +26,11 @@ export async function runMain(name: string, main: Main, options: MainOptions = {
   const stopDeadlineMs = options.stopDeadlineMs ?? 10_000;
   const stop = new AbortController();
   const stack = new AsyncDisposableStack();
-  let asked = 0;
+  let askedAtMs: number | undefined;
   const onSignal = (signal: "SIGINT" | "SIGTERM"): void => {
-    asked += 1;
-    if (asked > 1) process.exit(128 + constants.signals[signal]);
+    const nowMs = performance.now();
+    if (askedAtMs !== undefined && nowMs - askedAtMs > sameSignalMs) process.exit(128 + constants.signals[signal]);
+    askedAtMs ??= nowMs;
     stop.abort(new Error(`${name} was stopped by ${signal}`));
   };
   process.on("SIGINT", onSignal);
@@ -37,7 +41,10 @@ export async function runMain(name: string, main: Main, options: MainOptions = {
   process.on("uncaughtException", onFault);
   process.on("unhandledRejection", onFault);
   fault.promise.catch(() => undefined);
-  if (options.exitWithParent === true) exitWithParent(() => stop.abort(new Error(`${name} lost its parent`)));
+  const orphaned = (): void => stop.abort(new Error(`${name} lost its parent`));
+  if (options.exitWithParent === true) exitWithParent(orphaned);
+  // The launcher keeps a channel open for nothing but this: it closes however the launcher ends.
+  if (process.connected) process.once("disconnect", orphaned);
 
   let exitCode = 0;
   try {

@@ -1,0 +1,80 @@
+// Owns how options become values: parsed once by a schema, frozen, and refused in one line that names each bad option.
+import { z } from "zod";
+import { StartupError } from "./lifecycle.ts";
+
+/** Parses `input` or throws a StartupError such as `bad options: --port must be at most 65535`. */
+export function parseOptions<Schema extends z.ZodType>(
+  schema: Schema,
+  input: unknown,
+  what = "bad options",
+): Readonly<z.output<Schema>> {
+  const parsed = schema.safeParse(input);
+  if (parsed.success) return deepFreeze(parsed.data);
+  const reasons = parsed.error.issues.slice(0, 5).map((issue) => `${optionName(issue.path)}${lowerFirst(issue.message)}`);
+  const more = parsed.error.issues.length - reasons.length;
+  throw new StartupError(`${what}: ${reasons.join("; ")}${more > 0 ? `; and ${more} more` : ""}`);
+}
+
+/** A TCP port from a number or its decimal text; 0 asks for a free one. */
+export const portOption = z
+  .union([z.number(), z.string().regex(/^\d{1,6}$/)], { error: "must be a port number" })
+  .transform(Number)
+  .pipe(z.int({ error: "must be a port number" }).min(0).max(65_535, { error: "must be at most 65535" }));
+
+const unitsMs = new Map([
+  ["ms", 1],
+  ["s", 1_000],
+  ["m", 60_000],
+  ["h", 3_600_000],
+]);
+
+/** Milliseconds from texts such as 250ms, 30s, 1.5m, 2h; a bare number is seconds. */
+export const durationMsOption = z.string().transform((text, context) => {
+  const found = /^(?<amount>\d+(?:\.\d+)?)(?<unit>ms|s|m|h)?$/.exec(text);
+  const unitMs = unitsMs.get(found?.groups?.["unit"] ?? "s");
+  if (found === null || unitMs === undefined) {
+    context.addIssue({ code: "custom", message: `must be a duration such as 500ms, 30s or 2m, not ${JSON.stringify(text)}` });
+    return z.NEVER;
+  }
+  return Math.round(Number(found.groups?.["amount"]) * unitMs);
+});
+
+const unitsBytes = new Map([
+  ["", 1],
+  ["k", 1e3],
+  ["M", 1e6],
+  ["G", 1e9],
+  ["Ki", 2 ** 10],
+  ["Mi", 2 ** 20],
+  ["Gi", 2 ** 30],
+]);
+
+/** Bytes from texts in Kubernetes' manner: 1048576, 64Mi, 2G. */
+export const sizeBytesOption = z.string().transform((text, context) => {
+  const found = /^(?<amount>\d+(?:\.\d+)?)(?<unit>[kMG]|[KMG]i)?$/.exec(text);
+  const unitBytes = unitsBytes.get(found?.groups?.["unit"] ?? "");
+  if (found === null || unitBytes === undefined) {
+    context.addIssue({ code: "custom", message: `must be a size such as 512Mi or 2G, not ${JSON.stringify(text)}` });
+    return z.NEVER;
+  }
+  return Math.round(Number(found.groups?.["amount"]) * unitBytes);
+});
+
+/** `portOffset` is told as `--port-offset`. */
+function optionName(path: readonly PropertyKey[]): string {
+  if (path.length === 0) return "";
+  const name = path.map(String).join(".");
+  return `--${name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} `;
+}
+
+function lowerFirst(text: string): string {
+  return text.charAt(0).toLowerCase() + text.slice(1);
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value === "object" && value !== null && !Object.isFrozen(value)) {
+    Object.freeze(value);
+    for (const inner of Object.values(value)) deepFreeze(inner);
+  }
+  return value;
+}
