@@ -34,6 +34,7 @@ const roots = [
   "envoy/service/accesslog/v3/als",
   "envoy/service/discovery/v3/ads",
   "envoy/service/ext_proc/v3/external_processor",
+  "envoy/service/runtime/v3/rtds",
 ].map((root) => `${root}.proto`);
 
 const wellKnown = ["any", "descriptor", "duration", "empty", "struct", "timestamp", "wrappers"];

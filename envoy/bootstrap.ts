@@ -1,0 +1,77 @@
+// Owns Envoy's bootstrap: the listeners, where the gateway is reached, and the filters that a miss goes through.
+// What changes while Envoy runs (clusters, routes, scopes, the sample rate) comes over xDS; nothing here names a model.
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { duration, packAny } from "#platform/any.ts";
+import { type Bootstrap, BootstrapSchema } from "#proto/gen/envoy/config/bootstrap/v3/bootstrap_pb.ts";
+import { Cluster_DiscoveryType, type ClusterSchema } from "#proto/gen/envoy/config/cluster/v3/cluster_pb.ts";
+import { ApiConfigSource_ApiType, ApiVersion } from "#proto/gen/envoy/config/core/v3/config_source_pb.ts";
+import { InternalListenerSchema } from "#proto/gen/envoy/extensions/bootstrap/internal_listener/v3/internal_listener_pb.ts";
+import { HttpProtocolOptionsSchema } from "#proto/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.ts";
+import { buildListeners } from "./listeners.ts";
+import { clusters, runtimeLayer, usageSampleKey } from "./names.ts";
+import { type BootstrapOptions, overAds, pipe } from "./options.ts";
+
+export function buildBootstrap(options: BootstrapOptions): Bootstrap {
+  return create(BootstrapSchema, {
+    node: { id: options.nodeId, cluster: "warmpath" },
+    admin: { address: pipe(options.adminSocket) },
+    bootstrapExtensions: [
+      { name: "envoy.bootstrap.internal_listener", typedConfig: packAny(InternalListenerSchema, {}) },
+    ],
+    layeredRuntime: {
+      layers: [
+        { name: "static", layerSpecifier: { case: "staticLayer", value: runtimeFlags } },
+        { name: runtimeLayer, layerSpecifier: { case: "rtdsLayer", value: { name: runtimeLayer, rtdsConfig: overAds } } },
+        { name: "admin", layerSpecifier: { case: "adminLayer", value: {} } },
+      ],
+    },
+    dynamicResources: {
+      adsConfig: {
+        apiType: ApiConfigSource_ApiType.DELTA_GRPC,
+        transportApiVersion: ApiVersion.V3,
+        // Otherwise every ACK carries the whole node, some 60 KB.
+        setNodeOnFirstMessageOnly: true,
+        grpcServices: [{ targetSpecifier: { case: "envoyGrpc", value: { clusterName: clusters.gateway } } }],
+      },
+      cdsConfig: overAds,
+    },
+    staticResources: {
+      listeners: buildListeners(options),
+      clusters: [gatewayCluster(clusters.gateway, options.gatewaySocket, 0), gatewayCluster(clusters.extProc, options.gatewaySocket, 800)],
+    },
+  });
+}
+
+const runtimeFlags = {
+  // Envoy resets each ext_proc stream otherwise, and Node's HTTP/2 server drops a connection after 1,000 resets.
+  "envoy.reloadable_features.ext_proc_graceful_grpc_close": true,
+  "re2.max_program_size.error_level": 1_000,
+  [usageSampleKey]: { numerator: 1_000_000, denominator: "MILLION" },
+};
+
+const unlimited = 1_000_000;
+
+function gatewayCluster(name: string, socket: string, requestsPerConnection: number): MessageInitShape<typeof ClusterSchema> {
+  return {
+    name,
+    clusterDiscoveryType: { case: "type", value: Cluster_DiscoveryType.STATIC },
+    connectTimeout: duration(1_000),
+    // Each parked request is one request here: what bounds them is the gateway's queue.
+    circuitBreakers: {
+      thresholds: [{ maxConnections: unlimited, maxPendingRequests: unlimited, maxRequests: unlimited, maxRetries: unlimited }],
+    },
+    typedExtensionProtocolOptions: {
+      "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": packAny(HttpProtocolOptionsSchema, {
+        commonHttpProtocolOptions: requestsPerConnection > 0 ? { maxRequestsPerConnection: requestsPerConnection } : {},
+        upstreamProtocolOptions: {
+          case: "explicitHttpConfig",
+          value: { protocolConfig: { case: "http2ProtocolOptions", value: {} } },
+        },
+      }),
+    },
+    loadAssignment: {
+      clusterName: name,
+      endpoints: [{ lbEndpoints: [{ hostIdentifier: { case: "endpoint", value: { address: pipe(socket) } } }] }],
+    },
+  };
+}

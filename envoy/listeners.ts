@@ -1,0 +1,282 @@
+// Owns the listeners: the HTTP and the gRPC port, which share one table of scoped routes, and the internal one that
+// reroutes. Filters in order: naming (finds the name), miss (parks what has no route), mark (tells the client of a
+// wait), router. On a hit whose path names the model only the router exists: the route says so.
+import { readFileSync } from "node:fs";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { Any } from "@bufbuild/protobuf/wkt";
+import { duration, packAny } from "#platform/any.ts";
+import type { AccessLogSchema } from "#proto/gen/envoy/config/accesslog/v3/accesslog_pb.ts";
+import { HeaderValueOption_HeaderAppendAction } from "#proto/gen/envoy/config/core/v3/base_pb.ts";
+import { ApiVersion } from "#proto/gen/envoy/config/core/v3/config_source_pb.ts";
+import { HttpProtocolOptions_HeadersWithUnderscoresAction } from "#proto/gen/envoy/config/core/v3/protocol_pb.ts";
+import type { ListenerSchema } from "#proto/gen/envoy/config/listener/v3/listener_pb.ts";
+import { HttpGrpcAccessLogConfigSchema } from "#proto/gen/envoy/extensions/access_loggers/grpc/v3/als_pb.ts";
+import { ExternalProcessorSchema } from "#proto/gen/envoy/extensions/filters/http/ext_proc/v3/ext_proc_pb.ts";
+import {
+  ProcessingMode_BodySendMode,
+  ProcessingMode_HeaderSendMode,
+} from "#proto/gen/envoy/extensions/filters/http/ext_proc/v3/processing_mode_pb.ts";
+import { HeaderMutationSchema } from "#proto/gen/envoy/extensions/filters/http/header_mutation/v3/header_mutation_pb.ts";
+import { LuaSchema } from "#proto/gen/envoy/extensions/filters/http/lua/v3/lua_pb.ts";
+import { RouterSchema } from "#proto/gen/envoy/extensions/filters/http/router/v3/router_pb.ts";
+import {
+  HttpConnectionManager_CodecType,
+  HttpConnectionManager_PathWithEscapedSlashesAction,
+  HttpConnectionManagerSchema,
+  type HttpFilterSchema,
+  type LocalReplyConfigSchema,
+  type ScopedRoutes_ScopeKeyBuilder_FragmentBuilder_HeaderValueExtractorSchema,
+} from "#proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
+import { HeaderMutationSchema as EarlyHeaderMutationSchema } from "#proto/gen/envoy/extensions/http/early_header_mutation/header_mutation/v3/header_mutation_pb.ts";
+import { clusters, filters, headers, rerouteListener, scopedRoutes, usageLog, usageSampleKey } from "./names.ts";
+import { type BootstrapOptions, overAds, type PortAddress } from "./options.ts";
+
+type HttpFilter = MessageInitShape<typeof HttpFilterSchema>;
+type Listener = MessageInitShape<typeof ListenerSchema>;
+type Extractor = MessageInitShape<typeof ScopedRoutes_ScopeKeyBuilder_FragmentBuilder_HeaderValueExtractorSchema>;
+
+export function buildListeners(options: BootstrapOptions): Listener[] {
+  return [
+    port("http", options.http, options, {
+      // /v2/models/NAME/...: the name is the third segment.
+      key: { name: ":path", extractType: { case: "index", value: 3 }, elementSeparator: "/" },
+      naming: script("naming-http.lua"),
+      localReplies: jsonErrors,
+    }),
+    port("grpc", options.grpc, options, {
+      key: { name: headers.model, extractType: { case: "index", value: 0 } },
+      naming: script("naming-grpc.lua"),
+      localReplies: {},
+    }),
+    reroute(options),
+  ];
+}
+
+interface PortKind {
+  readonly key: Extractor;
+  readonly naming: string;
+  readonly localReplies: { readonly localReplyConfig?: MessageInitShape<typeof LocalReplyConfigSchema> };
+}
+
+function port(name: string, address: PortAddress, options: BootstrapOptions, kind: PortKind): Listener {
+  return {
+    name: `warm-${name}`,
+    address: {
+      address: { case: "socketAddress", value: { address: address.host, portSpecifier: { case: "portValue", value: address.port } } },
+    },
+    perConnectionBufferLimitBytes: options.maxMessageBytes + 64 * 1024,
+    filterChains: [
+      {
+        filters: [
+          {
+            name: "http",
+            configType: {
+              case: "typedConfig",
+              value: packAny(HttpConnectionManagerSchema, {
+                ...connection(`warm_${name}`, options),
+                ...kind.localReplies,
+                useRemoteAddress: true,
+                normalizePath: true,
+                pathWithEscapedSlashesAction: HttpConnectionManager_PathWithEscapedSlashesAction.REJECT_REQUEST,
+                earlyHeaderMutationExtensions: [stripOwnHeaders],
+                accessLog: [usage()],
+                routeSpecifier: {
+                  case: "scopedRoutes",
+                  value: {
+                    name: scopedRoutes,
+                    scopeKeyBuilder: { fragments: [{ type: { case: "headerValueExtractor", value: kind.key } }] },
+                    rdsConfigSource: overAds,
+                    configSpecifier: { case: "scopedRds", value: { scopedRdsConfigSource: overAds } },
+                  },
+                },
+                httpFilters: [naming(kind.naming), processor(filters.miss, options), mark, router],
+              }),
+            },
+          },
+        ],
+      },
+    ],
+  };
+}
+
+/** Where a request goes when every pod of its set failed it: the gateway finds or loads a copy and names its cluster. */
+function reroute(options: BootstrapOptions): Listener {
+  return {
+    name: rerouteListener,
+    listenerSpecifier: { case: "internalListener", value: {} },
+    perConnectionBufferLimitBytes: options.maxMessageBytes + 64 * 1024,
+    filterChains: [
+      {
+        filters: [
+          {
+            name: "http",
+            configType: {
+              case: "typedConfig",
+              value: packAny(HttpConnectionManagerSchema, {
+                ...connection("warm_reroute", options),
+                generateRequestId: false,
+                preserveExternalRequestId: true,
+                routeSpecifier: {
+                  case: "routeConfig",
+                  value: {
+                    name: "reroute",
+                    validateClusters: false,
+                    virtualHosts: [
+                      {
+                        name: "chosen",
+                        domains: ["*"],
+                        routes: [
+                          {
+                            match: { pathSpecifier: { case: "prefix", value: "/" } },
+                            requestHeadersToRemove: [headers.cluster],
+                            action: {
+                              case: "route",
+                              value: {
+                                clusterSpecifier: { case: "clusterHeader", value: headers.cluster },
+                                timeout: duration(0),
+                                maxStreamDuration: { grpcTimeoutHeaderMax: duration(0) },
+                              },
+                            },
+                          },
+                        ],
+                      },
+                    ],
+                  },
+                },
+                httpFilters: [processor(filters.reroute, options), mark, router],
+              }),
+            },
+          },
+        ],
+      },
+    ],
+  };
+}
+
+function connection(statPrefix: string, options: BootstrapOptions) {
+  return {
+    statPrefix,
+    codecType: HttpConnectionManager_CodecType.AUTO,
+    // A parked request is idle; it is the gateway that ends it, at the request's own deadline or maxParkMs.
+    streamIdleTimeout: duration(options.maxParkMs + 60_000),
+    requestHeadersTimeout: duration(30_000),
+    commonHttpProtocolOptions: {
+      idleTimeout: duration(3_600_000),
+      headersWithUnderscoresAction: HttpProtocolOptions_HeadersWithUnderscoresAction.ALLOW,
+    },
+    // A gRPC client has one connection, and all its calls may be waiting at once.
+    http2ProtocolOptions: { maxConcurrentStreams: 20_000, initialStreamWindowSize: 1 << 20, initialConnectionWindowSize: 16 << 20 },
+  } satisfies MessageInitShape<typeof HttpConnectionManagerSchema>;
+}
+
+const jsonErrors: PortKind["localReplies"] = {
+  localReplyConfig: { bodyFormat: { format: { case: "jsonFormat", value: { error: "%LOCAL_REPLY_BODY%" } } } },
+};
+
+const stripOwnHeaders = {
+  name: "envoy.http.early_header_mutation.header_mutation",
+  typedConfig: packAny(EarlyHeaderMutationSchema, {
+    mutations: [headers.model, headers.loadMs, headers.cluster].map((name) => ({ action: { case: "remove" as const, value: name } })),
+  }),
+};
+
+function naming(source: string): HttpFilter {
+  return filter(
+    filters.naming,
+    packAny(LuaSchema, { defaultSourceCode: { specifier: { case: "inlineString", value: source } }, statPrefix: "naming" }),
+  );
+}
+
+function processor(name: string, options: BootstrapOptions): HttpFilter {
+  return filter(
+    name,
+    packAny(ExternalProcessorSchema, {
+      grpcService: { targetSpecifier: { case: "envoyGrpc", value: { clusterName: clusters.extProc } } },
+      statPrefix: name.replace(".", "_"),
+      // Closed on failure: to send a request on unasked would be to send it to a pod without its model.
+      failureModeAllow: false,
+      statusOnError: { code: 503 },
+      messageTimeout: duration(options.maxParkMs + 30_000),
+      processingMode: {
+        requestHeaderMode: ProcessingMode_HeaderSendMode.SEND,
+        responseHeaderMode: ProcessingMode_HeaderSendMode.SKIP,
+        requestBodyMode: ProcessingMode_BodySendMode.NONE,
+        responseBodyMode: ProcessingMode_BodySendMode.NONE,
+        requestTrailerMode: ProcessingMode_HeaderSendMode.SKIP,
+        responseTrailerMode: ProcessingMode_HeaderSendMode.SKIP,
+      },
+      mutationRules: { allowAllRouting: true },
+      forwardRules: { allowedHeaders: { patterns: forwarded.map((value) => ({ matchPattern: { case: "exact" as const, value } })) } },
+    }),
+  );
+}
+
+/** What the gateway needs to see of a request; the rest stays in Envoy. */
+const forwarded = [
+  ":path",
+  ":method",
+  "content-type",
+  "grpc-timeout",
+  "x-request-timeout-ms",
+  "x-request-id",
+  "traceparent",
+  "mm-model-id",
+  "mm-vmodel-id",
+  headers.model,
+];
+
+/** Tells a client how long its request waited; made for misses only, so a hit's answer carries nothing. */
+const mark = filter(
+  filters.mark,
+  packAny(HeaderMutationSchema, {
+    mutations: {
+      responseMutations: [
+        {
+          action: {
+            case: "append",
+            value: {
+              header: { key: headers.loadMs, value: `%REQ(${headers.loadMs})%` },
+              appendAction: HeaderValueOption_HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
+            },
+          },
+        },
+      ],
+    },
+  }),
+);
+
+const router = filter("envoy.filters.http.router", packAny(RouterSchema, { suppressEnvoyHeaders: true }));
+
+function filter(name: string, config: Any): HttpFilter {
+  return { name, configType: { case: "typedConfig", value: config } };
+}
+
+/** Usage of models: access logs to the gateway, sampled. */
+function usage(): MessageInitShape<typeof AccessLogSchema> {
+  return {
+    name: "envoy.access_loggers.http_grpc",
+    filter: {
+      filterSpecifier: {
+        case: "runtimeFilter",
+        value: { runtimeKey: usageSampleKey, percentSampled: { numerator: 1_000_000, denominator: 2 }, useIndependentRandomness: true },
+      },
+    },
+    configType: {
+      case: "typedConfig",
+      value: packAny(HttpGrpcAccessLogConfigSchema, {
+        commonConfig: {
+          logName: usageLog,
+          transportApiVersion: ApiVersion.V3,
+          grpcService: { targetSpecifier: { case: "envoyGrpc", value: { clusterName: clusters.gateway } } },
+          bufferFlushInterval: duration(250),
+          bufferSizeBytes: 64 * 1024,
+        },
+        additionalRequestHeadersToLog: [headers.model],
+      }),
+    },
+  };
+}
+
+function script(name: string): string {
+  return readFileSync(new URL(name, import.meta.url), "utf8");
+}

@@ -1,0 +1,41 @@
+// Owns the names that the bootstrap, the xDS resources and the gateway must agree on. Envoy knows nothing else of us.
+
+/** Request and response headers of ours; a client's own ones are taken away at the edge. */
+export const headers = {
+  /** The model's name, on the gRPC port, where no path holds it; the scope key there. */
+  model: "x-warm-model",
+  /** On the answer to a request that waited: milliseconds from its arrival at the gateway until its route was live. */
+  loadMs: "x-warm-load-ms",
+  /** On the reroute listener: the cluster that the gateway chose. */
+  cluster: "x-warm-cluster",
+  /** A model server says that it does not hold the model. */
+  notHere: "x-warm-not-here",
+} as const;
+
+/** HTTP filters, by the names that per-route settings refer to. */
+export const filters = {
+  naming: "warm.naming",
+  miss: "warm.miss",
+  reroute: "warm.reroute",
+  mark: "warm.mark",
+} as const;
+
+/** Static clusters of the bootstrap. */
+export const clusters = {
+  gateway: "warm-gateway",
+  extProc: "warm-ext-proc",
+} as const;
+
+/** The internal listener that a request enters when no pod of its placement set could answer. */
+export const rerouteListener = "warm-reroute";
+
+/** The scoped routes that all listeners share; one name, so that Envoy keeps one table for them. */
+export const scopedRoutes = "warm-models";
+
+/** Runtime key, in millionths: the share of requests whose access log goes to the gateway. */
+export const usageSampleKey = "warm.usage_sample";
+/** The runtime layer (RTDS resource) that holds it. */
+export const runtimeLayer = "warm-runtime";
+
+/** Name of the access log, by which the gateway tells its own entries. */
+export const usageLog = "warm-usage";

@@ -1,0 +1,35 @@
+// Owns what a bootstrap is made for, and the two ways in which Envoy finds others: over ADS and over a unix socket.
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { duration } from "#platform/any.ts";
+import type { AddressSchema } from "#proto/gen/envoy/config/core/v3/address_pb.ts";
+import { ApiVersion, type ConfigSourceSchema } from "#proto/gen/envoy/config/core/v3/config_source_pb.ts";
+
+export interface PortAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+export interface BootstrapOptions {
+  /** Stable over restarts of this Envoy. */
+  readonly nodeId: string;
+  /** Unix socket paths, at most some 100 bytes each. */
+  readonly adminSocket: string;
+  readonly gatewaySocket: string;
+  readonly http: PortAddress;
+  readonly grpc: PortAddress;
+  /** Largest message on the gRPC port, where the name is read from the message. */
+  readonly maxMessageBytes: number;
+  /** Longest time that the gateway may hold a request; at most an hour. */
+  readonly maxParkMs: number;
+}
+
+export const overAds: MessageInitShape<typeof ConfigSourceSchema> = {
+  configSourceSpecifier: { case: "ads", value: {} },
+  resourceApiVersion: ApiVersion.V3,
+  initialFetchTimeout: duration(15_000),
+};
+
+export function pipe(path: string): MessageInitShape<typeof AddressSchema> {
+  return { address: { case: "pipe", value: { path, mode: 0o600 } } };
+}
+

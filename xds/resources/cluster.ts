@@ -1,0 +1,98 @@
+// Owns the clusters: one pair (REST and gRPC) for each placement set, one pair for each pod alone (where the gateway
+// sends what it reroutes). A set never changes, so neither does its cluster: another set is another cluster.
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { rerouteListener } from "#envoy/names.ts";
+import { duration, packAny } from "#platform/any.ts";
+import type { CircuitBreakersSchema } from "#proto/gen/envoy/config/cluster/v3/circuit_breaker_pb.ts";
+import { type Cluster, Cluster_DiscoveryType, Cluster_LbPolicy, ClusterSchema } from "#proto/gen/envoy/config/cluster/v3/cluster_pb.ts";
+import type { LocalityLbEndpointsSchema } from "#proto/gen/envoy/config/endpoint/v3/endpoint_components_pb.ts";
+import { HttpProtocolOptionsSchema } from "#proto/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.ts";
+import { clusterName, type PlacementSet, type PodAddress, podClusterName, type SocketAddress, type Wire } from "./set.ts";
+
+type Endpoints = MessageInitShape<typeof LocalityLbEndpointsSchema>;
+
+/** The cluster of a placement set: its pods first, and when none answers, the reroute listener. */
+export function buildSetCluster(set: PlacementSet, wire: Wire): Cluster {
+  const name = clusterName(set, wire);
+  const pods = set.pods.map((pod) => pod[wire]);
+  return buildCluster(name, wire, [podEndpoints(pods), rerouteEndpoints(name)]);
+}
+
+/** The cluster of one pod alone: a rerouted request that fails here has failed. */
+export function buildPodCluster(pod: PodAddress, wire: Wire): Cluster {
+  return buildCluster(podClusterName(pod, wire), wire, [podEndpoints([pod[wire]])]);
+}
+
+function buildCluster(name: string, wire: Wire, endpoints: Endpoints[]): Cluster {
+  return create(ClusterSchema, {
+    name,
+    clusterDiscoveryType: { case: "type", value: Cluster_DiscoveryType.STATIC },
+    connectTimeout: duration(1_000),
+    lbPolicy: Cluster_LbPolicy.LEAST_REQUEST,
+    circuitBreakers: openBreakers,
+    // No endpoint is ever marked unhealthy here: the gateway takes a dead pod out of its sets.
+    commonLbConfig: { healthyPanicThreshold: { value: 0 } },
+    typedExtensionProtocolOptions: {
+      "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": packAny(HttpProtocolOptionsSchema, {
+        commonHttpProtocolOptions: { idleTimeout: duration(300_000) },
+        upstreamProtocolOptions: {
+          case: "explicitHttpConfig",
+          value: {
+            protocolConfig:
+              wire === "rest"
+                ? { case: "httpProtocolOptions", value: {} }
+                : { case: "http2ProtocolOptions", value: { maxConcurrentStreams: 1_000 } },
+          },
+        },
+      }),
+    },
+    loadAssignment: { clusterName: name, endpoints },
+  });
+}
+
+function podEndpoints(addresses: readonly SocketAddress[]): Endpoints {
+  return {
+    priority: 0,
+    lbEndpoints: addresses.map(({ host, port }) => ({
+      hostIdentifier: {
+        case: "endpoint",
+        value: {
+          address: {
+            address: { case: "socketAddress", value: { address: host, portSpecifier: { case: "portValue", value: port } } },
+          },
+        },
+      },
+    })),
+  };
+}
+
+function rerouteEndpoints(clusterId: string): Endpoints {
+  return {
+    priority: 1,
+    lbEndpoints: [
+      {
+        hostIdentifier: {
+          case: "endpoint",
+          value: {
+            address: {
+              address: {
+                case: "envoyInternalAddress",
+                value: { addressNameSpecifier: { case: "serverListenerName", value: rerouteListener }, endpointId: clusterId },
+              },
+            },
+          },
+        },
+      },
+    ],
+  };
+}
+
+const unlimited = 1_000_000;
+
+// Envoy's own limits of 1,024 would refuse what the gateway has admitted; queues are bounded where loads are decided.
+const openBreakers: MessageInitShape<typeof CircuitBreakersSchema> = {
+  thresholds: [
+    { maxConnections: unlimited, maxPendingRequests: unlimited, maxRequests: unlimited, maxRetries: unlimited },
+  ],
+};
+

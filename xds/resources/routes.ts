@@ -1,0 +1,146 @@
+// Owns the route configuration of a placement set and slot: which requests pass to a model server, how a slot renames
+// them, what is retried. It is shared by every model in that set and slot, so it names no model.
+// Only inference passes: a path that no route here knows gets no further, whatever the model server offers there.
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import type { Any } from "@bufbuild/protobuf/wkt";
+import { filters, headers } from "#envoy/names.ts";
+import { duration, packAny } from "#platform/any.ts";
+import {
+  FilterConfigSchema,
+  type RetryPolicySchema,
+  RouteActionSchema,
+  type RouteSchema,
+} from "#proto/gen/envoy/config/route/v3/route_components_pb.ts";
+import { type RouteConfiguration, RouteConfigurationSchema } from "#proto/gen/envoy/config/route/v3/route_pb.ts";
+import { ExtProcPerRouteSchema } from "#proto/gen/envoy/extensions/filters/http/ext_proc/v3/ext_proc_pb.ts";
+import { PreviousHostsPredicateSchema } from "#proto/gen/envoy/extensions/retry/host/previous_hosts/v3/previous_hosts_pb.ts";
+import { PreviousPrioritiesConfigSchema } from "#proto/gen/envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config_pb.ts";
+import { clusterName, type PlacementSet, routesName, type Wire } from "./set.ts";
+
+type Route = MessageInitShape<typeof RouteSchema>;
+type Action = MessageInitShape<typeof RouteActionSchema>;
+
+/** Largest request body, in bytes, that is kept for another try. */
+export const retryBodyBytes = 1 << 20;
+
+export function buildRoutes(set: PlacementSet, slot: number): RouteConfiguration {
+  return create(RouteConfigurationSchema, {
+    name: routesName(set, slot),
+    virtualHosts: [
+      {
+        name: "models",
+        domains: ["*"],
+        retryPolicy: buildRetry(set),
+        requestBodyBufferLimit: BigInt(retryBodyBytes),
+        routes: [v2Rest(set, slot), v1Predict(set, slot), v1Model(set, slot), ...v2Grpc(set, slot)],
+      },
+    ],
+  });
+}
+
+/**
+ * A failed try goes to another pod of the set, then to the reroute listener. Retried is what cannot have done any work
+ * (no connection, stream refused, model not there) and a reset before any part of the answer: inference computes and
+ * keeps nothing, so a pod that died while computing may be asked again elsewhere.
+ */
+function buildRetry(set: PlacementSet): MessageInitShape<typeof RetryPolicySchema> {
+  return {
+    retryOn: "connect-failure,refused-stream,reset,retriable-headers",
+    retriableHeaders: [{ name: headers.notHere, headerMatchSpecifier: { case: "presentMatch", value: true } }],
+    numRetries: Math.min(set.pods.length, 2) + 1,
+    retryPriority: {
+      name: "envoy.retry_priorities.previous_priorities",
+      configType: {
+        case: "typedConfig",
+        value: packAny(PreviousPrioritiesConfigSchema, { updateFrequency: Math.min(set.pods.length, 2) }),
+      },
+    },
+    retryHostPredicate: [
+      {
+        name: "envoy.retry_host_predicates.previous_hosts",
+        configType: { case: "typedConfig", value: packAny(PreviousHostsPredicateSchema, {}) },
+      },
+    ],
+    hostSelectionRetryMaxAttempts: 3n,
+    retryBackOff: { baseInterval: duration(5), maxInterval: duration(50) },
+  };
+}
+
+function v2Rest(set: PlacementSet, slot: number): Route {
+  const slotted = slot === 0 ? {} : rewrite("^/v2/models/([^/]+)(.*)$", `/v2/models/\\1~${slot}\\2`);
+  return {
+    name: "v2",
+    match: path("/v2/models/[^/]+(/versions/[^/]+)?(/infer|/ready|/config|/stats|/generate|/generate_stream)?"),
+    action: toSet(set, "rest", slotted),
+    typedPerFilterConfig: notCreated,
+  };
+}
+
+// The naming filter has put a slash before the verb, so that the name is a path segment of its own; here it is undone.
+function v1Predict(set: PlacementSet, slot: number): Route {
+  const suffix = slot === 0 ? "" : `~${slot}`;
+  return {
+    name: "v1-verb",
+    match: path("/v1/models/[^/]+/:(predict|explain)"),
+    action: toSet(set, "rest", rewrite("^/v1/models/([^/]+)/:(.*)$", `/v1/models/\\1${suffix}:\\2`)),
+    typedPerFilterConfig: switchedOff,
+  };
+}
+
+function v1Model(set: PlacementSet, slot: number): Route {
+  const slotted = slot === 0 ? {} : rewrite("^/v1/models/([^/]+)$", `/v1/models/\\1~${slot}`);
+  return { name: "v1", match: path("/v1/models/[^/:]+"), action: toSet(set, "rest", slotted), typedPerFilterConfig: notCreated };
+}
+
+const grpcMethods = ["ModelInfer", "ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics", "ModelStreamInfer"];
+
+// The model's name is in the message: the naming filter reads the slot from here and renames it there.
+function v2Grpc(set: PlacementSet, slot: number): Route[] {
+  return grpcMethods.map((method) => ({
+    name: `grpc-${method}`,
+    ...(slot === 0 ? {} : { metadata: { filterMetadata: { [filters.naming]: { slot: `${slot}` } } } }),
+    match: { pathSpecifier: { case: "path", value: `/inference.GRPCInferenceService/${method}` } },
+    action: toSet(set, "grpc", {}),
+    typedPerFilterConfig: switchedOff,
+  }));
+}
+
+function toSet(
+  set: PlacementSet,
+  wire: Wire,
+  more: Pick<Action, "regexRewrite">,
+): { case: "route"; value: MessageInitShape<typeof RouteActionSchema> } {
+  return {
+    case: "route",
+    value: create(RouteActionSchema, {
+      clusterSpecifier: { case: "cluster", value: clusterName(set, wire) },
+      // How long inference may take is the client's to say.
+      timeout: duration(0),
+      maxStreamDuration: { grpcTimeoutHeaderMax: duration(0) },
+      ...more,
+    }),
+  };
+}
+
+function path(regex: string): NonNullable<Route["match"]> {
+  return { pathSpecifier: { case: "safeRegex", value: { regex } } };
+}
+
+function rewrite(regex: string, substitution: string): Pick<Action, "regexRewrite"> {
+  return { regexRewrite: { pattern: { regex }, substitution } };
+}
+
+const skip = (): Any => packAny(FilterConfigSchema, { disabled: true });
+
+// A hit whose path names the model finds its route before any filter exists, so none of these is made for it.
+const notCreated: Record<string, Any> = {
+  [filters.naming]: skip(),
+  [filters.miss]: skip(),
+  [filters.mark]: skip(),
+};
+
+// A hit that the naming filter named has its filters already: the miss filter is told at run time to stand aside.
+const switchedOff: Record<string, Any> = {
+  [filters.miss]: packAny(ExtProcPerRouteSchema, { override: { case: "disabled", value: true } }),
+};
+

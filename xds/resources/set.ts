@@ -1,0 +1,56 @@
+// Owns what a placement set is to Envoy: the exact pods that hold a revision ready, and the names made from them.
+// Invariant: a name says everything about its content, so a gateway that starts anew gives the same names and Envoy
+// keeps what it has.
+import { createHash } from "node:crypto";
+
+/** Which protocol of a pod's model server. */
+export type Wire = "rest" | "grpc";
+
+export interface SocketAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** Where Envoy reaches one pod's model server. */
+export interface PodAddress {
+  readonly podId: string;
+  readonly rest: SocketAddress;
+  readonly grpc: SocketAddress;
+}
+
+export interface PlacementSet {
+  /** Short hash over the pods and their addresses. */
+  readonly id: string;
+  /** In order of their ids, without repeats, at least one. */
+  readonly pods: readonly PodAddress[];
+}
+
+export function buildSet(pods: Iterable<PodAddress>): PlacementSet {
+  const sorted = [...pods].sort((a, b) => (a.podId < b.podId ? -1 : 1));
+  const hash = createHash("sha256");
+  for (const { podId, rest, grpc } of sorted) hash.update(JSON.stringify([podId, rest.host, rest.port, grpc.host, grpc.port]));
+  return { id: hash.digest("hex").slice(0, 12), pods: sorted };
+}
+
+/** The cluster of a set. */
+export function clusterName(set: PlacementSet, wire: Wire): string {
+  return `set-${set.id}-${wire}`;
+}
+
+/** The cluster of a pod alone, without the way back to the gateway. */
+export function podClusterName(pod: PodAddress, wire: Wire): string {
+  return `pod-${buildSet([pod]).id}-${wire}`;
+}
+
+/** The route configuration that all revisions in this slot and set share. */
+export function routesName(set: PlacementSet, slot: number): string {
+  return `set-${set.id}-s${slot}`;
+}
+
+/**
+ * The name and key of the scope that keeps a set's route configuration in Envoy before the first model needs it.
+ * No request can carry the key: it holds a slash, which neither a path segment nor a model's name can.
+ */
+export function sentinelName(set: PlacementSet, slot: number): string {
+  return `${routesName(set, slot)}/`;
+}
