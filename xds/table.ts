@@ -1,0 +1,143 @@
+// Owns the table: what Envoy should hold, kept from changes of pods and models. It is the only writer of it.
+// Invariants: the cost of a change does not grow with the number of models; a scope names only sets whose clusters and
+// routes are in the table; scopes are not stored but encoded when they are sent, and their content is their version.
+import { runtimeLayer } from "#envoy/names.ts";
+import { ClusterSchema } from "#proto/gen/envoy/config/cluster/v3/cluster_pb.ts";
+import { RuntimeSchema } from "#proto/gen/envoy/service/runtime/v3/rtds_pb.ts";
+import { buildPodCluster } from "./resources/cluster.ts";
+import { buildRuntime } from "./resources/runtime.ts";
+import { encodeScope } from "./resources/scope.ts";
+import { buildSet, clusterName, type PodAddress, podClusterName, routesName } from "./resources/set.ts";
+import { createSetBook, type SetEntry, wires } from "./sets.ts";
+import { type CheckResource, createResourceStore, type EncodedResource, type OnChange } from "./store.ts";
+import { typeUrls } from "./typeurls.ts";
+
+/** The pods that hold a model's active revision ready, and that revision's slot. */
+export interface RouteTarget {
+  readonly slot: number;
+  readonly podIds: readonly string[];
+}
+
+/** A resource at a version; `version` undefined: not there. */
+export interface ResourceRef {
+  readonly typeUrl: string;
+  readonly name: string;
+  readonly version: string | undefined;
+}
+
+export interface RouteTable {
+  get(typeUrl: string, name: string): EncodedResource | undefined;
+  names(typeUrl: string): Iterable<string>;
+  setPod(pod: PodAddress): void;
+  /** The models that the pod held lose it; with their last pod they lose their scope. */
+  removePod(podId: string): void;
+  /** Pods that the table does not know are passed over; without any pod left the model has no scope. */
+  setModel(name: string, target: RouteTarget | undefined): void;
+  setUsageSample(millionths: number): void;
+  /** All that Envoy must have, at these versions, before it treats the model as this table does. */
+  wanted(model: string): readonly ResourceRef[];
+  /** Takes out sets that no model has used for two sweeps, when Envoy is done with their scopes. */
+  sweep(isGone: (scope: string) => boolean): void;
+  has(model: string): boolean;
+  readonly modelCount: number;
+  readonly setCount: number;
+}
+
+interface ModelEntry {
+  readonly entry: SetEntry;
+  readonly slot: number;
+  /** The route configuration's name. */
+  readonly routes: string;
+}
+
+export function createRouteTable(onChange: OnChange, check: CheckResource): RouteTable {
+  const clusters = createResourceStore(typeUrls.cluster, onChange, check);
+  const routes = createResourceStore(typeUrls.routes, onChange, check);
+  const runtime = createResourceStore(typeUrls.runtime, onChange, check);
+  const stores = new Map<string, typeof clusters>([
+    [typeUrls.cluster, clusters],
+    [typeUrls.routes, routes],
+    [typeUrls.runtime, runtime],
+  ]);
+  const sets = createSetBook(clusters, routes, onChange);
+  const pods = new Map<string, PodAddress>();
+  const models = new Map<string, ModelEntry>();
+
+  function setModel(name: string, target: RouteTarget | undefined): void {
+    const was = models.get(name);
+    const held = [...new Set(target?.podIds)].flatMap((podId) => pods.get(podId) ?? []);
+    if (target === undefined || held.length === 0) {
+      if (was === undefined) return;
+      was.entry.models.delete(name);
+      models.delete(name);
+    } else {
+      const entry = sets.open(held, target.slot);
+      if (was?.entry === entry && was.slot === target.slot) return;
+      was?.entry.models.delete(name);
+      entry.models.add(name);
+      models.set(name, { entry, slot: target.slot, routes: routesName(entry.set, target.slot) });
+    }
+    onChange(typeUrls.scope, [name]);
+  }
+
+  function removePod(podId: string): void {
+    const pod = pods.get(podId);
+    if (pod === undefined) return;
+    pods.delete(podId);
+    // Each of the pod's models changes its route: the cost is of those models, not of all.
+    for (const entry of sets.ofPod(podId)) {
+      const podIds = entry.set.pods.map((other) => other.podId).filter((other) => other !== podId);
+      for (const name of [...entry.models]) setModel(name, { slot: models.get(name)?.slot ?? 0, podIds });
+    }
+    for (const wire of wires) clusters.drop(podClusterName(pod, wire));
+  }
+
+  return {
+    get(typeUrl, name) {
+      if (typeUrl !== typeUrls.scope) return stores.get(typeUrl)?.get(name);
+      const target = models.get(name)?.routes ?? sets.sentinel(name);
+      return target === undefined ? undefined : { version: target, bytes: encodeScope(name, target) };
+    },
+    *names(typeUrl) {
+      if (typeUrl !== typeUrls.scope) return yield* stores.get(typeUrl)?.names() ?? [];
+      yield* sets.sentinels();
+      yield* models.keys();
+    },
+    setPod(pod) {
+      const was = pods.get(pod.podId);
+      if (was !== undefined && buildSet([was]).id === buildSet([pod]).id) return;
+      removePod(pod.podId);
+      pods.set(pod.podId, pod);
+      for (const wire of wires) clusters.put(ClusterSchema, podClusterName(pod, wire), buildPodCluster(pod, wire));
+      sets.open([pod], 0);
+    },
+    removePod,
+    setModel,
+    setUsageSample: (millionths) => runtime.put(RuntimeSchema, runtimeLayer, buildRuntime(millionths)),
+    wanted(model) {
+      const entry = models.get(model);
+      if (entry === undefined) return [{ typeUrl: typeUrls.scope, name: model, version: undefined }];
+      const { set } = entry.entry;
+      return [
+        { typeUrl: typeUrls.scope, name: model, version: entry.routes },
+        { typeUrl: typeUrls.routes, name: entry.routes, version: routes.get(entry.routes)?.version },
+        ...wires.map((wire) => {
+          const name = clusterName(set, wire);
+          return { typeUrl: typeUrls.cluster, name, version: clusters.get(name)?.version };
+        }),
+      ];
+    },
+    sweep(isGone) {
+      // A pod's own set stays as long as the pod, so that its next model finds everything in Envoy.
+      const own = new Set([...pods.values()].map((pod) => buildSet([pod]).id));
+      sets.sweep((set) => own.has(set.id), isGone);
+    },
+    has: (model) => models.has(model),
+    get modelCount() {
+      return models.size;
+    },
+    get setCount() {
+      return sets.size;
+    },
+  };
+}

@@ -1,0 +1,9 @@
+// Owns the type URLs that this server serves.
+export const typeUrls = {
+  cluster: "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+  routes: "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+  scope: "type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration",
+  runtime: "type.googleapis.com/envoy.service.runtime.v3.Runtime",
+} as const;
+
+export type TypeUrl = (typeof typeUrls)[keyof typeof typeUrls];
