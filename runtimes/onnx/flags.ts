@@ -1,0 +1,53 @@
+// Owns the command line of the model server.
+import { parseArgs } from "node:util";
+import { z } from "zod";
+import { parseOptions, portOption, sizeBytesOption } from "#platform/config.ts";
+import { StartupError } from "#platform/lifecycle.ts";
+
+export const usage = `usage: node runtimes/onnx/main.ts --rest-port PORT --grpc-port PORT --admin-socket PATH
+         [--host 127.0.0.1] [--max-body-bytes 16Mi] [--exit-with-parent]
+Port 0 takes a free one. Start it with MALLOC_TRIM_THRESHOLD_=131072 in its environment, so that the memory of an
+unloaded model goes back to the system.`;
+
+const schema = z.object({
+  restPort: portOption,
+  grpcPort: portOption,
+  host: z.string().min(1).default("127.0.0.1"),
+  adminSocket: z.string({ error: "must name the socket for management" }).min(1),
+  maxBodyBytes: sizeBytesOption.default(16 * 2 ** 20).pipe(
+    z
+      .int()
+      .min(1_024)
+      .max(2 ** 30),
+  ),
+  exitWithParent: z.boolean().default(false),
+});
+
+export type Flags = Readonly<z.output<typeof schema>>;
+
+export function parseFlags(args: readonly string[]): Flags {
+  let values: Readonly<Record<string, unknown>>;
+  try {
+    values = parseArgs({
+      args: [...args],
+      options: {
+        "rest-port": { type: "string" },
+        "grpc-port": { type: "string" },
+        host: { type: "string" },
+        "admin-socket": { type: "string" },
+        "max-body-bytes": { type: "string" },
+        "exit-with-parent": { type: "boolean" },
+      },
+    }).values;
+  } catch (error) {
+    throw new StartupError(`${error instanceof Error ? error.message : String(error)}\n${usage}`);
+  }
+  return parseOptions(schema, {
+    restPort: values["rest-port"],
+    grpcPort: values["grpc-port"],
+    host: values["host"],
+    adminSocket: values["admin-socket"],
+    maxBodyBytes: values["max-body-bytes"],
+    exitWithParent: values["exit-with-parent"],
+  });
+}

@@ -1,0 +1,71 @@
+// Owns the model server as a whole: its repository behind three listeners, opened and closed together.
+// Stop: the listeners take nothing new, requests under way end within the grace, then the models are released.
+import { rm } from "node:fs/promises";
+import { bindServer, closeServer } from "#platform/grpc.ts";
+import { StartupError } from "#platform/lifecycle.ts";
+import type { Log } from "#platform/log.ts";
+import { createAdminServer, listenAdmin } from "./admin.ts";
+import { createGrpcServer } from "./grpc/server.ts";
+import { Repository } from "./repository.ts";
+import { createRestServer } from "./rest/server.ts";
+import { createCounters } from "./stats.ts";
+
+export interface ModelServerOptions {
+  readonly host: string;
+  readonly restPort: number;
+  readonly grpcPort: number;
+  readonly adminSocket: string;
+  readonly maxBodyBytes: number;
+  readonly log: Log;
+  /** Time for requests under way at the end; 5 s when absent. */
+  readonly graceMs?: number;
+}
+
+export interface ModelServer extends AsyncDisposable {
+  readonly restPort: number;
+  readonly grpcPort: number;
+}
+
+export async function openModelServer(options: ModelServerOptions): Promise<ModelServer> {
+  const { host, log, maxBodyBytes, graceMs = 5_000 } = options;
+  const counters = createCounters();
+  await using opening = new AsyncDisposableStack();
+  const repository = opening.use(new Repository());
+
+  const listeners = new AsyncDisposableStack();
+  opening.defer(async () => listeners.disposeAsync());
+  const rest = createRestServer({ repository, counters, maxBodyBytes });
+  const grpc = createGrpcServer({ repository, counters, maxBodyBytes });
+  const admin = createAdminServer({ repository, counters, log });
+  // All three stop together, so that the grace is spent once.
+  listeners.defer(async () => {
+    const late = setTimeout(() => {
+      rest.server.closeAllConnections();
+      admin.server.closeAllConnections();
+    }, graceMs);
+    await Promise.all([rest.close(), closeServer(grpc, graceMs), admin.close()]);
+    clearTimeout(late);
+    await rm(options.adminSocket, { force: true });
+  });
+
+  await listenAdmin(admin, options.adminSocket);
+  try {
+    await rest.listen({ host, port: options.restPort, backlog: 4_096 });
+  } catch (error) {
+    throw new StartupError(
+      `cannot listen on ${host}:${options.restPort}: ${error instanceof Error ? error.message : String(error)}`,
+    );
+  }
+  const address = rest.server.address();
+  const restPort = typeof address === "object" && address !== null ? address.port : options.restPort;
+  let grpcPort: number;
+  try {
+    grpcPort = await bindServer(grpc, `${host.includes(":") ? `[${host}]` : host}:${options.grpcPort}`);
+  } catch (error) {
+    throw new StartupError(
+      `cannot listen on ${host}:${options.grpcPort}: ${error instanceof Error ? error.message : String(error)}`,
+    );
+  }
+  const opened = opening.move();
+  return { restPort, grpcPort, [Symbol.asyncDispose]: () => opened.disposeAsync() };
+}
