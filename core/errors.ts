@@ -150,7 +150,7 @@ export const errorCatalogue = Object.freeze({
     retry: "later",
     log: "warn",
     reason: "NoPods",
-    says: "No pod is up.",
+    says: "No pod that suits the model is up.",
   },
   "no-runtime": {
     grpc: 9,
@@ -158,7 +158,7 @@ export const errorCatalogue = Object.freeze({
     retry: "later",
     log: "warn",
     reason: "NoRuntime",
-    says: "Pods are up, but none has a runtime and labels that suit the model.",
+    says: "No pod has a runtime and labels that suit the model.",
   },
   "deadline-exceeded": {
     grpc: 4,

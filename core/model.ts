@@ -47,13 +47,13 @@ export const maxSlot = maxRevisions - 1;
 export const maxSizeHintBytes = 2 ** 50;
 
 export function parseModelName(value: unknown): { readonly kind: "ok"; readonly name: ModelName } | Refused {
-  const reason = refuseWord("a model name", value, maxNameLength);
-  return reason === undefined ? { kind: "ok", name: value as ModelName } : refused(reason);
+  const word = parseWord("a model name", value, maxNameLength);
+  return word.kind === "ok" ? { kind: "ok", name: word.text as ModelName } : word;
 }
 
 export function parseRevisionId(value: unknown): { readonly kind: "ok"; readonly id: RevisionId } | Refused {
-  const reason = refuseWord("a revision id", value, maxNameLength);
-  return reason === undefined ? { kind: "ok", id: value as RevisionId } : refused(reason);
+  const word = parseWord("a revision id", value, maxNameLength);
+  return word.kind === "ok" ? { kind: "ok", id: word.text as RevisionId } : word;
 }
 
 /** Reads one revision from a registry record or a management request; unknown fields are left out. */
@@ -63,19 +63,17 @@ export function parseRevision(value: unknown): { readonly kind: "ok"; readonly r
   if (id.kind === "refused") return id;
   const slot = own(value, "slot");
   if (!isWhole(slot, 0, maxSlot)) return refused(`slot must be a whole number from 0 to ${maxSlot}`);
-  const format = own(value, "format");
-  const badFormat = refuseWord("a format", format, maxFormatLength);
-  if (badFormat !== undefined) return refused(badFormat);
-  const storageUri = own(value, "storageUri");
-  const badUri = refuseStorageUri(storageUri);
-  if (badUri !== undefined) return refused(badUri);
+  const format = parseWord("a format", own(value, "format"), maxFormatLength);
+  if (format.kind === "refused") return format;
+  const storageUri = parseStorageUri(own(value, "storageUri"));
+  if (storageUri.kind === "refused") return storageUri;
   const sizeHintBytes = own(value, "sizeHintBytes");
   if (sizeHintBytes !== undefined && !isWhole(sizeHintBytes, 1, maxSizeHintBytes)) {
     return refused(`sizeHintBytes must be a whole number from 1 to ${maxSizeHintBytes}, or left out`);
   }
   return {
     kind: "ok",
-    revision: Object.freeze({ id: id.id, slot, format: format as string, storageUri: storageUri as string, sizeHintBytes }),
+    revision: Object.freeze({ id: id.id, slot, format: format.text, storageUri: storageUri.text, sizeHintBytes }),
   };
 }
 
@@ -155,29 +153,36 @@ export function freeSlot(model: Pick<Model, "revisions">): number | undefined {
 
 const outsideAlphabet = /[^A-Za-z0-9._-]/u;
 
-function refuseWord(what: string, value: unknown, maxLength: number): string | undefined {
-  if (typeof value !== "string") return `${what} must be text`;
-  if (value === "") return `${what} must not be empty`;
-  if (value.length > maxLength) return `${what} must have at most ${maxLength} characters, not ${value.length}`;
+type Text = { readonly kind: "ok"; readonly text: string } | Refused;
+
+function parseWord(what: string, value: unknown, maxLength: number): Text {
+  if (typeof value !== "string") return refused(`${what} must be text`);
+  if (value === "") return refused(`${what} must not be empty`);
+  if (value.length > maxLength) return refused(`${what} must have at most ${maxLength} characters, not ${value.length}`);
   const strange = outsideAlphabet.exec(value);
-  if (strange !== null) return `${what} must not contain ${showCharacter(strange[0])}: only A-Z a-z 0-9 . _ - are allowed`;
+  if (strange !== null) {
+    return refused(`${what} must not contain ${showCharacter(strange[0])}: only A-Z a-z 0-9 . _ - are allowed`);
+  }
   // Covers `.` and `..`, which URL and file paths fold away, and hidden files.
-  if (value.startsWith(".")) return `${what} must not begin with a dot`;
-  return undefined;
+  if (value.startsWith(".")) return refused(`${what} must not begin with a dot`);
+  return { kind: "ok", text: value };
 }
 
 // A scheme of one letter would be a Windows drive.
 const uriShape = /^[a-z][a-z0-9+.-]{1,31}:./su;
 const controlCharacter = /\p{Cc}/u;
 
-function refuseStorageUri(value: unknown): string | undefined {
-  if (typeof value !== "string") return "storageUri must be text";
-  if (value.length > maxStorageUriLength)
-    return `storageUri must have at most ${maxStorageUriLength} characters, not ${value.length}`;
+function parseStorageUri(value: unknown): Text {
+  if (typeof value !== "string") return refused("storageUri must be text");
+  if (value.length > maxStorageUriLength) {
+    return refused(`storageUri must have at most ${maxStorageUriLength} characters, not ${value.length}`);
+  }
   const control = controlCharacter.exec(value);
-  if (control !== null) return `storageUri must not contain ${showCharacter(control[0])}`;
-  if (!value.isWellFormed()) return "storageUri must be well-formed Unicode";
-  return uriShape.test(value) ? undefined : "storageUri must begin with its scheme, as in s3://bucket/path";
+  if (control !== null) return refused(`storageUri must not contain ${showCharacter(control[0])}`);
+  if (!value.isWellFormed()) return refused("storageUri must be well-formed Unicode");
+  return uriShape.test(value)
+    ? { kind: "ok", text: value }
+    : refused("storageUri must begin with its scheme, as in s3://bucket/path");
 }
 
 /** Printable ASCII as it is, everything else by its code point: reasons end up in headers and terminals. */
