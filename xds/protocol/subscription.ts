@@ -1,0 +1,332 @@
+// Owns one resource type of one delta xDS stream: what Envoy is subscribed to, what it has, what it is yet to be told.
+// Rules: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#incremental-xds
+//
+//   change, subscribe --> urgent, backlog --> in flight --ACK--> acked
+//                            ^                  |   |
+//                            |   changed since  |   +--NACK, several--> two retry groups --> in flight ...
+//                            +------------------+   +--NACK, alone----> refused until the version changes
+//
+// Invariants: a name is in at most one of retry groups and in flight; one response is in flight, more only while more
+// than a response's worth waits; a change costs the same whatever the number of names; nothing is sent twice unless
+// Envoy asked for it or refused it.
+import type {
+  AckedResource,
+  DeltaResponse,
+  RefusedResource,
+  ResourceView,
+  SentResource,
+  SessionEffect,
+  SessionLimits,
+} from "./types.ts";
+
+const wildcardName = "*";
+const maxMessageLength = 2_000;
+/** Framing of one resource or removal besides its bytes, name and version. */
+const overheadBytes = 96;
+
+interface InFlight {
+  /** As sent: `items` loses the names that Envoy unsubscribes from in the meantime. */
+  readonly size: number;
+  /** Name to version; undefined for a removal. */
+  readonly items: Map<string, string | undefined>;
+  /** Names whose turn came again while it was under way. */
+  readonly again: Set<string>;
+  /** Names unsubscribed since: Envoy takes them nevertheless if it covers them once more when the response arrives. */
+  readonly dropped: Set<string>;
+}
+
+interface Draft {
+  readonly resources: SentResource[];
+  readonly removed: string[];
+  readonly items: Map<string, string | undefined>;
+  sizeBytes: number;
+}
+
+export class Subscription {
+  readonly #typeUrl: string;
+  readonly #view: ResourceView;
+  readonly #limits: SessionLimits;
+  #wildcard = false;
+  /** Envoy never named anything: its first list was empty, which stands for the wildcard, for every type. */
+  #legacy = false;
+  readonly #named = new Set<string>();
+  /** What Envoy has. After a NACK it may have the refused version instead: then the name is forced as well. */
+  readonly #acked = new Map<string, string>();
+  /** To be looked at: changes and named subscriptions go before the backlog of a full sync. */
+  readonly #urgent = new Set<string>();
+  readonly #backlog = new Set<string>();
+  /** To be sent even if Envoy seems to have it. */
+  readonly #forced = new Set<string>();
+  readonly #groups: (readonly string[])[] = [];
+  readonly #inGroup = new Set<string>();
+  readonly #refused = new Map<string, RefusedResource>();
+  readonly #inFlight = new Map<string, InFlight>();
+  readonly #carrier = new Map<string, InFlight>();
+  /** The last response was cut by its size limit and the rest still waits. */
+  #cut = false;
+  /** The wildcard is answered even when it matches nothing: Envoy's start waits for it. */
+  #owesAnswer = false;
+  #groupsTurn = false;
+  /** What Envoy had and has just unsubscribed from. */
+  #dropped: AckedResource[] = [];
+
+  /** The first request of the type on the stream. */
+  constructor(typeUrl: string, view: ResourceView, limits: SessionLimits, initial: Readonly<Record<string, string>>) {
+    this.#typeUrl = typeUrl;
+    this.#view = view;
+    this.#limits = limits;
+    for (const name of Object.keys(initial)) {
+      const version = initial[name];
+      if (version !== undefined) this.#acked.set(name, version);
+    }
+  }
+
+  /** Something waits that was not sent yet (retries of refused responses aside). */
+  get unsent(): boolean {
+    if (this.#waiting) return true;
+    for (const { again } of this.#inFlight.values()) if (again.size > 0) return true;
+    return false;
+  }
+
+  get #waiting(): boolean {
+    return this.#urgent.size > 0 || this.#backlog.size > 0 || this.#owesAnswer;
+  }
+
+  isLive(name: string, version: string): boolean {
+    return this.#acked.get(name) === version;
+  }
+
+  refused(): Iterable<RefusedResource> {
+    return this.#refused.values();
+  }
+
+  /** The subscriptions of the first request. Returns what Envoy says it still has from an earlier stream. */
+  open(subscribe: readonly string[], unsubscribe: readonly string[]): SessionEffect | undefined {
+    this.#legacy = subscribe.length === 0;
+    if (this.#legacy) this.#openWildcard();
+    for (const name of subscribe) {
+      if (name === wildcardName) this.#openWildcard();
+      else {
+        this.#named.add(name);
+        if (!this.#acked.has(name)) this.#forced.add(name);
+        this.#urgent.add(name);
+      }
+    }
+    for (const name of unsubscribe) this.#unsubscribe(name);
+    for (const name of this.#acked.keys()) if (!this.#covers(name)) this.#acked.delete(name);
+    this.#dropped = [];
+    if (this.#acked.size === 0) return undefined;
+    const resources = Array.from(this.#acked, ([name, version]): AckedResource => ({ name, version }));
+    return { kind: "acked", typeUrl: this.#typeUrl, resources };
+  }
+
+  /** The subscriptions of a later request. Returns what Envoy had and drops by it. */
+  update(subscribe: readonly string[], unsubscribe: readonly string[]): SessionEffect | undefined {
+    for (const name of subscribe) {
+      if (name === wildcardName) this.#subscribeWildcard();
+      else {
+        this.#named.add(name);
+        // Envoy may have forgotten what it has of a name that it asks for again, so it is always answered.
+        this.#forced.add(name);
+        this.#refused.delete(name);
+        this.#enqueue(name, this.#urgent);
+      }
+    }
+    if (subscribe.length > 0) this.#legacy = false;
+    for (const name of unsubscribe) this.#unsubscribe(name);
+    if (this.#dropped.length === 0) return undefined;
+    const resources = this.#dropped;
+    this.#dropped = [];
+    return { kind: "acked", typeUrl: this.#typeUrl, resources };
+  }
+
+  changed(name: string): void {
+    if (!this.#covers(name)) return;
+    this.#backlog.delete(name);
+    this.#enqueue(name, this.#urgent);
+  }
+
+  /** Envoy's verdict on one response. A nonce that is not in flight is stale and says nothing. */
+  resolve(nonce: string, error: string | undefined): SessionEffect | undefined {
+    const response = this.#inFlight.get(nonce);
+    if (response === undefined) return undefined;
+    this.#inFlight.delete(nonce);
+    for (const name of response.items.keys()) this.#carrier.delete(name);
+    const effect = error === undefined ? this.#accept(response) : this.#refuse(response, error.slice(0, maxMessageLength));
+    for (const name of response.again) this.#enqueue(name, this.#urgent);
+    for (const name of response.dropped) {
+      if (!this.#covers(name)) continue;
+      this.#forced.add(name);
+      this.#enqueue(name, this.#urgent);
+    }
+    return effect;
+  }
+
+  /** The next response that may be sent now. */
+  next(nonce: () => string): DeltaResponse | undefined {
+    if (this.#inFlight.size > 0 && !(this.#cut && this.#inFlight.size < this.#limits.maxInFlight)) return undefined;
+    while (this.#waiting || this.#groups.length > 0) {
+      const draft: Draft = { resources: [], removed: [], items: new Map(), sizeBytes: 0 };
+      // Turn about, so that neither a long retry holds up changes nor the other way round.
+      const fromGroup = this.#groups.length > 0 && (this.#groupsTurn || !this.#waiting);
+      this.#groupsTurn = !fromGroup;
+      if (fromGroup) this.#fillFromGroup(draft);
+      else this.#cut = !(this.#fillFrom(this.#urgent, draft) && this.#fillFrom(this.#backlog, draft));
+      if (draft.items.size > 0 || (this.#owesAnswer && !fromGroup)) {
+        this.#owesAnswer = false;
+        return this.#send(nonce(), draft);
+      }
+    }
+    return undefined;
+  }
+
+  #covers(name: string): boolean {
+    return this.#wildcard || this.#named.has(name);
+  }
+
+  #openWildcard(): void {
+    if (this.#wildcard) return;
+    this.#wildcard = true;
+    this.#owesAnswer = true;
+    for (const name of this.#view.names(this.#typeUrl)) this.#enqueue(name, this.#backlog);
+    // What Envoy has from an earlier stream and the table no longer has is found by looking at it too.
+    for (const name of this.#acked.keys()) this.#enqueue(name, this.#backlog);
+  }
+
+  #subscribeWildcard(): void {
+    // Naming "*" after the legacy wildcard continues it; asking for it once more asks for everything once more.
+    if (!this.#wildcard) this.#openWildcard();
+    else if (!this.#legacy) {
+      this.#owesAnswer = true;
+      for (const name of this.#view.names(this.#typeUrl)) {
+        this.#forced.add(name);
+        this.#enqueue(name, this.#backlog);
+      }
+    }
+  }
+
+  #unsubscribe(name: string): void {
+    if (name === wildcardName) this.#closeWildcard();
+    else if (this.#named.delete(name)) {
+      if (!this.#wildcard) this.#forget(name);
+      else {
+        // The wildcard may still cover it: Envoy is told whether it does.
+        this.#forced.add(name);
+        this.#enqueue(name, this.#urgent);
+      }
+    }
+  }
+
+  #closeWildcard(): void {
+    if (!this.#wildcard) return;
+    this.#wildcard = false;
+    this.#legacy = false;
+    this.#owesAnswer = false;
+    const holders = [this.#acked, this.#carrier, this.#forced, this.#refused, this.#urgent, this.#backlog];
+    const names = new Set(holders.flatMap((holder) => [...holder.keys()]));
+    for (const name of names) if (!this.#named.has(name)) this.#forget(name);
+  }
+
+  /** Envoy drops what it no longer asks for, and so does the session: also from a response under way. */
+  #forget(name: string): void {
+    if (this.#acked.delete(name)) this.#dropped.push({ name, version: undefined });
+    this.#forced.delete(name);
+    this.#refused.delete(name);
+    this.#urgent.delete(name);
+    this.#backlog.delete(name);
+    this.#inGroup.delete(name);
+    const carrier = this.#carrier.get(name);
+    carrier?.items.delete(name);
+    carrier?.again.delete(name);
+    carrier?.dropped.add(name);
+    this.#carrier.delete(name);
+  }
+
+  #enqueue(name: string, queue: Set<string>): void {
+    // A retry group reads the table when its turn comes.
+    if (!this.#inGroup.has(name)) queue.add(name);
+  }
+
+  /** Moves names into the draft. False when it is full and names are left. */
+  #fillFrom(queue: Set<string>, draft: Draft): boolean {
+    for (const name of queue) {
+      if (!this.#put(name, draft)) return false;
+      queue.delete(name);
+    }
+    return true;
+  }
+
+  #fillFromGroup(draft: Draft): void {
+    const group = this.#groups.pop() ?? [];
+    for (const [index, name] of group.entries()) {
+      if (!this.#put(name, draft)) {
+        this.#groups.push(group.slice(index));
+        return;
+      }
+      this.#inGroup.delete(name);
+    }
+  }
+
+  /** Puts a name into the draft if Envoy must hear of it. False when the draft is full. */
+  #put(name: string, draft: Draft): boolean {
+    if (draft.items.has(name)) return true;
+    if (!this.#covers(name)) {
+      this.#forced.delete(name);
+      return true;
+    }
+    const carrier = this.#carrier.get(name);
+    if (carrier !== undefined) {
+      carrier.again.add(name);
+      return true;
+    }
+    const now = this.#view.get(this.#typeUrl, name);
+    const refused = this.#refused.get(name);
+    if (refused !== undefined && refused.version === now?.version) return true;
+    if (!this.#forced.has(name) && this.#acked.get(name) === now?.version) return true;
+    const sizeBytes = overheadBytes + name.length + (now === undefined ? 0 : now.bytes.length + now.version.length);
+    if (draft.items.size > 0 && draft.sizeBytes + sizeBytes > this.#limits.maxResponseBytes) return false;
+    draft.sizeBytes += sizeBytes;
+    this.#forced.delete(name);
+    draft.items.set(name, now?.version);
+    if (now === undefined) draft.removed.push(name);
+    else draft.resources.push({ name, version: now.version, bytes: now.bytes });
+    return true;
+  }
+
+  #send(nonce: string, draft: Draft): DeltaResponse {
+    const { items, resources, removed } = draft;
+    const response: InFlight = { size: items.size, items, again: new Set(), dropped: new Set() };
+    this.#inFlight.set(nonce, response);
+    for (const name of items.keys()) this.#carrier.set(name, response);
+    return { typeUrl: this.#typeUrl, nonce, resources, removed };
+  }
+
+  #accept(response: InFlight): SessionEffect | undefined {
+    if (response.items.size === 0) return undefined;
+    const resources: AckedResource[] = [];
+    for (const [name, version] of response.items) {
+      if (this.#refused.size > 0) this.#refused.delete(name);
+      if (version === undefined) this.#acked.delete(name);
+      else this.#acked.set(name, version);
+      resources.push({ name, version });
+    }
+    return { kind: "acked", typeUrl: this.#typeUrl, resources };
+  }
+
+  #refuse(response: InFlight, message: string): SessionEffect {
+    const typeUrl = this.#typeUrl;
+    const names = [...response.items.keys()];
+    // Envoy may have taken a part of it: whatever comes next of these names is sent for certain.
+    for (const name of names) this.#forced.add(name);
+    const final = response.size === 1;
+    if (final) for (const [name, version] of response.items) this.#refused.set(name, { typeUrl, name, version, message });
+    else {
+      const half = Math.ceil(names.length / 2);
+      for (const group of [names.slice(0, half), names.slice(half)]) {
+        if (group.length > 0) this.#groups.push(group);
+        for (const name of group) this.#inGroup.add(name);
+      }
+    }
+    return { kind: "nacked", typeUrl, names, message, final };
+  }
+}
