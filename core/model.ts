@@ -120,7 +120,7 @@ export function activeRevision(model: Model): Revision {
   return revision;
 }
 
-/** What a revision in this slot is called on a model server: `name` in slot 0, else `name~slot`; at most 256 characters. */
+/** What a revision in this slot is called on a model server: `name` in slot 0, else `name~slot`. At most 256 characters: one more than a file name may have. */
 export function serverName(name: ModelName, slot: number): string {
   return slot === 0 ? name : `${name}~${slot}`;
 }

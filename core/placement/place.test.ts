@@ -87,6 +87,15 @@ test("another copy goes to another node, then to another zone", () => {
   assert.equal(outcome(place(second, pods, 0)), "elsewhere");
   assert.equal(outcome(place(second, pods.slice(0, 3), 0)), "same-zone");
   assert.equal(outcome(place(second, pods.slice(0, 2), 0)), "same-node");
+  const crowdedZone = [
+    pod("h1", { node: "n1", zone: "z1" }),
+    pod("h2", { node: "n2", zone: "z2" }),
+    pod("h3", { node: "n3", zone: "z2" }),
+    pod("on-n1", { node: "n1", zone: "z1" }),
+    pod("in-z2", { node: "n4", zone: "z2" }),
+  ];
+  const fourth = request({ holders: new Set(["h1", "h2", "h3"]) });
+  assert.equal(outcome(place(fourth, crowdedZone, 0)), "in-z2", "a shared node is worse than a shared zone");
 });
 
 test("each judge refuses with its reason, and its code when nobody gets further", () => {
