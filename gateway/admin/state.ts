@@ -1,0 +1,146 @@
+// Owns what the management API shows of the gateway, and the changes it makes: values only, no HTTP.
+import type { Model } from "#core/model.ts";
+import type { Histogram } from "#core/samples.ts";
+import type { EnvoyStats } from "../envoystats.ts";
+import type { ProcessorCounts } from "../extproc/service.ts";
+import type { Fleet } from "../fleet.ts";
+import type { Ensured, Loads } from "../loads.ts";
+import type { Routes } from "../routes.ts";
+import { silentSpan } from "../spans.ts";
+import type { Usage } from "../usage.ts";
+
+export interface GatewayStats {
+  /** Registered. */
+  readonly models: number;
+  /** With a route in Envoy's table. */
+  readonly warm: number;
+  readonly loading: number;
+  readonly queued: number;
+  /** Requests held now. */
+  readonly waiting: number;
+  /** Inference requests that Envoy answered without asking; undefined while Envoy does not answer. */
+  readonly hits: number | undefined;
+  readonly misses: number;
+  readonly reroutes: number;
+  readonly refused: number;
+  readonly failed: number;
+  /** Requests that JavaScript handled. */
+  readonly javascriptRequests: number;
+  readonly evictions: number;
+  readonly loads: number;
+  readonly loadFailures: number;
+  readonly capacityBytes: number;
+  readonly usedBytes: number;
+  readonly hitP50Ms: number | undefined;
+  readonly hitP99Ms: number | undefined;
+  readonly missP50Ms: number | undefined;
+  readonly missP99Ms: number | undefined;
+  readonly extProcErrors: number | undefined;
+  readonly sets: number;
+}
+
+export interface GatewayState {
+  isReady(): boolean;
+  stats(): Promise<GatewayStats>;
+  pods(): readonly unknown[];
+  list(after: string | undefined, limit: number): { readonly models: readonly string[]; readonly next: string | undefined };
+  describe(name: string): unknown;
+  register(model: Model): Promise<{ readonly kind: "created" | "same" | "exists" }>;
+  unregister(name: string): Promise<void>;
+  load(name: string): Promise<Ensured>;
+}
+
+/** What the state needs of the registry. */
+export interface ModelBook {
+  readonly count: number;
+  get(name: string): Model | undefined;
+  names(after: string | undefined, limit: number): readonly string[];
+  register(model: Model): Promise<{ readonly kind: "created" | "same" | "exists" }>;
+  unregister(name: string): Promise<void>;
+}
+
+export interface StateParts {
+  readonly book: ModelBook;
+  readonly fleet: Fleet;
+  readonly routes: Routes;
+  readonly loads: Loads;
+  readonly usage: Usage;
+  readonly counts: ProcessorCounts;
+  readonly waits: Histogram;
+  readonly envoy: EnvoyStats | undefined;
+  readonly table: { readonly modelCount: number; readonly setCount: number };
+  readonly isReady: () => boolean;
+  readonly monotonicMs: () => number;
+  readonly maxParkMs: number;
+}
+
+export function createGatewayState(parts: StateParts): GatewayState {
+  const { book, fleet, routes, loads, usage, counts, waits, envoy, table } = parts;
+  return {
+    isReady: parts.isReady,
+    async stats() {
+      const envoyCounts = await envoy?.read();
+      const pods = [...fleet.pods()];
+      const sum = (pick: (pod: (typeof pods)[number]) => number): number => pods.reduce((total, pod) => total + pick(pod), 0);
+      return {
+        models: book.count,
+        warm: table.modelCount,
+        loading: fleet.counts.loading,
+        queued: fleet.counts.queued,
+        waiting: loads.waiting,
+        hits: envoyCounts === undefined ? undefined : Math.max(0, envoyCounts.requests - envoyCounts.asked),
+        misses: counts.misses,
+        reroutes: counts.reroutes,
+        refused: counts.refused,
+        failed: counts.failed,
+        javascriptRequests: counts.requests,
+        evictions: sum((pod) => pod.gauges.evictions),
+        loads: sum((pod) => pod.gauges.loads),
+        loadFailures: sum((pod) => pod.gauges.loadFailures),
+        capacityBytes: sum((pod) => pod.info.capacityBytes),
+        usedBytes: sum((pod) => pod.gauges.usedBytes),
+        hitP50Ms: usage.latency.quantile(0.5),
+        hitP99Ms: usage.latency.quantile(0.99),
+        missP50Ms: waits.quantile(0.5),
+        missP99Ms: waits.quantile(0.99),
+        extProcErrors: envoyCounts?.extProcErrors,
+        sets: table.setCount,
+      };
+    },
+    pods: () =>
+      [...fleet.pods()].map(({ info, gauges, reachable, copies }) => ({
+        ...info,
+        ...gauges,
+        reachable,
+        copies: copies.size,
+      })),
+    list(after, limit) {
+      const models = book.names(after, limit);
+      return { models, next: models.length === limit ? models.at(-1) : undefined };
+    },
+    describe(name) {
+      const model = book.get(name);
+      if (model === undefined) return undefined;
+      const copies = [...fleet.holders(name)].map(({ podId, copy: { revision, slot, state, sizeBytes, failure } }) => ({
+        pod: podId,
+        revision,
+        slot,
+        state,
+        sizeBytes,
+        failure,
+      }));
+      return { ...model, copies, routed: routes.isRouted(name), acknowledged: routes.isRouted(name) && routes.isSettled(name) };
+    },
+    register: (model) => book.register(model),
+    unregister: (name) => book.unregister(name),
+    async load(name) {
+      const model = book.get(name);
+      if (model === undefined) return { kind: "failed", code: "model-not-found", reason: `no model '${name}' is registered` };
+      return loads.ensure(model, {
+        deadlineMs: parts.monotonicMs() + parts.maxParkMs,
+        signal: AbortSignal.timeout(parts.maxParkMs),
+        span: silentSpan,
+      });
+    },
+  };
+}

@@ -1,0 +1,39 @@
+// Owns how a decision becomes an answer in the protocol's own form. Pure.
+// The HTTP port's Envoy wraps an error's text into {"error": ...}; on the gRPC port the text is the grpc-message.
+import { type ErrorCode, errorCatalogue } from "#core/errors.ts";
+import { headers } from "#envoy/names.ts";
+import type { ProcessingAnswer } from "./codec.ts";
+
+/** Printable text only, so that it stands in a header and a terminal. */
+function plain(text: string): string {
+  return text.replaceAll(/[^\x20-\x7e]/g, "?").slice(0, 1_000);
+}
+
+export function refuse(code: ErrorCode, reason: string, retryAfterMs?: number): ProcessingAnswer {
+  const { http, grpc, retry } = errorCatalogue[code];
+  const seconds = retryAfterMs === undefined ? (retry === "later" ? 1 : undefined) : Math.max(1, Math.ceil(retryAfterMs / 1_000));
+  return {
+    kind: "immediate",
+    httpStatus: http,
+    grpcStatus: grpc,
+    headers: seconds === undefined ? [] : [["retry-after", `${seconds}`]],
+    body: plain(reason),
+    details: `warm_${code.replaceAll("-", "_")}`,
+  };
+}
+
+export function goOn(waitedMs: number, cluster?: string): ProcessingAnswer {
+  const waited: [string, string] = [headers.loadMs, waitedMs.toFixed(1)];
+  return { kind: "continue", setHeaders: cluster === undefined ? [waited] : [waited, [headers.cluster, cluster]] };
+}
+
+export function json(body: unknown): ProcessingAnswer {
+  return {
+    kind: "immediate",
+    httpStatus: 200,
+    grpcStatus: 0,
+    headers: [["content-type", "application/json"]],
+    body: JSON.stringify(body),
+    details: "warm_server",
+  };
+}

@@ -1,0 +1,99 @@
+// Owns what a miss asks for: read from its headers alone, after Envoy's naming filter. Pure.
+// Whatever is no inference call, or names no model unmistakably, is refused here and never reaches a model server.
+import type { ErrorCode } from "#core/errors.ts";
+import { type ModelName, parseModelName } from "#core/model.ts";
+import { headers as own } from "#envoy/names.ts";
+
+export type MissRequest =
+  | {
+      readonly kind: "infer";
+      readonly model: ModelName;
+      readonly wire: "rest" | "grpc";
+      /** The client's own limit, if it gave one. */
+      readonly timeoutMs: number | undefined;
+    }
+  /** About this server rather than a model; answered by the gateway. */
+  | { readonly kind: "server"; readonly what: "live" | "ready" | "metadata" | "v1-list" }
+  | { readonly kind: "refused"; readonly wire: "rest" | "grpc"; readonly code: ErrorCode; readonly reason: string };
+
+const rest =
+  /^\/v2\/models\/([^/]*)(?:\/versions\/[^/]+)?(?:\/(?:infer|ready|config|stats|generate|generate_stream))?$/;
+const v1 = /^\/v1\/models\/([^/:]*)(?:\/?:(?:predict|explain))?$/;
+const grpcService = "/inference.GRPCInferenceService/";
+const grpcMethods = new Set(["ModelInfer", "ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics", "ModelStreamInfer"]);
+
+const server: Readonly<Record<string, "live" | "ready" | "metadata" | "v1-list">> = {
+  "/v2": "metadata",
+  "/v2/": "metadata",
+  "/v2/health/live": "live",
+  "/v2/health/ready": "ready",
+  "/v1/models": "v1-list",
+  "/": "live",
+};
+
+/** `repeated`: names of headers that came more than once. */
+export function parseMiss(headers: ReadonlyMap<string, string>, repeated: readonly string[]): MissRequest {
+  const grpc = headers.get("content-type")?.startsWith("application/grpc") === true;
+  const wire = grpc ? "grpc" : "rest";
+  if (repeated.some((name) => name.startsWith("mm-"))) {
+    return { kind: "refused", wire, code: "invalid-request", reason: "the model is named more than once in the headers" };
+  }
+  return grpc ? parseGrpc(headers) : parseRest(headers);
+}
+
+function parseRest(headers: ReadonlyMap<string, string>): MissRequest {
+  const path = (headers.get(":path") ?? "").split("?", 1)[0] ?? "";
+  const timeoutMs = parseTimeoutHeader(headers.get("x-request-timeout-ms"));
+  if (timeoutMs === "bad") return refused("rest", "invalid-request", "x-request-timeout-ms must be a whole number of milliseconds");
+  const what = Object.hasOwn(server, path) ? server[path] : undefined;
+  if (what !== undefined) return { kind: "server", what };
+  const found = rest.exec(path)?.[1] ?? v1.exec(path)?.[1];
+  if (found === undefined) return refused("rest", "unsupported-method", "this path is no inference call");
+  return infer("rest", decode(found), timeoutMs);
+}
+
+function parseGrpc(headers: ReadonlyMap<string, string>): MissRequest {
+  const path = headers.get(":path") ?? "";
+  const timeoutMs = parseGrpcTimeout(headers.get("grpc-timeout"));
+  if (timeoutMs === "bad") return refused("grpc", "invalid-request", "grpc-timeout is malformed");
+  const method = path.startsWith(grpcService) ? path.slice(grpcService.length) : undefined;
+  if (method === undefined || !grpcMethods.has(method)) return refused("grpc", "unsupported-method", "this method is no inference call");
+  const named = headers.get(own.model) ?? headers.get("mm-vmodel-id") ?? headers.get("mm-model-id");
+  if (named === undefined) {
+    return refused("grpc", "invalid-request", "the message is malformed or does not name a model in its first field");
+  }
+  return infer("grpc", named, timeoutMs);
+}
+
+function infer(wire: "rest" | "grpc", name: string | undefined, timeoutMs: number | undefined): MissRequest {
+  const parsed = parseModelName(name);
+  if (parsed.kind === "refused") return refused(wire, "invalid-name", parsed.reason);
+  return { kind: "infer", model: parsed.name, wire, timeoutMs };
+}
+
+function refused(wire: "rest" | "grpc", code: ErrorCode, reason: string): MissRequest {
+  return { kind: "refused", wire, code, reason };
+}
+
+/** So that the reason speaks of the character meant, not of its escape. */
+function decode(segment: string): string {
+  try {
+    return decodeURIComponent(segment);
+  } catch {
+    return segment;
+  }
+}
+
+function parseTimeoutHeader(text: string | undefined): number | undefined | "bad" {
+  if (text === undefined) return undefined;
+  return /^\d{1,9}$/.test(text) ? Number(text) : "bad";
+}
+
+const grpcUnits: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1_000, m: 1, u: 1e-3, n: 1e-6 };
+
+/** https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md: at most 8 digits and a unit. */
+function parseGrpcTimeout(text: string | undefined): number | undefined | "bad" {
+  if (text === undefined) return undefined;
+  const found = /^(\d{1,8})([HMSmun])$/.exec(text);
+  return found === null ? "bad" : Number(found[1]) * (grpcUnits[found[2] ?? ""] ?? 1);
+}

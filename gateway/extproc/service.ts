@@ -1,0 +1,153 @@
+// Owns the ext_proc streams: one for each request that had no route, or that every pod of its set failed.
+// One message in, one out: read the headers, decide, answer. A stream that ends before the answer is a client gone.
+import type { ServerDuplexStream } from "@grpc/grpc-js";
+import { errorMessage } from "#core/errors.ts";
+import { activeRevision, type Model, type ModelName } from "#core/model.ts";
+import type { Clock } from "#platform/clock.ts";
+import type { Log } from "#platform/log.ts";
+import { type Ensured, type Loads } from "../loads.ts";
+import type { Reroutes } from "../reroutes.ts";
+import { type MissSpans, type MissSpan } from "../spans.ts";
+import { goOn, json, refuse } from "./answer.ts";
+import { decodeProcessing, encodeProcessing, type ProcessingAnswer, type ProcessingEvent } from "./codec.ts";
+import { type MissRequest, parseMiss } from "./request.ts";
+
+/** Codecs for platform/grpc's serviceDefinition. */
+export const processCodecs = {
+  process: { requestDeserialize: decodeProcessing, responseSerialize: encodeProcessing },
+} as const;
+
+export type ProcessorCounts = Readonly<MissCounts>;
+
+interface MissCounts {
+  /** Requests that came here, whatever became of them. */
+  requests: number;
+  /** Inference requests that had no route. */
+  misses: number;
+  reroutes: number;
+  refused: number;
+  failed: number;
+  /** Streams with something that is no request's headers. */
+  odd: number;
+}
+
+export interface ProcessorParts {
+  readonly findModel: (name: ModelName) => Model | undefined;
+  readonly loads: Loads;
+  readonly reroutes: Reroutes;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly spans: MissSpans;
+  /** Longest time that a request is held, and how long one without a limit of its own is. */
+  readonly maxParkMs: number;
+  readonly onWaited: (ms: number) => void;
+  readonly isReady: () => boolean;
+}
+
+export type ProcessStream = ServerDuplexStream<ProcessingEvent, ProcessingAnswer>;
+
+export interface Processor {
+  readonly process: (stream: ProcessStream) => void;
+  readonly counts: ProcessorCounts;
+}
+
+export function createProcessor(parts: ProcessorParts): Processor {
+  const { clock, log } = parts;
+  const counts: MissCounts = { requests: 0, misses: 0, reroutes: 0, refused: 0, failed: 0, odd: 0 };
+
+  async function decide(request: MissRequest, rerouted: boolean, signal: AbortSignal, span: MissSpan): Promise<ProcessingAnswer> {
+    switch (request.kind) {
+      case "refused":
+        counts.refused += 1;
+        return refuse(request.code, request.reason);
+      case "server":
+        return describeServer(request.what, parts.isReady());
+      case "infer":
+        return infer(request, rerouted, signal, span);
+    }
+  }
+
+  async function infer(
+    request: Extract<MissRequest, { kind: "infer" }>,
+    rerouted: boolean,
+    signal: AbortSignal,
+    span: MissSpan,
+  ): Promise<ProcessingAnswer> {
+    counts.misses += rerouted ? 0 : 1;
+    counts.reroutes += rerouted ? 1 : 0;
+    span.setModel(request.model);
+    const model = parts.findModel(request.model);
+    if (model === undefined) {
+      counts.refused += 1;
+      return refuse("model-not-found", `Model ${request.model} not found`);
+    }
+    const startMs = clock.monotonicMs();
+    const options = { deadlineMs: startMs + Math.min(request.timeoutMs ?? parts.maxParkMs, parts.maxParkMs), signal, span };
+    if (rerouted) {
+      const found = await parts.reroutes.find(model, activeRevision(model), request.wire, options);
+      if (found.kind === "failed") return refused(found);
+      parts.onWaited(clock.monotonicMs() - startMs);
+      return goOn(clock.monotonicMs() - startMs, found.cluster);
+    }
+    const ensured = await parts.loads.ensure(model, options);
+    if (ensured.kind === "failed") return refused(ensured);
+    parts.onWaited(ensured.waitedMs);
+    return goOn(ensured.waitedMs);
+  }
+
+  function refused(failure: Extract<Ensured, { kind: "failed" }>): ProcessingAnswer {
+    counts.failed += 1;
+    return refuse(failure.code, failure.reason, failure.retryAfterMs);
+  }
+
+  function serve(stream: ProcessStream, event: Extract<ProcessingEvent, { kind: "request-headers" }>, signal: AbortSignal): void {
+    counts.requests += 1;
+    const rerouted = stream.metadata.get("x-warm-filter").includes("reroute");
+    const request = parseMiss(event.headers, event.repeated);
+    const span = parts.spans.start(rerouted ? "reroute" : "miss", stream.metadata, event.headers);
+    const answered = decide(request, rerouted, signal, span).catch((error: unknown) => {
+      log.error("a miss could not be decided", { error });
+      return refuse("internal", errorMessage(error));
+    });
+    void answered.then((answer) => {
+      span.end(answer.kind === "immediate" && answer.httpStatus >= 400 ? answer.details : undefined);
+      if (signal.aborted) return;
+      stream.write(answer);
+      stream.end();
+    });
+  }
+
+  return {
+    counts,
+    process(stream) {
+      const gone = new AbortController();
+      let served = false;
+      stream.on("data", (event: ProcessingEvent) => {
+        if (event.kind === "request-headers" && !served) {
+          served = true;
+          serve(stream, event, gone.signal);
+        } else counts.odd += 1;
+      });
+      stream.on("error", () => gone.abort());
+      stream.on("cancelled", () => gone.abort());
+      // Envoy half-closes when its client has gone; when we have answered, nobody listens any more.
+      stream.on("end", () => {
+        gone.abort();
+        stream.end();
+      });
+    },
+  };
+}
+
+function describeServer(what: "live" | "ready" | "metadata" | "v1-list", ready: boolean): ProcessingAnswer {
+  switch (what) {
+    case "live":
+      return json({ live: true });
+    case "ready":
+      return ready ? json({ ready: true }) : refuse("unavailable", "the gateway is not ready");
+    case "metadata":
+      return json({ name: "warmpath", version: "0.1.0", extensions: ["binary_tensor_data", "model_repository"] });
+    case "v1-list":
+      return refuse("unsupported-method", "models are listed by the management API");
+  }
+}

@@ -1,0 +1,155 @@
+// Owns one Link: a stream to one adapter, from connect to break.
+//
+//   connecting --Pod, last Snapshot--> linked --gap, silence, error, end--> broken
+//
+// Invariants: the fleet sees a holding only when its snapshot is whole; a gap in the sequence breaks the Link rather than
+// being passed over; silence for longer than silenceMs breaks it too. A broken Link is never used again: its owner opens
+// another.
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { createClient } from "#platform/grpc.ts";
+import type { Clock } from "#platform/clock.ts";
+import {
+  GatewayMessageSchema,
+  Link as LinkService,
+  LoadRefused_Why,
+  type LoadRefused,
+  type PodMessage,
+} from "#proto/gen/warmpath/link/v1/link_pb.ts";
+import type { Copy, CopyChange, PodGauges, PodInfo } from "./fleet.ts";
+import { parseCopy, parseGauges, parsePod } from "./linkmessages.ts";
+
+export interface LinkListener {
+  onLinked(info: PodInfo, copies: readonly Copy[]): void;
+  /** `withdraw`: the adapter waits for acknowledgeWithdraw(sequence). */
+  onDelta(changes: readonly CopyChange[], sequence: bigint, withdraw: boolean): void;
+  onGauges(gauges: PodGauges): void;
+  onRefused(refused: { readonly model: string; readonly revision: string; readonly why: LoadRefused_Why; readonly reason: string }): void;
+  /** Once, at the end. */
+  onBroken(reason: string): void;
+}
+
+type ToAdapter = NonNullable<MessageInitShape<typeof GatewayMessageSchema>["message"]>;
+
+export interface Link {
+  send(message: ToAdapter): void;
+  /** Does the model server really hold the copy? False as well when nobody answers in time. */
+  verify(model: string, revision: string, timeoutMs: number): Promise<boolean>;
+  close(reason: string): void;
+}
+
+export interface LinkOptions {
+  readonly gatewayId: string;
+  /** `host:port` of the adapter. */
+  readonly address: string;
+  readonly clock: Clock;
+  readonly pingMs: number;
+  readonly silenceMs: number;
+}
+
+export function openLink(options: LinkOptions, listener: LinkListener): Link {
+  const { clock, pingMs, silenceMs } = options;
+  const client = createClient(LinkService, options.address, undefined, {
+    channel: { "grpc.max_receive_message_length": 16 << 20, "grpc.initial_reconnect_backoff_ms": 100, "grpc.use_local_subchannel_pool": 1 },
+  });
+  const stream = client.attach();
+  let info: PodInfo | undefined;
+  let snapshot: Copy[] | undefined = [];
+  let sequence = 0n;
+  let heardMs = clock.monotonicMs();
+  let broken = false;
+  let nextId = 1n;
+  const verifying = new Map<bigint, (ready: boolean) => void>();
+
+  function send(message: ToAdapter): void {
+    if (!broken) stream.write(create(GatewayMessageSchema, { message }));
+  }
+
+  function end(reason: string): void {
+    if (broken) return;
+    broken = true;
+    clearInterval(timer);
+    stream.cancel();
+    client[Symbol.dispose]();
+    for (const answer of verifying.values()) answer(false);
+    verifying.clear();
+    listener.onBroken(reason);
+  }
+
+  function onCopies(message: Extract<PodMessage["message"], { case: "snapshot" | "delta" }>): void {
+    const changes = message.value.copies.map(parseCopy);
+    if (changes.some((change) => change === undefined)) return end("the adapter sent a copy that cannot be");
+    const known = changes.filter((change) => change !== undefined);
+    if (message.case === "snapshot") {
+      if (snapshot === undefined || info === undefined) return end("the adapter sent a snapshot out of turn");
+      for (const change of known) if (change.state !== "gone") snapshot.push({ ...change, state: change.state });
+      sequence = message.value.sequence;
+      if (!message.value.last) return undefined;
+      const copies = snapshot;
+      snapshot = undefined;
+      return listener.onLinked(info, copies);
+    }
+    if (snapshot !== undefined) return end("the adapter sent a delta before its snapshot");
+    if (message.value.sequence !== sequence + 1n) return end(`the adapter's deltas have a gap after ${sequence}`);
+    sequence = message.value.sequence;
+    return listener.onDelta(known, sequence, message.value.withdraw);
+  }
+
+  function onMessage({ message }: PodMessage): void {
+    if (broken) return undefined;
+    heardMs = clock.monotonicMs();
+    switch (message.case) {
+      case "pod":
+        info = parsePod(message.value);
+        return info === undefined ? end("the adapter said what no pod can be") : undefined;
+      case "snapshot":
+      case "delta":
+        return onCopies(message);
+      case "gauges":
+        return listener.onGauges(parseGauges(message.value));
+      case "loadRefused":
+        return listener.onRefused(refusal(message.value));
+      case "verified": {
+        verifying.get(message.value.id)?.(message.value.ready);
+        verifying.delete(message.value.id);
+        return undefined;
+      }
+      case "pong":
+      case undefined:
+        return undefined;
+    }
+  }
+
+  stream.on("data", onMessage);
+  stream.on("error", (error) => end(error.message));
+  stream.on("end", () => end("the adapter closed the Link"));
+  const timer = setInterval(() => {
+    if (clock.monotonicMs() - heardMs > silenceMs) return end(`nothing heard for ${silenceMs} ms`);
+    nextId += 1n;
+    return send({ case: "ping", value: { id: nextId } });
+  }, pingMs);
+  send({ case: "hello", value: { gatewayId: options.gatewayId } });
+
+  return {
+    send,
+    async verify(model, revision, timeoutMs) {
+      if (broken) return false;
+      nextId += 1n;
+      const id = nextId;
+      const { promise, resolve } = Promise.withResolvers<boolean>();
+      verifying.set(id, resolve);
+      const late = setTimeout(() => resolve(false), timeoutMs);
+      send({ case: "verify", value: { id, model, revision } });
+      try {
+        return await promise;
+      } finally {
+        clearTimeout(late);
+        verifying.delete(id);
+      }
+    },
+    close: end,
+  };
+}
+
+function refusal({ model, revision, why, reason }: LoadRefused): { model: string; revision: string; why: LoadRefused_Why; reason: string } {
+  return { model, revision, why, reason: reason.slice(0, 500) };
+}

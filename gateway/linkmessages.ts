@@ -1,0 +1,85 @@
+// Owns how Link messages become values of the fleet, and back. Everything from an adapter is parsed here once.
+import { parseModelName, parseRevisionId } from "#core/model.ts";
+import {
+  type Copy as CopyMessage,
+  CopyState as CopyStateMessage,
+  FailureKind as FailureKindMessage,
+  type Gauges,
+  type Pod as PodMessage,
+} from "#proto/gen/warmpath/link/v1/link_pb.ts";
+import type { CopyChange, FailureKind, PodGauges, PodInfo } from "./fleet.ts";
+
+const states: Readonly<Record<CopyStateMessage, CopyChange["state"] | undefined>> = {
+  [CopyStateMessage.UNSPECIFIED]: undefined,
+  [CopyStateMessage.QUEUED]: "queued",
+  [CopyStateMessage.LOADING]: "loading",
+  [CopyStateMessage.READY]: "ready",
+  [CopyStateMessage.LEAVING]: "leaving",
+  [CopyStateMessage.FAILED]: "failed",
+  [CopyStateMessage.GONE]: "gone",
+};
+
+const failureKinds: Readonly<Record<FailureKindMessage, FailureKind>> = {
+  [FailureKindMessage.UNSPECIFIED]: "pod",
+  [FailureKindMessage.MODEL]: "model",
+  [FailureKindMessage.POD]: "pod",
+  [FailureKindMessage.STORAGE]: "storage",
+  [FailureKindMessage.CAPACITY]: "capacity",
+};
+
+const maxReasonLength = 500;
+const maxSlot = 15;
+
+/** Undefined: the adapter said something that no copy can be. */
+export function parseCopy(message: CopyMessage): CopyChange | undefined {
+  const model = parseModelName(message.model);
+  const revision = parseRevisionId(message.revision);
+  const state = states[message.state];
+  if (model.kind === "refused" || revision.kind === "refused" || state === undefined || message.slot > maxSlot) return undefined;
+  return {
+    model: model.name,
+    revision: revision.id,
+    slot: message.slot,
+    state,
+    sizeBytes: Number(message.sizeBytes),
+    ...(message.failure === undefined
+      ? {}
+      : { failure: { kind: failureKinds[message.failure.kind] ?? "pod", reason: message.failure.reason.slice(0, maxReasonLength) } }),
+  };
+}
+
+export function parsePod(message: PodMessage): PodInfo | undefined {
+  const id = parseModelName(message.podId);
+  const rest = parseAddress(message.restAddress);
+  const grpc = parseAddress(message.grpcAddress);
+  if (id.kind === "refused" || rest === undefined || grpc === undefined) return undefined;
+  return {
+    podId: id.name,
+    incarnation: message.incarnation,
+    runtime: message.runtime,
+    capacityBytes: Number(message.capacityBytes),
+    rest,
+    grpc,
+    labels: { ...message.labels },
+  };
+}
+
+export function parseGauges(message: Gauges): PodGauges {
+  return {
+    usedBytes: Number(message.usedBytes),
+    queued: message.queued,
+    loading: message.loading,
+    oldestIdleMs: Number(message.oldestIdleMs),
+    evictions: Number(message.evictions),
+    loads: Number(message.loads),
+    loadFailures: Number(message.loadFailures),
+  };
+}
+
+/** `host:port`, an IPv6 host in brackets. */
+function parseAddress(text: string): { host: string; port: number } | undefined {
+  const found = /^(?:\[([0-9a-fA-F:.]{2,45})\]|([A-Za-z0-9.-]{1,253})):(\d{1,5})$/.exec(text);
+  const host = found?.[1] ?? found?.[2];
+  const port = Number(found?.[3]);
+  return host === undefined || port < 1 || port > 65_535 ? undefined : { host, port };
+}

@@ -1,0 +1,199 @@
+// Owns the Links to all pods that the registry says are there: opens, reopens, and decides when a pod is gone.
+//
+//   present in registry -> connecting -> linked -> broken -> (pause) -> connecting ...
+//
+// A broken Link makes the pod unreachable at once: nothing new is placed there, but its routes stay for graceMs, since the
+// model server may be well while its adapter restarts, and Envoy passes over what does not answer. After that, or when
+// the registry says that the pod has left, the pod is detached.
+import type { ErrorCode } from "#core/errors.ts";
+import type { Revision } from "#core/model.ts";
+import type { Clock } from "#platform/clock.ts";
+import type { Log } from "#platform/log.ts";
+import { LoadClass, LoadRefused_Why } from "#proto/gen/warmpath/link/v1/link_pb.ts";
+import type { CopyChange, Fleet } from "./fleet.ts";
+import { type Link, openLink } from "./link.ts";
+import type { ModelUse } from "./usage.ts";
+
+export interface PodPresence {
+  readonly podId: string;
+  /** New at every start of the adapter. */
+  readonly incarnation: string;
+  readonly linkAddress: string;
+}
+
+export interface Links extends Disposable {
+  setPresent(presence: PodPresence): void;
+  setAbsent(podId: string): void;
+  sendLoad(podId: string, model: string, revision: Revision, waitMs: number): void;
+  cancelLoad(podId: string, model: string, revision: string): void;
+  verify(podId: string, model: string, revision: string): Promise<boolean>;
+  /** To the pods that hold each model ready. */
+  sendUsage(uses: ReadonlyMap<string, ModelUse>): void;
+  /** Every present pod is linked. */
+  readonly complete: boolean;
+}
+
+export interface LinksParts {
+  readonly gatewayId: string;
+  readonly fleet: Fleet;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly onRefused: (podId: string, model: string, revision: string, code: ErrorCode, reason: string) => void;
+  /** Resolves when no request goes to these copies any more. */
+  readonly withdrawn: (changes: readonly CopyChange[]) => Promise<void>;
+}
+
+const pingMs = 1_000;
+const silenceMs = 4_000;
+const graceMs = 3_000;
+const firstPauseMs = 50;
+const longestPauseMs = 2_000;
+const verifyMs = 1_000;
+
+const refusalCodes: Readonly<Record<LoadRefused_Why, ErrorCode>> = {
+  [LoadRefused_Why.UNSPECIFIED]: "pod-failed",
+  [LoadRefused_Why.QUEUE_FULL]: "queue-full",
+  [LoadRefused_Why.NO_ROOM]: "no-capacity",
+  [LoadRefused_Why.STOPPING]: "pod-failed",
+  [LoadRefused_Why.DEADLINE]: "queue-full",
+  [LoadRefused_Why.INVALID]: "internal",
+};
+
+interface Entry {
+  presence: PodPresence;
+  link: Link | undefined;
+  linked: boolean;
+  pauseMs: number;
+  /** Waits to reconnect. */
+  retry: NodeJS.Timeout | undefined;
+  /** Waits to give the pod up. */
+  grace: NodeJS.Timeout | undefined;
+}
+
+export function createLinks(parts: LinksParts): Links {
+  const { fleet, clock, log } = parts;
+  const entries = new Map<string, Entry>();
+
+  function connect(entry: Entry): void {
+    const { podId, linkAddress } = entry.presence;
+    entry.retry = undefined;
+    const link = openLink(
+      { gatewayId: parts.gatewayId, address: linkAddress, clock, pingMs, silenceMs },
+      {
+        onLinked(info, copies) {
+          if (info.podId !== podId) return link.close(`another pod, ${info.podId}, answers at ${linkAddress}`);
+          entry.linked = true;
+          entry.pauseMs = firstPauseMs;
+          clearTimeout(entry.grace);
+          entry.grace = undefined;
+          log.info("a pod is linked", { podId, copies: copies.length });
+          return fleet.attach(info, copies);
+        },
+        onDelta(changes, sequence, withdraw) {
+          fleet.change(podId, changes);
+          if (!withdraw) return;
+          void parts.withdrawn(changes).then(() => link.send({ case: "withdrawAck", value: { sequence } }));
+        },
+        onGauges: (gauges) => fleet.setGauges(podId, gauges),
+        onRefused: ({ model, revision, why, reason }) => parts.onRefused(podId, model, revision, refusalCodes[why] ?? "pod-failed", reason),
+        onBroken: (reason) => onBroken(entry, link, reason),
+      },
+    );
+    entry.link = link;
+  }
+
+  function onBroken(entry: Entry, link: Link, reason: string): void {
+    if (entry.link !== link) return;
+    const { podId } = entry.presence;
+    if (entry.linked) log.warn("a Link broke", { podId, reason });
+    entry.link = undefined;
+    entry.linked = false;
+    fleet.setUnreachable(podId);
+    entry.grace ??= setTimeout(() => {
+      log.warn("a pod is given up", { podId, reason });
+      fleet.detach(podId);
+    }, graceMs);
+    entry.retry = setTimeout(() => connect(entry), entry.pauseMs);
+    entry.pauseMs = Math.min(entry.pauseMs * 2, longestPauseMs);
+  }
+
+  function drop(entry: Entry, reason: string): void {
+    const { link } = entry;
+    entry.link = undefined;
+    link?.close(reason);
+    clearTimeout(entry.retry);
+    clearTimeout(entry.grace);
+  }
+
+  return {
+    setPresent(presence) {
+      const known = entries.get(presence.podId);
+      if (known !== undefined) {
+        const same = known.presence.incarnation === presence.incarnation && known.presence.linkAddress === presence.linkAddress;
+        known.presence = presence;
+        if (same && known.link !== undefined) return;
+        // Started anew: what its Link said before is void, what its model server holds comes with the snapshot.
+        const { grace } = known;
+        known.grace = undefined;
+        drop(known, "the pod started anew");
+        known.grace = grace;
+        known.linked = false;
+        known.pauseMs = firstPauseMs;
+        connect(known);
+        return;
+      }
+      const entry: Entry = { presence, link: undefined, linked: false, pauseMs: firstPauseMs, retry: undefined, grace: undefined };
+      entries.set(presence.podId, entry);
+      connect(entry);
+    },
+    setAbsent(podId) {
+      const entry = entries.get(podId);
+      // While the Link lives so does the pod, whatever became of its lease.
+      if (entry === undefined || entry.linked) return;
+      entries.delete(podId);
+      drop(entry, "the pod left");
+      fleet.detach(podId);
+    },
+    sendLoad(podId, model, revision, waitMs) {
+      entries.get(podId)?.link?.send({
+        case: "load",
+        value: {
+          revision: {
+            model,
+            revision: revision.id,
+            slot: revision.slot,
+            format: revision.format,
+            storageUri: revision.storageUri,
+            sizeHintBytes: BigInt(revision.sizeHintBytes ?? 0),
+          },
+          loadClass: LoadClass.WAITING_USER,
+          waitMs: Math.min(Math.round(waitMs), 2 ** 31),
+        },
+      });
+    },
+    cancelLoad: (podId, model, revision) => entries.get(podId)?.link?.send({ case: "cancelLoad", value: { model, revision } }),
+    async verify(podId, model, revision) {
+      return (await entries.get(podId)?.link?.verify(model, revision, verifyMs)) ?? false;
+    },
+    sendUsage(uses) {
+      const nowMs = clock.monotonicMs();
+      const byPod = new Map<string, { model: string; revision: string; requests: number; idleMs: number }[]>();
+      for (const [model, { requests, lastUsedMs }] of uses) {
+        for (const { podId, copy } of fleet.holders(model)) {
+          if (copy.state !== "ready") continue;
+          const list = byPod.get(podId) ?? [];
+          byPod.set(podId, list);
+          list.push({ model, revision: copy.revision, requests, idleMs: Math.round(nowMs - lastUsedMs) });
+        }
+      }
+      for (const [podId, list] of byPod) entries.get(podId)?.link?.send({ case: "usage", value: { entries: list } });
+    },
+    get complete() {
+      return [...entries.values()].every((entry) => entry.linked);
+    },
+    [Symbol.dispose]() {
+      for (const entry of entries.values()) drop(entry, "the gateway stops");
+      entries.clear();
+    },
+  };
+}

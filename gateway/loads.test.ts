@@ -1,0 +1,209 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { type Model, parseModel } from "#core/model.ts";
+import { systemClock } from "#platform/clock.ts";
+import { silentLog } from "#platform/log.ts";
+import { type Copy, type CopyChange, createFleet, type Fleet, type PodInfo } from "./fleet.ts";
+import { createLoads, type Ensured, type Loads } from "./loads.ts";
+import type { Routes } from "./routes.ts";
+import { silentSpan } from "./spans.ts";
+
+interface Bench {
+  readonly fleet: Fleet;
+  readonly loads: Loads;
+  /** "load pod model" and "cancel pod model", in order. */
+  readonly sent: string[];
+  /** Models that Envoy has acknowledged. */
+  readonly settled: Set<string>;
+  settle(model: string): void;
+}
+
+function openBench(options: { maxWaiting?: number; loadTimeoutMs?: number } = {}): Bench {
+  const sent: string[] = [];
+  const settled = new Set<string>();
+  const waiters = new Map<string, (() => void)[]>();
+  const routes: Routes = {
+    refresh: () => undefined,
+    isRouted: (model) => [...fleet.holders(model)].some(({ copy }) => copy.state === "ready"),
+    isSettled: (model) => settled.has(model),
+    async whenSettled(model, signal) {
+      if (settled.has(model)) return;
+      const { promise, resolve, reject } = Promise.withResolvers<void>();
+      waiters.set(model, [...(waiters.get(model) ?? []), resolve]);
+      signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+      await promise;
+    },
+    onAcked: () => undefined,
+  };
+  const fleet = createFleet({ onCopies: (podId, changes) => loads.onCopies(podId, changes), onPod: () => undefined });
+  const loads = createLoads({
+    fleet,
+    routes,
+    clock: systemClock,
+    log: silentLog,
+    sendLoad: (podId, model) => sent.push(`load ${podId} ${model}`),
+    cancelLoad: (podId, model) => sent.push(`cancel ${podId} ${model}`),
+    maxWaiting: options.maxWaiting ?? 100,
+    loadTimeoutMs: options.loadTimeoutMs ?? 10_000,
+  });
+  const settle = (model: string): void => {
+    settled.add(model);
+    for (const waiter of waiters.get(model) ?? []) waiter();
+  };
+  return { fleet, loads, sent, settled, settle };
+}
+
+function podInfo(podId: string): PodInfo {
+  const address = { host: "127.0.0.1", port: 9_000 };
+  return { podId, incarnation: "1", runtime: "onnx", capacityBytes: 1e9, rest: address, grpc: address, labels: {} };
+}
+
+function modelOf(name: string): Model {
+  const revision = { id: "r1", slot: 0, format: "onnx", storageUri: "file:///m.onnx", sizeHintBytes: 1_000 };
+  const parsed = parseModel({ name, revisions: [revision], active: "r1" });
+  assert.equal(parsed.kind, "ok");
+  return parsed.kind === "ok" ? parsed.model : assert.fail();
+}
+
+function copy(model: string, state: Copy["state"], failure?: Copy["failure"]): Copy {
+  return { model, revision: "r1", slot: 0, state, sizeBytes: 1_000, ...(failure === undefined ? {} : { failure }) };
+}
+
+function ask(loads: Loads, name: string, deadlineMs = 10_000, signal = new AbortController().signal): Promise<Ensured> {
+  return loads.ensure(modelOf(name), { deadlineMs: systemClock.monotonicMs() + deadlineMs, signal, span: silentSpan });
+}
+
+function change(fleet: Fleet, podId: string, ...changes: CopyChange[]): void {
+  fleet.change(podId, changes);
+}
+
+test("a thousand requests for one cold model load it once and are answered when Envoy has its route", async () => {
+  const { fleet, loads, sent, settle } = openBench({ maxWaiting: 2_000 });
+  fleet.attach(podInfo("a"), []);
+  const asked = Array.from({ length: 1_000 }, () => ask(loads, "x"));
+  assert.deepEqual(sent, ["load a x"]);
+  assert.equal(loads.waiting, 1_000);
+  change(fleet, "a", copy("x", "loading"));
+  change(fleet, "a", copy("x", "ready"));
+  let answered = false;
+  void Promise.race(asked).then(() => (answered = true));
+  await new Promise(setImmediate);
+  assert.equal(answered, false, "ready on the pod is not yet known to Envoy");
+  settle("x");
+  for (const result of await Promise.all(asked)) assert.equal(result.kind, "live");
+  assert.equal(loads.waiting, 0);
+  assert.equal(loads.flights, 0);
+});
+
+test("a warm model is live at once", async () => {
+  const { fleet, loads, sent, settle } = openBench();
+  fleet.attach(podInfo("a"), [copy("x", "ready")]);
+  settle("x");
+  assert.deepEqual(await ask(loads, "x"), { kind: "live", waitedMs: 0, loaded: false });
+  assert.deepEqual(sent, []);
+});
+
+test("a load that a pod cannot do is done by another", async () => {
+  const { fleet, loads, sent, settle } = openBench();
+  fleet.attach(podInfo("a"), []);
+  fleet.attach(podInfo("b"), []);
+  const asked = ask(loads, "x");
+  const first = sent[0]!.split(" ")[1]!;
+  const second = first === "a" ? "b" : "a";
+  change(fleet, first, copy("x", "failed", { kind: "pod", reason: "out of memory" }));
+  assert.deepEqual(sent, [`load ${first} x`, `load ${second} x`]);
+  change(fleet, second, copy("x", "ready"));
+  settle("x");
+  assert.equal((await asked).kind, "live");
+});
+
+test("a bad model is not carried from pod to pod, and is known bad for a while", async () => {
+  const { fleet, loads, sent } = openBench();
+  fleet.attach(podInfo("a"), []);
+  fleet.attach(podInfo("b"), []);
+  const asked = ask(loads, "x");
+  change(fleet, sent[0]!.split(" ")[1]!, copy("x", "failed", { kind: "model", reason: "no ONNX" }));
+  const failed = await asked;
+  assert.equal(failed.kind === "failed" ? failed.code : "", "model-load-failed");
+  assert.equal(sent.length, 1);
+  const again = await ask(loads, "x");
+  assert.equal(again.kind === "failed" ? again.reason : "", "no ONNX");
+  assert.ok(again.kind === "failed" && (again.retryAfterMs ?? 0) > 0);
+  assert.equal(sent.length, 1, "answered from memory");
+});
+
+test("no pod at all is said at once", async () => {
+  const { loads } = openBench();
+  const failed = await ask(loads, "x");
+  assert.equal(failed.kind === "failed" ? failed.code : "", "no-pods");
+});
+
+test("a refused load goes to the next pod, and the last refusal is what the client hears", async () => {
+  const { fleet, loads, sent } = openBench();
+  fleet.attach(podInfo("a"), []);
+  const asked = ask(loads, "x");
+  loads.onRefused("a", "x", "r1", "queue-full", "10000 loads are queued");
+  const failed = await asked;
+  assert.equal(failed.kind === "failed" ? failed.code : "", "queue-full");
+  assert.equal(sent.length, 1);
+});
+
+test("a request has its own deadline, and the last to leave takes the load back", async () => {
+  const { fleet, loads, sent } = openBench();
+  fleet.attach(podInfo("a"), []);
+  const failed = await ask(loads, "x", 20);
+  assert.equal(failed.kind === "failed" ? failed.code : "", "deadline-exceeded");
+  assert.deepEqual(sent, ["load a x", "cancel a x"]);
+  assert.equal(loads.flights, 0);
+});
+
+test("a client that leaves frees its place; the others go on waiting", async () => {
+  const { fleet, loads, sent, settle } = openBench();
+  fleet.attach(podInfo("a"), []);
+  const leaving = new AbortController();
+  const stays = ask(loads, "x");
+  const leaves = ask(loads, "x", 10_000, leaving.signal);
+  leaving.abort();
+  assert.equal((await leaves).kind, "failed");
+  assert.equal(loads.waiting, 1);
+  change(fleet, "a", copy("x", "ready"));
+  settle("x");
+  assert.equal((await stays).kind, "live");
+  assert.deepEqual(sent, ["load a x"]);
+});
+
+test("more waiting requests than allowed are refused with a time to come back", async () => {
+  const { fleet, loads } = openBench({ maxWaiting: 2 });
+  fleet.attach(podInfo("a"), []);
+  const asked = [ask(loads, "x", 50), ask(loads, "y", 50)];
+  const refused = await ask(loads, "z");
+  assert.deepEqual(refused.kind === "failed" ? [refused.code, refused.retryAfterMs] : [], ["queue-full", 1_000]);
+  await Promise.all(asked);
+});
+
+test("a pod that falls silent in a load is passed over", async () => {
+  const { fleet, loads, sent, settle } = openBench({ loadTimeoutMs: 20 });
+  fleet.attach(podInfo("a"), []);
+  fleet.attach(podInfo("b"), []);
+  const asked = ask(loads, "x");
+  const first = sent[0]!.split(" ")[1]!;
+  fleet.setUnreachable(first);
+  fleet.detach(first);
+  const second = first === "a" ? "b" : "a";
+  change(fleet, second, copy("x", "ready"));
+  settle("x");
+  assert.equal((await asked).kind, "live");
+});
+
+test("a copy lost before its route was known is loaded again", async () => {
+  const { fleet, loads, sent, settle } = openBench();
+  fleet.attach(podInfo("a"), []);
+  const asked = ask(loads, "x");
+  change(fleet, "a", copy("x", "ready"));
+  change(fleet, "a", { ...copy("x", "ready"), state: "gone" });
+  settle("x");
+  await new Promise(setImmediate);
+  assert.deepEqual(sent, ["load a x", "load a x"]);
+  change(fleet, "a", copy("x", "ready"));
+  assert.equal((await asked).kind, "live");
+});

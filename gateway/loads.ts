@@ -1,0 +1,270 @@
+// Owns the loads that requests wait for: one flight for each model, however many requests wait for it.
+//
+//   place --Load sent--> loading --ready--> routing --Envoy acknowledged--> live
+//     ^                     |
+//     +--- another pod -----+--- no pod left, or the model itself is bad --> failed
+//
+// Invariants: at most one flight for a model; every waiter is answered once, at its deadline at the latest; a flight
+// without waiters ends and takes its load back; how many wait in all is bounded; how often a flight tries is bounded by
+// the number of pods.
+import type { ErrorCode } from "#core/errors.ts";
+import { activeRevision, type Model, type Revision } from "#core/model.ts";
+import { describePlacement, place } from "#core/placement/place.ts";
+import type { Clock } from "#platform/clock.ts";
+import type { Log } from "#platform/log.ts";
+import { createBackoffs } from "./backoffs.ts";
+import { type Copy, type CopyChange, copyKey, type FailureKind, type Fleet } from "./fleet.ts";
+import type { Routes } from "./routes.ts";
+import type { MissSpan } from "./spans.ts";
+
+export interface Failure {
+  readonly kind: "failed";
+  readonly code: ErrorCode;
+  readonly reason: string;
+  readonly retryAfterMs?: number;
+}
+
+export type Ensured = { readonly kind: "live"; readonly waitedMs: number; readonly loaded: boolean } | Failure;
+
+export interface EnsureOptions {
+  /** On the clock's monotonic scale. */
+  readonly deadlineMs: number;
+  readonly signal: AbortSignal;
+  readonly span: MissSpan;
+}
+
+export interface Loads {
+  /** Resolves when the next request for the model is a hit, or says why it will not be. Never rejects. */
+  ensure(model: Model, options: EnsureOptions): Promise<Ensured>;
+  /** To be called with every change of copies, after the routes were refreshed. */
+  onCopies(podId: string, changes: readonly CopyChange[]): void;
+  onRefused(podId: string, model: string, revision: string, code: ErrorCode, reason: string): void;
+  readonly waiting: number;
+  readonly flights: number;
+}
+
+export interface LoadsParts {
+  readonly fleet: Fleet;
+  readonly routes: Routes;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly sendLoad: (podId: string, model: string, revision: Revision, waitMs: number) => void;
+  readonly cancelLoad: (podId: string, model: string, revision: string) => void;
+  readonly maxWaiting: number;
+  /** How long a load may take before another pod is tried. */
+  readonly loadTimeoutMs: number;
+}
+
+interface Flight {
+  readonly key: string;
+  readonly model: Model;
+  readonly revision: Revision;
+  readonly startedMs: number;
+  /** Pods that are out of question, and why. */
+  readonly excluded: Map<string, { readonly reason: string; readonly untilMs: number }>;
+  readonly waiters: Set<Waiter>;
+  readonly stop: AbortController;
+  podId: string | undefined;
+  timer: NodeJS.Timeout | undefined;
+  worst: Failure | undefined;
+}
+
+interface Waiter {
+  readonly arrivedMs: number;
+  readonly answer: (result: Ensured) => void;
+}
+
+const codes: Readonly<Record<FailureKind, ErrorCode>> = {
+  model: "model-load-failed",
+  pod: "pod-failed",
+  storage: "storage-unavailable",
+  capacity: "no-capacity",
+};
+
+const noHolders: ReadonlySet<string> = new Set();
+
+export function createLoads(parts: LoadsParts): Loads {
+  const { fleet, routes, clock, log } = parts;
+  const flights = new Map<string, Flight>();
+  const backoffs = createBackoffs(clock);
+  let waiting = 0;
+
+  function start(key: string, model: Model, revision: Revision): Flight {
+    const flight: Flight = {
+      key,
+      model,
+      revision,
+      startedMs: clock.monotonicMs(),
+      excluded: new Map(),
+      waiters: new Set(),
+      stop: new AbortController(),
+      podId: undefined,
+      timer: undefined,
+      worst: undefined,
+    };
+    flights.set(key, flight);
+    return flight;
+  }
+
+  function land(flight: Flight, result: (waiter: Waiter) => Ensured): void {
+    if (flights.get(flight.key) === flight) flights.delete(flight.key);
+    clearTimeout(flight.timer);
+    flight.stop.abort();
+    for (const waiter of [...flight.waiters]) waiter.answer(result(waiter));
+  }
+
+  function fail(flight: Flight, failure: Failure): void {
+    const retryAfterMs = backoffs.failed(flight.key, failure);
+    log.warn("a load failed", { model: flight.model.name, revision: flight.revision.id, code: failure.code, reason: failure.reason });
+    land(flight, () => ({ ...failure, retryAfterMs }));
+  }
+
+  async function finish(flight: Flight): Promise<void> {
+    clearTimeout(flight.timer);
+    flight.timer = undefined;
+    flight.podId = undefined;
+    await routes.whenSettled(flight.model.name, flight.stop.signal);
+    // Settled may also mean that the copy was lost meanwhile and the route taken back.
+    if (!routes.isRouted(flight.model.name)) return advance(flight);
+    backoffs.succeeded(flight.key);
+    const nowMs = clock.monotonicMs();
+    return land(flight, (waiter) => ({ kind: "live", waitedMs: nowMs - waiter.arrivedMs, loaded: true }));
+  }
+
+  /** Somebody holds it, or is about to, or a pod is asked to. */
+  function advance(flight: Flight): void {
+    const { name } = flight.model;
+    let underWay: string | undefined;
+    for (const { podId, copy } of fleet.holders(name)) {
+      if (copy.revision !== flight.revision.id || flight.excluded.has(podId)) continue;
+      if (copy.state === "ready") {
+        // Stopping the wait is the only way it rejects, and then the flight has landed.
+        finish(flight).catch(() => undefined);
+        return;
+      }
+      if ((copy.state === "queued" || copy.state === "loading") && fleet.pod(podId)?.reachable === true) underWay = podId;
+    }
+    const chosen = underWay ?? choose(flight);
+    if (chosen === undefined) return;
+    flight.podId = chosen;
+    clearTimeout(flight.timer);
+    flight.timer = setTimeout(() => tryElsewhere(flight, chosen, "pod", `no answer within ${parts.loadTimeoutMs} ms`), parts.loadTimeoutMs);
+    parts.sendLoad(chosen, name, flight.revision, parts.loadTimeoutMs);
+  }
+
+  function choose(flight: Flight): string | undefined {
+    const decision = place(
+      {
+        model: flight.model.name,
+        revision: flight.revision.id,
+        format: flight.revision.format,
+        runtime: undefined,
+        sizeBytes: flight.revision.sizeHintBytes ?? 0,
+        requiredLabels: {},
+        preferredLabels: {},
+        excluded: flight.excluded,
+        holders: noHolders,
+        waitingUser: true,
+        minAgeMs: 0,
+      },
+      fleet.views(),
+      clock.monotonicMs(),
+    );
+    if (decision.kind === "placed") return decision.podId;
+    fail(flight, flight.worst ?? { kind: "failed", code: decision.code, reason: describePlacement(decision) });
+    return undefined;
+  }
+
+  function tryElsewhere(flight: Flight, podId: string, kind: FailureKind, reason: string): void {
+    if (flight.podId !== podId) return;
+    flight.podId = undefined;
+    flight.excluded.set(podId, { reason, untilMs: Number.POSITIVE_INFINITY });
+    const failure: Failure = { kind: "failed", code: codes[kind], reason };
+    flight.worst = failure;
+    // A bad model fails everywhere: it is not carried from pod to pod.
+    if (kind === "model") fail(flight, failure);
+    else advance(flight);
+  }
+
+  function leave(flight: Flight, waiter: Waiter): void {
+    if (!flight.waiters.delete(waiter)) return;
+    waiting -= 1;
+    if (flight.waiters.size > 0 || flights.get(flight.key) !== flight) return;
+    if (flight.podId !== undefined) parts.cancelLoad(flight.podId, flight.model.name, flight.revision.id);
+    land(flight, () => ({ kind: "live", waitedMs: 0, loaded: false }));
+  }
+
+  async function wait(flight: Flight, options: EnsureOptions): Promise<Ensured> {
+    const { promise, resolve } = Promise.withResolvers<Ensured>();
+    const arrivedMs = clock.monotonicMs();
+    const waiter: Waiter = { arrivedMs, answer: resolve };
+    flight.waiters.add(waiter);
+    waiting += 1;
+    const late = setTimeout(
+      () => resolve({ kind: "failed", code: "deadline-exceeded", reason: `model '${flight.model.name}' was not ready in time` }),
+      Math.max(0, options.deadlineMs - arrivedMs),
+    );
+    const gone = (): void => resolve({ kind: "failed", code: "cancelled", reason: "the client went away" });
+    options.signal.addEventListener("abort", gone, { once: true });
+    try {
+      return await promise;
+    } finally {
+      clearTimeout(late);
+      options.signal.removeEventListener("abort", gone);
+      leave(flight, waiter);
+    }
+  }
+
+  return {
+    async ensure(model, options) {
+      const revision = activeRevision(model);
+      const key = copyKey({ model: model.name, revision: revision.id });
+      const known = flights.get(key);
+      if (known === undefined && isLive(model, revision)) return { kind: "live", waitedMs: 0, loaded: false };
+      if (waiting >= parts.maxWaiting) {
+        return { kind: "failed", code: "queue-full", reason: `${waiting} requests are waiting already`, retryAfterMs: 1_000 };
+      }
+      if (known !== undefined) return wait(known, options);
+      const bad = backoffs.check(key);
+      if (bad !== undefined) return bad;
+      const flight = start(key, model, revision);
+      const result = wait(flight, options);
+      advance(flight);
+      return result;
+    },
+    onCopies(podId, changes) {
+      for (const change of changes) {
+        const flight = flights.get(copyKey(change));
+        if (flight === undefined) continue;
+        if (change.state === "ready") advance(flight);
+        else if (change.state === "failed") tryElsewhere(flight, podId, change.failure?.kind ?? "pod", reasonOf(change));
+        else if (change.state === "gone") tryElsewhere(flight, podId, "pod", `pod ${podId} gave it up`);
+      }
+    },
+    onRefused(podId, model, revision, code, reason) {
+      const flight = flights.get(copyKey({ model, revision }));
+      if (flight === undefined || flight.podId !== podId) return;
+      flight.podId = undefined;
+      flight.excluded.set(podId, { reason, untilMs: Number.POSITIVE_INFINITY });
+      flight.worst = { kind: "failed", code, reason };
+      advance(flight);
+    },
+    get waiting() {
+      return waiting;
+    },
+    get flights() {
+      return flights.size;
+    },
+  };
+
+  function isLive(model: Model, revision: Revision): boolean {
+    for (const { copy } of fleet.holders(model.name)) {
+      if (copy.revision === revision.id && copy.state === "ready") return routes.isRouted(model.name) && routes.isSettled(model.name);
+    }
+    return false;
+  }
+}
+
+function reasonOf(copy: Pick<Copy, "failure">): string {
+  return copy.failure?.reason ?? "the adapter gave no reason";
+}

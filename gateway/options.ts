@@ -1,0 +1,41 @@
+// Owns the gateway's settings, as its command line gives them.
+import { parseArgs } from "node:util";
+import { z } from "zod";
+import { parseOptions, portOption } from "#platform/config.ts";
+import { StartupError } from "#platform/lifecycle.ts";
+
+const whole = (least: number, most: number): z.ZodType<number> => z.coerce.number().int().min(least).max(most);
+
+const schema = z.object({
+  gatewayId: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/),
+  /** Unix socket on which Envoy finds this gateway. */
+  socket: z.string().min(1).max(100),
+  /** Envoy's admin socket, for its counters; nothing is counted without it. */
+  envoyAdmin: z.string().max(100).optional(),
+  /** File of the embedded registry. */
+  registry: z.string().min(1),
+  adminHost: z.string().default("127.0.0.1"),
+  adminPort: portOption.default(8080),
+  maxParkMs: whole(1_000, 3_500_000).default(600_000),
+  maxWaiting: whole(1, 1_000_000).default(20_000),
+  loadTimeoutMs: whole(100, 3_500_000).default(120_000),
+  logLevel: z.enum(["debug", "info", "warn", "error", "silent"]).default("info"),
+});
+
+export type GatewayOptions = Readonly<z.infer<typeof schema>>;
+
+/** `--gateway-id ID --socket PATH --registry FILE ...`; throws a StartupError that says what is wrong. */
+export function parseGatewayOptions(argv: readonly string[]): GatewayOptions {
+  const names = Object.keys(schema.shape);
+  const flags = new Map(names.map((name) => [name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`), name]));
+  try {
+    const { values } = parseArgs({
+      args: [...argv],
+      options: Object.fromEntries([...flags.keys()].map((flag) => [flag, { type: "string" as const }])),
+    });
+    return parseOptions(schema, Object.fromEntries(Object.entries(values).map(([flag, value]) => [flags.get(flag) ?? flag, value])));
+  } catch (error) {
+    if (error instanceof TypeError) throw new StartupError(error.message, { cause: error });
+    throw error;
+  }
+}

@@ -1,0 +1,95 @@
+// Owns what Envoy's access logs say of use: for each model how often and when last, for the pods that hold it; latency of
+// hits. Off the request path and sampled: the share of requests logged is lowered as their rate grows, and each entry
+// stands for as many requests as its share says, so a busy model stays ahead of an idle one.
+import type { Clock } from "#platform/clock.ts";
+import { createHistogram, type Histogram } from "#core/samples.ts";
+import type { HTTPAccessLogEntry } from "#proto/gen/envoy/data/accesslog/v3/accesslog_pb.ts";
+import { headers } from "#envoy/names.ts";
+
+export interface ModelUse {
+  /** Requests that the entries stand for. */
+  requests: number;
+  lastUsedMs: number;
+}
+
+export interface Usage {
+  onEntry(entry: HTTPAccessLogEntry): void;
+  /** What has come since it was last taken. */
+  take(): ReadonlyMap<string, ModelUse>;
+  /** Once a second: the share to sample from now on, in millionths. */
+  adjust(): number;
+  /** Of hits, since the start. */
+  readonly latency: Histogram;
+  readonly hits: number;
+  readonly errors: number;
+}
+
+/** Entries a second that are worth their cost, some 20 us each. */
+const wantedPerSecond = 1_000;
+const whole = 1_000_000;
+const maxModels = 100_000;
+
+const restModel = /^\/v[12]\/models\/([A-Za-z0-9._-]{1,253})(?:[/:?]|$)/;
+
+export function createUsage(clock: Clock): Usage {
+  let uses = new Map<string, ModelUse>();
+  let share = whole;
+  let entries = 0;
+  let hits = 0;
+  let errors = 0;
+  let adjustedMs = clock.monotonicMs();
+  const latency = createHistogram();
+
+  function modelOf(entry: HTTPAccessLogEntry): string | undefined {
+    return entry.request?.requestHeaders[headers.model] ?? restModel.exec(entry.request?.path ?? "")?.[1];
+  }
+
+  return {
+    onEntry(entry) {
+      entries += 1;
+      const weight = whole / share;
+      const status = entry.response?.responseCode ?? 0;
+      // A local answer of Envoy or of the gateway used no model.
+      if ((entry.commonProperties?.upstreamRemoteAddress ?? undefined) === undefined) return;
+      if (status >= 500) errors += weight;
+      const model = modelOf(entry);
+      if (model === undefined) return;
+      const waited = entry.response?.responseHeaders[headers.loadMs] !== undefined;
+      const took = entry.commonProperties?.timeToLastDownstreamTxByte;
+      if (!waited) {
+        hits += weight;
+        if (took !== undefined) latency.record(Number(took.seconds) * 1_000 + took.nanos / 1e6, weight);
+      }
+      const use = uses.get(model);
+      const nowMs = clock.monotonicMs();
+      if (use !== undefined) {
+        use.requests += weight;
+        use.lastUsedMs = nowMs;
+      } else if (uses.size < maxModels) uses.set(model, { requests: weight, lastUsedMs: nowMs });
+    },
+    take() {
+      const taken = uses;
+      uses = new Map();
+      return taken;
+    },
+    adjust() {
+      const nowMs = clock.monotonicMs();
+      const perSecond = entries / Math.max((nowMs - adjustedMs) / 1_000, 0.001);
+      entries = 0;
+      adjustedMs = nowMs;
+      const wanted = Math.min(whole, Math.floor((share * wantedPerSecond) / Math.max(perSecond, 1)));
+      // Moved in powers of two, and only when it is off by more than one: each move is a push to Envoy.
+      const rounded = 2 ** Math.floor(Math.log2(whole / Math.max(wanted, 1)));
+      const next = Math.max(100, Math.floor(whole / rounded));
+      if (next > share * 1.9 || next < share / 1.9) share = next;
+      return share;
+    },
+    latency,
+    get hits() {
+      return hits;
+    },
+    get errors() {
+      return errors;
+    },
+  };
+}

@@ -1,0 +1,138 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { fromBinary } from "@bufbuild/protobuf";
+import fc from "fast-check";
+import { ScopedRouteConfigurationSchema } from "#proto/gen/envoy/config/route/v3/scoped_route_pb.ts";
+import { createRouteTable, type RouteTable, type RouteTarget } from "./table.ts";
+import { typeUrls } from "./typeurls.ts";
+
+const podNames = ["a", "b", "c"];
+
+function pod(podId: string, port = 9_000) {
+  return { podId, rest: { host: "127.0.0.1", port }, grpc: { host: "127.0.0.1", port: port + 1 } };
+}
+
+function openTable(): { table: RouteTable; changed: string[] } {
+  const changed: string[] = [];
+  const table = createRouteTable(
+    (typeUrl, names) => changed.push(...names.map((name) => `${typeUrl.split(".").at(-1)} ${name}`)),
+    () => undefined,
+  );
+  return { table, changed };
+}
+
+/** The pods that a scope leads to, read from what would be sent to Envoy. */
+function podsOf(table: RouteTable, model: string): string[] | undefined {
+  const scope = table.get(typeUrls.scope, model);
+  if (scope === undefined) return undefined;
+  const { routeConfigurationName } = fromBinary(ScopedRouteConfigurationSchema, scope.bytes);
+  assert.ok(table.get(typeUrls.routes, routeConfigurationName), "a scope names a route configuration that is there");
+  return [routeConfigurationName];
+}
+
+test("the first model of a pod changes one resource: all else is there since the pod came", () => {
+  const { table, changed } = openTable();
+  table.setPod(pod("a"));
+  changed.length = 0;
+  table.setModel("iris", { slot: 0, podIds: ["a"] });
+  assert.deepEqual(changed, ["ScopedRouteConfiguration iris"]);
+});
+
+test("a change costs the same with 10 models as with 10,000", () => {
+  for (const count of [10, 10_000]) {
+    const { table, changed } = openTable();
+    for (const name of podNames) table.setPod(pod(name));
+    for (let i = 0; i < count; i++) table.setModel(`m${i}`, { slot: 0, podIds: ["a"] });
+    changed.length = 0;
+    table.setModel("m5", { slot: 0, podIds: ["b"] });
+    assert.deepEqual(changed, ["ScopedRouteConfiguration m5"]);
+  }
+});
+
+test("names and versions do not depend on what happened before", () => {
+  const one = openTable().table;
+  const two = openTable().table;
+  for (const name of ["a", "b", "c"]) one.setPod(pod(name));
+  for (const name of ["c", "b", "a"]) two.setPod(pod(name));
+  two.setModel("x", { slot: 0, podIds: ["c"] });
+  one.setModel("x", { slot: 1, podIds: ["b", "a"] });
+  two.setModel("x", { slot: 1, podIds: ["a", "b", "b"] });
+  assert.deepEqual(one.wanted("x"), two.wanted("x"));
+});
+
+test("no request can carry the key of a sentinel", () => {
+  const { table } = openTable();
+  table.setPod(pod("a"));
+  const keys = [...table.names(typeUrls.scope)];
+  assert.equal(keys.length, 1);
+  for (const key of keys) assert.match(key, /\//);
+});
+
+test("a set without models leaves in order: scopes first, then what they name", () => {
+  const { table, changed } = openTable();
+  table.setPod(pod("a"));
+  table.setPod(pod("b"));
+  table.setModel("x", { slot: 0, podIds: ["a", "b"] });
+  table.setModel("x", undefined);
+  changed.length = 0;
+  table.sweep(() => false);
+  assert.deepEqual(changed, [], "it may be wanted again at once");
+  table.sweep(() => false);
+  assert.equal(changed.length, 1);
+  assert.match(changed[0]!, /^ScopedRouteConfiguration set-.*\/$/);
+  table.sweep(() => false);
+  assert.equal(changed.length, 1, "Envoy has not acknowledged yet");
+  table.sweep(() => true);
+  assert.deepEqual(changed.slice(1).map((line) => line.split(" ")[0]).sort(), ["Cluster", "Cluster", "RouteConfiguration"]);
+  assert.equal(table.setCount, 2, "the pods' own sets stay");
+});
+
+test("a pod that comes back under another address is another set", () => {
+  const { table } = openTable();
+  table.setPod(pod("a", 9_000));
+  table.setModel("x", { slot: 0, podIds: ["a"] });
+  const before = podsOf(table, "x");
+  table.setPod(pod("a", 9_500));
+  assert.equal(podsOf(table, "x"), undefined, "what the old pod held is not what the new one holds");
+  table.setModel("x", { slot: 0, podIds: ["a"] });
+  assert.notDeepEqual(podsOf(table, "x"), before);
+});
+
+const step = fc.oneof(
+  fc.record({ kind: fc.constant("model" as const), model: fc.constantFrom("x", "y", "z"), slot: fc.constantFrom(0, 1), podIds: fc.subarray(podNames) }),
+  fc.record({ kind: fc.constant("up" as const), podId: fc.constantFrom(...podNames) }),
+  fc.record({ kind: fc.constant("down" as const), podId: fc.constantFrom(...podNames) }),
+  fc.constant({ kind: "sweep" as const }),
+);
+
+test("after any changes the table routes each model to the pods that hold it and are up", () => {
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+      const { table } = openTable();
+      const up = new Set<string>();
+      const held = new Map<string, RouteTarget>();
+      for (const each of steps) {
+        if (each.kind === "up") {
+          up.add(each.podId);
+          table.setPod(pod(each.podId));
+        } else if (each.kind === "down") {
+          up.delete(each.podId);
+          table.removePod(each.podId);
+          for (const [model, target] of held) held.set(model, { ...target, podIds: target.podIds.filter((id) => id !== each.podId) });
+        } else if (each.kind === "sweep") table.sweep(() => true);
+        else {
+          const podIds = each.podIds.filter((podId) => up.has(podId));
+          held.set(each.model, { slot: each.slot, podIds });
+          table.setModel(each.model, { slot: each.slot, podIds: each.podIds });
+        }
+      }
+      const expected = openTable().table;
+      for (const podId of up) expected.setPod(pod(podId));
+      for (const [model, target] of held) expected.setModel(model, target);
+      for (const model of ["x", "y", "z"]) assert.deepEqual(table.wanted(model), expected.wanted(model));
+      for (const name of table.names(typeUrls.scope)) {
+        if (table.has(name)) podsOf(table, name);
+      }
+    }),
+  );
+});
