@@ -11,12 +11,12 @@ const bytesArb = fc.oneof(
   fc.uint8Array({ maxLength: 300 }),
   fc.integer({ min: 16_000, max: 17_000 }).map((size) => new Uint8Array(size)),
 );
-const responseArb = fc.record({
-  typeUrl: textArb,
-  nonce: textArb,
-  resources: fc.array(fc.record({ name: textArb, version: textArb, bytes: bytesArb }), { maxLength: 20 }),
-  removed: fc.array(textArb),
-});
+const plain = { noNullPrototype: true };
+const resourceArb = fc.record({ name: textArb, version: textArb, bytes: bytesArb }, plain);
+const responseArb = fc.record(
+  { typeUrl: textArb, nonce: textArb, resources: fc.array(resourceArb, { maxLength: 20 }), removed: fc.array(textArb) },
+  plain,
+);
 
 /** Through the generated codec, as any client reads it. */
 function read(bytes: Uint8Array): DeltaResponse {
