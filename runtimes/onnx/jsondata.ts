@@ -40,17 +40,10 @@ export function parseJsonElements(
   if (values.length !== count) {
     return badRequest(`${what} has ${values.length} elements, but its shape [${shape.join(", ")}] makes ${count}`);
   }
-  switch (info.family) {
-    case "integer":
-    case "float":
-      return parseNumbers(info, values, what);
-    case "big":
-      return parseBigs(info, values, what);
-    case "bool":
-      return parseBools(values, what);
-    case "bytes":
-      return parseTexts(values, what);
-  }
+  if (info.family === "big") return parseBigs(info, values, what);
+  if (info.family === "bool") return parseBools(values, what);
+  if (info.family === "bytes") return parseTexts(values, what);
+  return parseNumbers(info, values, what);
 }
 
 function flatten(data: readonly unknown[], shape: readonly number[], what: string): readonly unknown[] | Refusal {

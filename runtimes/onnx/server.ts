@@ -1,6 +1,5 @@
 // Owns the model server as a whole: its repository behind three listeners, opened and closed together.
 // Stop: the listeners take nothing new, requests under way end within the grace, then the models are released.
-import { rm } from "node:fs/promises";
 import { bindServer, closeServer } from "#platform/grpc.ts";
 import { StartupError } from "#platform/lifecycle.ts";
 import type { Log } from "#platform/log.ts";
@@ -37,15 +36,20 @@ export async function openModelServer(options: ModelServerOptions): Promise<Mode
   const rest = createRestServer({ repository, counters, maxBodyBytes });
   const grpc = createGrpcServer({ repository, counters, maxBodyBytes });
   const admin = createAdminServer({ repository, counters, log });
-  // All three stop together, so that the grace is spent once.
+  // All three stop together, so that the grace is spent once. Closing takes the socket's file away, if it is this server's.
   listeners.defer(async () => {
     const late = setTimeout(() => {
       rest.server.closeAllConnections();
       admin.server.closeAllConnections();
     }, graceMs);
+    // Closing ends the connections that are idle at that moment; those that finish a request later are ended here.
+    const idle = setInterval(() => {
+      rest.server.closeIdleConnections();
+      admin.server.closeIdleConnections();
+    }, 20);
     await Promise.all([rest.close(), closeServer(grpc, graceMs), admin.close()]);
+    clearInterval(idle);
     clearTimeout(late);
-    await rm(options.adminSocket, { force: true });
   });
 
   await listenAdmin(admin, options.adminSocket);

@@ -49,6 +49,9 @@ const options: InferenceSession.SessionOptions = {
   logSeverityLevel: 3,
 };
 
+/** What a request did wrong is told to its client; it is no line in the log of the server. */
+const runOptions: InferenceSession.RunOptions = { logSeverityLevel: 4 };
+
 /** Reads and prepares the model at `path`, which stops the event loop for as long as that takes. */
 export async function openSession(path: string): Promise<Session | LoadFailure> {
   let session: InferenceSession;
@@ -95,7 +98,7 @@ function createSession(session: InferenceSession, inputs: readonly Port[], outpu
       for (const input of given) feeds[input.name] = buildTensor(input);
       let results: InferenceSession.ReturnType;
       try {
-        results = await session.run(feeds, outputNames);
+        results = await session.run(feeds, outputNames, runOptions);
       } catch (error) {
         return classifyRunError(error);
       }

@@ -78,20 +78,12 @@ function parseContents(
   if (given !== values.length) return badRequest(`the contents of ${what} are not those of ${info.name}`);
   if (values.length !== count) return badRequest(`${what} has ${values.length} elements, but its shape makes ${count}`);
   if (contents === undefined) return info.family === "bytes" ? [] : parseRawElements(info, 0, new Uint8Array(0), what);
-  switch (info.family) {
-    case "bool":
-      return Uint8Array.from(contents.boolContents, (value) => (value ? 1 : 0));
-    case "bytes":
-      return parseTexts(contents.bytesContents, what);
-    case "big": {
-      const elements = info.create(count);
-      elements.set(info.name === "INT64" ? contents.int64Contents : contents.uint64Contents);
-      return elements;
-    }
-    case "integer":
-    case "float":
-      return parseNumbers(info, numbersOf(contents, info), what);
-  }
+  if (info.family === "bool") return Uint8Array.from(contents.boolContents, (value) => (value ? 1 : 0));
+  if (info.family === "bytes") return parseTexts(contents.bytesContents, what);
+  if (info.family !== "big") return parseNumbers(info, numbersOf(contents, info), what);
+  const elements = info.create(count);
+  elements.set(info.name === "INT64" ? contents.int64Contents : contents.uint64Contents);
+  return elements;
 }
 
 function numbersOf(

@@ -1,0 +1,56 @@
+import assert from "node:assert/strict";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import * as fc from "fast-check";
+import { fromBinary, toBinary } from "@bufbuild/protobuf";
+import { ModelProtoSchema, NodeProtoSchema, TensorProtoSchema } from "#proto/gen/onnx/onnx_pb.ts";
+import { scanModelFile } from "./scan.ts";
+import { addConstantGraph, addSubGraph, forestGraph, perceptronGraph } from "./testing/graphs.ts";
+
+let folder: string;
+before(async () => {
+  folder = await mkdtemp(join(tmpdir(), "warm-onnx-"));
+});
+after(async () => rm(folder, { recursive: true, force: true }));
+
+test("counts what a full parse counts", async () => {
+  const models = [
+    addSubGraph(),
+    addConstantGraph(1),
+    perceptronGraph([300, 300, 5]),
+    forestGraph(4, 8),
+    perceptronGraph(Array(3_000).fill(2)),
+  ];
+  for (const [at, bytes] of models.entries()) {
+    const path = join(folder, `${at}.onnx`);
+    await writeFile(path, bytes);
+    const graph = fromBinary(ModelProtoSchema, bytes).graph;
+    assert.ok(graph);
+    const trees = graph.node.filter(({ opType }) => opType.startsWith("TreeEnsemble"));
+    assert.deepEqual(await scanModelFile(path), {
+      fileBytes: bytes.length,
+      nodes: graph.node.length,
+      weightBytes: graph.initializer.reduce((sum, tensor) => sum + toBinary(TensorProtoSchema, tensor).length, 0),
+      treeBytes: trees.reduce((sum, node) => sum + toBinary(NodeProtoSchema, node).length, 0),
+    });
+  }
+});
+
+test("takes any bytes without a fault", async () => {
+  const path = join(folder, "random.onnx");
+  const model = addSubGraph();
+  const mutated = fc
+    .tuple(fc.nat(model.length - 1), fc.nat(255), fc.nat(model.length))
+    .map(([at, byte, length]) => model.with(at, byte).slice(0, length));
+  await fc.assert(
+    fc.asyncProperty(fc.oneof(fc.uint8Array({ maxLength: 200 }), mutated), async (bytes) => {
+      await writeFile(path, bytes);
+      const facts = await scanModelFile(path);
+      assert.equal(facts.fileBytes, bytes.length);
+      assert.ok(facts.weightBytes <= bytes.length && facts.treeBytes <= bytes.length);
+    }),
+    { numRuns: 300 },
+  );
+});
