@@ -17,7 +17,7 @@ export function parseOptions<Schema extends z.ZodType>(
 
 /** A TCP port from a number or its decimal text; 0 asks for a free one. */
 export const portOption = z
-  .union([z.number(), z.string().regex(/^\d{1,6}$/)], { error: "must be a port number" })
+  .union([z.number(), z.string().regex(/^\d{1,6}$/, { error: "must be a port number" })], { error: "must be a port number" })
   .transform(Number)
   .pipe(z.int({ error: "must be a port number" }).min(0).max(65_535, { error: "must be at most 65535" }));
 

@@ -1,0 +1,40 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { z } from "zod";
+import { durationMsOption, parseOptions, portOption, sizeBytesOption } from "./config.ts";
+
+const schema = z.object({ httpPort: portOption, for: durationMsOption.optional(), memory: sizeBytesOption.optional() });
+
+for (const [text, ms] of [
+  ["250ms", 250],
+  ["30s", 30_000],
+  ["30", 30_000],
+  ["1.5m", 90_000],
+  ["2h", 7_200_000],
+] as const) {
+  test(`duration ${text}`, () => assert.equal(durationMsOption.parse(text), ms));
+}
+
+for (const [text, bytes] of [
+  ["1024", 1_024],
+  ["64Mi", 67_108_864],
+  ["2G", 2_000_000_000],
+  ["0.5Ki", 512],
+] as const) {
+  test(`size ${text}`, () => assert.equal(sizeBytesOption.parse(text), bytes));
+}
+
+test("good options come back frozen", () => {
+  const options = parseOptions(schema, { httpPort: "8008", for: "30s" });
+  assert.deepEqual(options, { httpPort: 8_008, for: 30_000 });
+  assert.ok(Object.isFrozen(options));
+});
+
+for (const [input, message] of [
+  [{ httpPort: "70000" }, "bad options: --http-port must be at most 65535"],
+  [{ httpPort: "x" }, "bad options: --http-port must be a port number"],
+  [{ httpPort: 1, for: "soon" }, 'bad options: --for must be a duration such as 500ms, 30s or 2m, not "soon"'],
+  [{ httpPort: 1, memory: "lots" }, 'bad options: --memory must be a size such as 512Mi or 2G, not "lots"'],
+] as const) {
+  test(message, () => assert.throws(() => parseOptions(schema, input), { name: "StartupError", message }));
+}
