@@ -15,9 +15,7 @@ export function buildBootstrap(options: BootstrapOptions): Bootstrap {
   return create(BootstrapSchema, {
     node: { id: options.nodeId, cluster: "warmpath" },
     admin: { address: pipe(options.adminSocket) },
-    bootstrapExtensions: [
-      { name: "envoy.bootstrap.internal_listener", typedConfig: packAny(InternalListenerSchema, {}) },
-    ],
+    bootstrapExtensions: [{ name: "envoy.bootstrap.internal_listener", typedConfig: packAny(InternalListenerSchema, {}) }],
     layeredRuntime: {
       layers: [
         { name: "static", layerSpecifier: { case: "staticLayer", value: runtimeFlags } },
@@ -37,7 +35,10 @@ export function buildBootstrap(options: BootstrapOptions): Bootstrap {
     },
     staticResources: {
       listeners: buildListeners(options),
-      clusters: [gatewayCluster(clusters.gateway, options.gatewaySocket, 0), gatewayCluster(clusters.extProc, options.gatewaySocket, 800)],
+      clusters: [
+        gatewayCluster(clusters.gateway, options.gatewaySocket, 0),
+        gatewayCluster(clusters.extProc, options.gatewaySocket, 800),
+      ],
     },
   });
 }

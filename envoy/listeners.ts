@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { Any } from "@bufbuild/protobuf/wkt";
 import { duration, packAny } from "#platform/any.ts";
-import type { AccessLogSchema } from "#proto/gen/envoy/config/accesslog/v3/accesslog_pb.ts";
+import { type AccessLogSchema, ComparisonFilter_Op } from "#proto/gen/envoy/config/accesslog/v3/accesslog_pb.ts";
 import { HeaderValueOption_HeaderAppendAction } from "#proto/gen/envoy/config/core/v3/base_pb.ts";
 import { ApiVersion } from "#proto/gen/envoy/config/core/v3/config_source_pb.ts";
 import { HttpProtocolOptions_HeadersWithUnderscoresAction } from "#proto/gen/envoy/config/core/v3/protocol_pb.ts";
@@ -62,7 +62,10 @@ function port(name: string, address: PortAddress, options: BootstrapOptions, kin
   return {
     name: `warm-${name}`,
     address: {
-      address: { case: "socketAddress", value: { address: address.host, portSpecifier: { case: "portValue", value: address.port } } },
+      address: {
+        case: "socketAddress",
+        value: { address: address.host, portSpecifier: { case: "portValue", value: address.port } },
+      },
     },
     perConnectionBufferLimitBytes: options.maxMessageBytes + 64 * 1024,
     filterChains: [
@@ -165,18 +168,36 @@ function connection(statPrefix: string, options: BootstrapOptions) {
       headersWithUnderscoresAction: HttpProtocolOptions_HeadersWithUnderscoresAction.ALLOW,
     },
     // A gRPC client has one connection, and all its calls may be waiting at once.
-    http2ProtocolOptions: { maxConcurrentStreams: 20_000, initialStreamWindowSize: 1 << 20, initialConnectionWindowSize: 16 << 20 },
+    http2ProtocolOptions: {
+      maxConcurrentStreams: 20_000,
+      initialStreamWindowSize: 1 << 20,
+      initialConnectionWindowSize: 16 << 20,
+    },
   } satisfies MessageInitShape<typeof HttpConnectionManagerSchema>;
 }
 
 const jsonErrors: PortKind["localReplies"] = {
-  localReplyConfig: { bodyFormat: { format: { case: "jsonFormat", value: { error: "%LOCAL_REPLY_BODY%" } } } },
+  localReplyConfig: {
+    mappers: [
+      {
+        filter: {
+          filterSpecifier: {
+            case: "statusCodeFilter",
+            value: { comparison: { op: ComparisonFilter_Op.GE, value: { defaultValue: 400, runtimeKey: "warm.error_status" } } },
+          },
+        },
+        bodyFormatOverride: { format: { case: "jsonFormat", value: { error: "%LOCAL_REPLY_BODY%" } } },
+      },
+    ],
+  },
 };
 
 const stripOwnHeaders = {
   name: "envoy.http.early_header_mutation.header_mutation",
   typedConfig: packAny(EarlyHeaderMutationSchema, {
-    mutations: [headers.model, headers.loadMs, headers.cluster].map((name) => ({ action: { case: "remove" as const, value: name } })),
+    mutations: [headers.model, headers.loadMs, headers.cluster].map((name) => ({
+      action: { case: "remove" as const, value: name },
+    })),
   }),
 };
 
@@ -191,7 +212,11 @@ function processor(name: string, options: BootstrapOptions): HttpFilter {
   return filter(
     name,
     packAny(ExternalProcessorSchema, {
-      grpcService: { targetSpecifier: { case: "envoyGrpc", value: { clusterName: clusters.extProc } } },
+      grpcService: {
+        targetSpecifier: { case: "envoyGrpc", value: { clusterName: clusters.extProc } },
+        // Tells the gateway which filter asks.
+        initialMetadata: [{ key: "x-warm-filter", value: name === filters.reroute ? "reroute" : "miss" }],
+      },
       statPrefix: name.replace(".", "_"),
       // Closed on failure: to send a request on unasked would be to send it to a pod without its model.
       failureModeAllow: false,
@@ -206,7 +231,9 @@ function processor(name: string, options: BootstrapOptions): HttpFilter {
         responseTrailerMode: ProcessingMode_HeaderSendMode.SKIP,
       },
       mutationRules: { allowAllRouting: true },
-      forwardRules: { allowedHeaders: { patterns: forwarded.map((value) => ({ matchPattern: { case: "exact" as const, value } })) } },
+      forwardRules: {
+        allowedHeaders: { patterns: forwarded.map((value) => ({ matchPattern: { case: "exact" as const, value } })) },
+      },
     }),
   );
 }
@@ -258,7 +285,11 @@ function usage(): MessageInitShape<typeof AccessLogSchema> {
     filter: {
       filterSpecifier: {
         case: "runtimeFilter",
-        value: { runtimeKey: usageSampleKey, percentSampled: { numerator: 1_000_000, denominator: 2 }, useIndependentRandomness: true },
+        value: {
+          runtimeKey: usageSampleKey,
+          percentSampled: { numerator: 1_000_000, denominator: 2 },
+          useIndependentRandomness: true,
+        },
       },
     },
     configType: {
@@ -272,6 +303,7 @@ function usage(): MessageInitShape<typeof AccessLogSchema> {
           bufferSizeBytes: 64 * 1024,
         },
         additionalRequestHeadersToLog: [headers.model],
+        additionalResponseHeadersToLog: [headers.loadMs],
       }),
     },
   };

@@ -32,4 +32,3 @@ export const overAds: MessageInitShape<typeof ConfigSourceSchema> = {
 export function pipe(path: string): MessageInitShape<typeof AddressSchema> {
   return { address: { case: "pipe", value: { path, mode: 0o600 } } };
 }
-

@@ -18,9 +18,15 @@ interface Entry {
 }
 
 const maxEntries = 10_000;
-const firstPauseMs: Readonly<Partial<Record<Failure["code"], number>>> = { "model-load-failed": 5_000, "storage-unavailable": 1_000 };
+const firstPauseMs: Readonly<Partial<Record<Failure["code"], number>>> = {
+  "model-load-failed": 5_000,
+  "storage-unavailable": 1_000,
+};
 const defaultPauseMs = 250;
-const longestPauseMs: Readonly<Partial<Record<Failure["code"], number>>> = { "model-load-failed": 300_000, "storage-unavailable": 30_000 };
+const longestPauseMs: Readonly<Partial<Record<Failure["code"], number>>> = {
+  "model-load-failed": 300_000,
+  "storage-unavailable": 30_000,
+};
 const defaultLongestMs = 5_000;
 
 export function createBackoffs(clock: Clock): Backoffs {
@@ -35,7 +41,8 @@ export function createBackoffs(clock: Clock): Backoffs {
     failed(key, failure) {
       const first = firstPauseMs[failure.code] ?? defaultPauseMs;
       const was = entries.get(key);
-      const pauseMs = was === undefined ? first : Math.min(Math.max(was.pauseMs * 2, first), longestPauseMs[failure.code] ?? defaultLongestMs);
+      const pauseMs =
+        was === undefined ? first : Math.min(Math.max(was.pauseMs * 2, first), longestPauseMs[failure.code] ?? defaultLongestMs);
       // Deleted first, so that the map's order is the order of failures.
       entries.delete(key);
       entries.set(key, { failure, pauseMs, untilMs: clock.monotonicMs() + pauseMs });

@@ -46,7 +46,8 @@ function parseStats(text: string): EnvoyCounts {
     if (!Number.isFinite(count)) continue;
     if (/^http\.warm_(http|grpc)\.downstream_rq_total$/.test(name)) requests += count;
     else if (/^http\.warm_(http|grpc)\..*streams_started$/.test(name)) asked += count;
-    else if (/(streams_failed|stream_open_failures|message_timeouts|http_not_ok_resp_received)$/.test(name)) extProcErrors += count;
+    else if (/(streams_failed|stream_open_failures|message_timeouts|http_not_ok_resp_received)$/.test(name))
+      extProcErrors += count;
   }
   return { requests, asked, extProcErrors };
 }

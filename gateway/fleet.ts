@@ -136,7 +136,13 @@ export function createFleet(listener: FleetListener): Fleet {
     pods: () => pods.values(),
     holders: (model) => byModel.get(model)?.values() ?? [],
     attach(info, copies) {
-      const pod = pods.get(info.podId) ?? { info, gauges: noGauges, requestsPerSecond: 0, reachable: true, copies: new Map<string, Copy>() };
+      const pod = pods.get(info.podId) ?? {
+        info,
+        gauges: noGauges,
+        requestsPerSecond: 0,
+        reachable: true,
+        copies: new Map<string, Copy>(),
+      };
       pods.set(info.podId, pod);
       pod.info = info;
       pod.reachable = true;
@@ -192,7 +198,7 @@ export function createFleet(listener: FleetListener): Fleet {
         draining: false,
         reachable,
         requestsPerSecond,
-        zone: info.labels["topology.kubernetes.io/zone"] ,
+        zone: info.labels["topology.kubernetes.io/zone"],
         node: info.labels["kubernetes.io/hostname"],
       })),
     counts,

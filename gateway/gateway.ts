@@ -1,15 +1,17 @@
 // Owns how the gateway's parts are put together. Order of start: registry -> every present pod linked (or given time
 // enough) -> the socket on which Envoy finds xDS, ext_proc and the log sink. So an Envoy that outlived its gateway is
 // never given a table smaller than what the pods hold.
-import { randomUUID } from "node:crypto";
-import { Server } from "@grpc/grpc-js";
+import { type handleClientStreamingCall, Server } from "@grpc/grpc-js";
 import { createHistogram } from "#core/samples.ts";
-import { type Clock, sleep, systemClock } from "#platform/clock.ts";
+import { sleep, systemClock } from "#platform/clock.ts";
 import { addService, bindServer, closeServer } from "#platform/grpc.ts";
 import type { Log } from "#platform/log.ts";
 import { createTracer } from "#platform/telemetry.ts";
-import { AccessLogService } from "#proto/gen/envoy/service/accesslog/v3/als_pb.ts";
-import { AggregatedDiscoveryService } from "#proto/gen/envoy/service/discovery/v3/ads_pb.ts";
+import {
+  AccessLogService,
+  type StreamAccessLogsMessage,
+  type StreamAccessLogsResponse,
+} from "#proto/gen/envoy/service/accesslog/v3/als_pb.ts";
 import { ExternalProcessor } from "#proto/gen/envoy/service/ext_proc/v3/external_processor_pb.ts";
 import { createXds } from "#xds/main.ts";
 import { createAdmin } from "./admin/server.ts";
@@ -24,5 +26,147 @@ import type { GatewayOptions } from "./options.ts";
 import { createReroutes } from "./reroutes.ts";
 import { createRoutes } from "./routes.ts";
 import { createMissSpans } from "./spans.ts";
-import { createUsage } from "./usage.ts";
+import { createUsage, type Usage } from "./usage.ts";
 import { createWithdrawn } from "./withdraw.ts";
+
+export interface Gateway {
+  readonly adminPort: number;
+}
+
+/** How long a gateway waits at its start for pods that do not answer. */
+const linkPatienceMs = 3_000;
+const usageMs = 500;
+const sweepMs = 15_000;
+
+/** Starts a gateway whose parts end with the stack. */
+export async function startGateway(
+  options: GatewayOptions,
+  log: Log,
+  signal: AbortSignal,
+  stack: AsyncDisposableStack,
+): Promise<Gateway> {
+  const clock = systemClock;
+  const { tracer } = stack.use(await createTracer({ service: "warmpath-gateway", endpoint: options.otlpEndpoint }));
+  let ready = false;
+  const waits = createHistogram();
+
+  const xds = createXds(
+    {
+      onAcked: (typeUrl, names) => routes.onAcked(typeUrl, names),
+      onRefused: (typeUrl, names, message) => log.error("envoy refuses a resource", { typeUrl, names, message }),
+    },
+    () => undefined,
+    log,
+  );
+  const fleet = createFleet({
+    onCopies(podId, changes) {
+      for (const { model } of changes) routes.refresh(model);
+      loads.onCopies(podId, changes);
+    },
+    onPod(podId) {
+      const pod = fleet.pod(podId);
+      if (pod === undefined) xds.table.removePod(podId);
+      else xds.table.setPod({ podId, rest: pod.info.rest, grpc: pod.info.grpc });
+    },
+  });
+  const book = stack.use(await openBook(options.registry, log));
+  const routes = createRoutes({
+    fleet,
+    table: xds.table,
+    findModel: (name) => book.get(name),
+    isAcked: (ref) => xds.isAcked(ref),
+  });
+  book.onModel((name) => routes.refresh(name));
+  const links = stack.use(
+    createLinks({
+      gatewayId: options.gatewayId,
+      fleet,
+      clock,
+      log,
+      onRefused: (podId, model, revision, code, reason) => loads.onRefused(podId, model, revision, code, reason),
+      withdrawn: createWithdrawn(routes),
+    }),
+  );
+  const loads = createLoads({
+    fleet,
+    routes,
+    clock,
+    log,
+    sendLoad: (podId, model, revision, waitMs) => links.sendLoad(podId, model, revision, waitMs),
+    cancelLoad: (podId, model, revision) => links.cancelLoad(podId, model, revision),
+    maxWaiting: options.maxWaiting,
+    loadTimeoutMs: options.loadTimeoutMs,
+  });
+  const reroutes = createReroutes({ fleet, loads, verify: (podId, model, revision) => links.verify(podId, model, revision) });
+  const processor = createProcessor({
+    findModel: (name) => book.get(name),
+    loads,
+    reroutes,
+    clock,
+    log,
+    spans: createMissSpans(tracer),
+    maxParkMs: options.maxParkMs,
+    onWaited: (ms) => waits.record(ms),
+    isReady: () => ready,
+  });
+  const usage = createUsage(clock);
+  const envoy = options.envoyAdmin === undefined ? undefined : stack.use(openEnvoyStats(options.envoyAdmin));
+
+  book.watchPods((podId, presence) => (presence === undefined ? links.setAbsent(podId) : links.setPresent(presence)));
+  await waitForLinks(() => links.complete, signal);
+
+  const server = new Server({ "grpc.max_receive_message_length": 16 << 20, "grpc.max_concurrent_streams": 1_000_000 });
+  xds.addTo(server);
+  addService(server, ExternalProcessor, { process: (stream) => processor.process(stream) }, processCodecs);
+  addService(server, AccessLogService, { streamAccessLogs: sinkOf(usage) });
+  await bindServer(server, `unix:${options.socket}`);
+  stack.defer(async () => {
+    xds.close();
+    await closeServer(server, 500);
+  });
+  every(usageMs, stack, () => links.sendUsage(usage.take()));
+  every(1_000, stack, () => xds.table.setUsageSample(usage.adjust()));
+  every(sweepMs, stack, () => xds.sweep());
+
+  const state = createGatewayState({
+    book,
+    fleet,
+    routes,
+    loads,
+    usage,
+    counts: processor.counts,
+    waits,
+    envoy,
+    table: xds.table,
+    isReady: () => ready && xds.connected,
+    monotonicMs: () => clock.monotonicMs(),
+    maxParkMs: options.maxParkMs,
+  });
+  const admin = createAdmin({ state, log });
+  await admin.listen({ host: options.adminHost, port: options.adminPort });
+  stack.defer(() => admin.close());
+  ready = true;
+  const address = admin.server.address();
+  return { adminPort: typeof address === "object" && address !== null ? address.port : options.adminPort };
+}
+
+async function waitForLinks(complete: () => boolean, signal: AbortSignal): Promise<void> {
+  const deadlineMs = systemClock.monotonicMs() + linkPatienceMs;
+  while (!complete() && systemClock.monotonicMs() < deadlineMs) await sleep(10, signal);
+}
+
+function every(ms: number, stack: AsyncDisposableStack, work: () => void): void {
+  const timer = setInterval(work, ms);
+  stack.defer(() => clearInterval(timer));
+}
+
+function sinkOf(usage: Usage): handleClientStreamingCall<StreamAccessLogsMessage, StreamAccessLogsResponse> {
+  return (call) => {
+    call.on("data", ({ logEntries }: StreamAccessLogsMessage) => {
+      if (logEntries.case !== "httpLogs") return;
+      for (const entry of logEntries.value.logEntry) usage.onEntry(entry);
+    });
+    // Envoy keeps the stream open for good; when it breaks, Envoy opens another.
+    call.on("error", () => undefined);
+  };
+}

@@ -23,7 +23,12 @@ export interface LinkListener {
   /** `withdraw`: the adapter waits for acknowledgeWithdraw(sequence). */
   onDelta(changes: readonly CopyChange[], sequence: bigint, withdraw: boolean): void;
   onGauges(gauges: PodGauges): void;
-  onRefused(refused: { readonly model: string; readonly revision: string; readonly why: LoadRefused_Why; readonly reason: string }): void;
+  onRefused(refused: {
+    readonly model: string;
+    readonly revision: string;
+    readonly why: LoadRefused_Why;
+    readonly reason: string;
+  }): void;
   /** Once, at the end. */
   onBroken(reason: string): void;
 }
@@ -49,7 +54,11 @@ export interface LinkOptions {
 export function openLink(options: LinkOptions, listener: LinkListener): Link {
   const { clock, pingMs, silenceMs } = options;
   const client = createClient(LinkService, options.address, undefined, {
-    channel: { "grpc.max_receive_message_length": 16 << 20, "grpc.initial_reconnect_backoff_ms": 100, "grpc.use_local_subchannel_pool": 1 },
+    channel: {
+      "grpc.max_receive_message_length": 16 << 20,
+      "grpc.initial_reconnect_backoff_ms": 100,
+      "grpc.use_local_subchannel_pool": 1,
+    },
   });
   const stream = client.attach();
   let info: PodInfo | undefined;
@@ -150,6 +159,11 @@ export function openLink(options: LinkOptions, listener: LinkListener): Link {
   };
 }
 
-function refusal({ model, revision, why, reason }: LoadRefused): { model: string; revision: string; why: LoadRefused_Why; reason: string } {
+function refusal({ model, revision, why, reason }: LoadRefused): {
+  model: string;
+  revision: string;
+  why: LoadRefused_Why;
+  reason: string;
+} {
   return { model, revision, why, reason: reason.slice(0, 500) };
 }

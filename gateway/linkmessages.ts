@@ -44,7 +44,12 @@ export function parseCopy(message: CopyMessage): CopyChange | undefined {
     sizeBytes: Number(message.sizeBytes),
     ...(message.failure === undefined
       ? {}
-      : { failure: { kind: failureKinds[message.failure.kind] ?? "pod", reason: message.failure.reason.slice(0, maxReasonLength) } }),
+      : {
+          failure: {
+            kind: failureKinds[message.failure.kind] ?? "pod",
+            reason: message.failure.reason.slice(0, maxReasonLength),
+          },
+        }),
   };
 }
 

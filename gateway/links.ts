@@ -95,7 +95,8 @@ export function createLinks(parts: LinksParts): Links {
           void parts.withdrawn(changes).then(() => link.send({ case: "withdrawAck", value: { sequence } }));
         },
         onGauges: (gauges) => fleet.setGauges(podId, gauges),
-        onRefused: ({ model, revision, why, reason }) => parts.onRefused(podId, model, revision, refusalCodes[why] ?? "pod-failed", reason),
+        onRefused: ({ model, revision, why, reason }) =>
+          parts.onRefused(podId, model, revision, refusalCodes[why] ?? "pod-failed", reason),
         onBroken: (reason) => onBroken(entry, link, reason),
       },
     );
@@ -142,7 +143,14 @@ export function createLinks(parts: LinksParts): Links {
         connect(known);
         return;
       }
-      const entry: Entry = { presence, link: undefined, linked: false, pauseMs: firstPauseMs, retry: undefined, grace: undefined };
+      const entry: Entry = {
+        presence,
+        link: undefined,
+        linked: false,
+        pauseMs: firstPauseMs,
+        retry: undefined,
+        grace: undefined,
+      };
       entries.set(presence.podId, entry);
       connect(entry);
     },

@@ -87,7 +87,15 @@ export function createLoads(parts: LoadsParts): Loads {
   const { fleet, routes, clock, log } = parts;
   const flights = new Map<string, Flight>();
   const backoffs = createBackoffs(clock);
+  /** Pod id -> loads asked there and not ended: gauges come too late for a burst. */
+  const asked = new Map<string, number>();
   let waiting = 0;
+
+  function assign(flight: Flight, podId: string | undefined): void {
+    if (flight.podId !== undefined) asked.set(flight.podId, (asked.get(flight.podId) ?? 1) - 1);
+    flight.podId = podId;
+    if (podId !== undefined) asked.set(podId, (asked.get(podId) ?? 0) + 1);
+  }
 
   function start(key: string, model: Model, revision: Revision): Flight {
     const flight: Flight = {
@@ -109,20 +117,26 @@ export function createLoads(parts: LoadsParts): Loads {
   function land(flight: Flight, result: (waiter: Waiter) => Ensured): void {
     if (flights.get(flight.key) === flight) flights.delete(flight.key);
     clearTimeout(flight.timer);
+    assign(flight, undefined);
     flight.stop.abort();
-    for (const waiter of [...flight.waiters]) waiter.answer(result(waiter));
+    for (const waiter of Array.from(flight.waiters)) waiter.answer(result(waiter));
   }
 
   function fail(flight: Flight, failure: Failure): void {
     const retryAfterMs = backoffs.failed(flight.key, failure);
-    log.warn("a load failed", { model: flight.model.name, revision: flight.revision.id, code: failure.code, reason: failure.reason });
+    log.warn("a load failed", {
+      model: flight.model.name,
+      revision: flight.revision.id,
+      code: failure.code,
+      reason: failure.reason,
+    });
     land(flight, () => ({ ...failure, retryAfterMs }));
   }
 
   async function finish(flight: Flight): Promise<void> {
     clearTimeout(flight.timer);
     flight.timer = undefined;
-    flight.podId = undefined;
+    assign(flight, undefined);
     await routes.whenSettled(flight.model.name, flight.stop.signal);
     // Settled may also mean that the copy was lost meanwhile and the route taken back.
     if (!routes.isRouted(flight.model.name)) return advance(flight);
@@ -146,9 +160,12 @@ export function createLoads(parts: LoadsParts): Loads {
     }
     const chosen = underWay ?? choose(flight);
     if (chosen === undefined) return;
-    flight.podId = chosen;
+    assign(flight, chosen);
     clearTimeout(flight.timer);
-    flight.timer = setTimeout(() => tryElsewhere(flight, chosen, "pod", `no answer within ${parts.loadTimeoutMs} ms`), parts.loadTimeoutMs);
+    flight.timer = setTimeout(
+      () => tryElsewhere(flight, chosen, "pod", `no answer within ${parts.loadTimeoutMs} ms`),
+      parts.loadTimeoutMs,
+    );
     parts.sendLoad(chosen, name, flight.revision, parts.loadTimeoutMs);
   }
 
@@ -167,7 +184,7 @@ export function createLoads(parts: LoadsParts): Loads {
         waitingUser: true,
         minAgeMs: 0,
       },
-      fleet.views(),
+      fleet.views().map((view) => ({ ...view, queued: Math.max(view.queued, asked.get(view.podId) ?? 0) })),
       clock.monotonicMs(),
     );
     if (decision.kind === "placed") return decision.podId;
@@ -177,7 +194,7 @@ export function createLoads(parts: LoadsParts): Loads {
 
   function tryElsewhere(flight: Flight, podId: string, kind: FailureKind, reason: string): void {
     if (flight.podId !== podId) return;
-    flight.podId = undefined;
+    assign(flight, undefined);
     flight.excluded.set(podId, { reason, untilMs: Number.POSITIVE_INFINITY });
     const failure: Failure = { kind: "failed", code: codes[kind], reason };
     flight.worst = failure;
@@ -244,7 +261,7 @@ export function createLoads(parts: LoadsParts): Loads {
     onRefused(podId, model, revision, code, reason) {
       const flight = flights.get(copyKey({ model, revision }));
       if (flight === undefined || flight.podId !== podId) return;
-      flight.podId = undefined;
+      assign(flight, undefined);
       flight.excluded.set(podId, { reason, untilMs: Number.POSITIVE_INFINITY });
       flight.worst = { kind: "failed", code, reason };
       advance(flight);
@@ -259,7 +276,8 @@ export function createLoads(parts: LoadsParts): Loads {
 
   function isLive(model: Model, revision: Revision): boolean {
     for (const { copy } of fleet.holders(model.name)) {
-      if (copy.revision === revision.id && copy.state === "ready") return routes.isRouted(model.name) && routes.isSettled(model.name);
+      if (copy.revision === revision.id && copy.state === "ready")
+        return routes.isRouted(model.name) && routes.isSettled(model.name);
     }
     return false;
   }

@@ -19,6 +19,8 @@ const schema = z.object({
   maxParkMs: whole(1_000, 3_500_000).default(600_000),
   maxWaiting: whole(1, 1_000_000).default(20_000),
   loadTimeoutMs: whole(100, 3_500_000).default(120_000),
+  /** Base address of an OTLP/HTTP collector; nothing is traced without it. */
+  otlpEndpoint: z.url().optional(),
   logLevel: z.enum(["debug", "info", "warn", "error", "silent"]).default("info"),
 });
 
@@ -33,7 +35,10 @@ export function parseGatewayOptions(argv: readonly string[]): GatewayOptions {
       args: [...argv],
       options: Object.fromEntries([...flags.keys()].map((flag) => [flag, { type: "string" as const }])),
     });
-    return parseOptions(schema, Object.fromEntries(Object.entries(values).map(([flag, value]) => [flags.get(flag) ?? flag, value])));
+    return parseOptions(
+      schema,
+      Object.fromEntries(Object.entries(values).map(([flag, value]) => [flags.get(flag) ?? flag, value])),
+    );
   } catch (error) {
     if (error instanceof TypeError) throw new StartupError(error.message, { cause: error });
     throw error;

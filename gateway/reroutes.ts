@@ -2,7 +2,6 @@
 // asked whether they really do; one that does gets the request, else the model is loaded anew. Either way the request
 // goes to the cluster of one pod, from which there is no second reroute.
 import type { Model, Revision } from "#core/model.ts";
-import type { Clock } from "#platform/clock.ts";
 import { podClusterName } from "#xds/main.ts";
 import type { Fleet } from "./fleet.ts";
 import type { EnsureOptions, Failure, Loads } from "./loads.ts";
@@ -16,7 +15,6 @@ export interface Reroutes {
 export interface ReroutesParts {
   readonly fleet: Fleet;
   readonly loads: Loads;
-  readonly clock: Clock;
   readonly verify: (podId: string, model: string, revision: string) => Promise<boolean>;
 }
 
@@ -26,7 +24,9 @@ const maxRounds = 3;
 export function createReroutes({ fleet, loads, verify }: ReroutesParts): Reroutes {
   async function verified(model: Model, revision: Revision): Promise<string | undefined> {
     const asked = [...fleet.holders(model.name)]
-      .filter(({ podId, copy }) => copy.revision === revision.id && copy.state === "ready" && fleet.pod(podId)?.reachable === true)
+      .filter(
+        ({ podId, copy }) => copy.revision === revision.id && copy.state === "ready" && fleet.pod(podId)?.reachable === true,
+      )
       .map(async ({ podId }) => ({ podId, ready: await verify(podId, model.name, revision.id) }));
     const answers = await Promise.all(asked);
     return answers.find(({ ready }) => ready)?.podId;

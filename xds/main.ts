@@ -1,4 +1,56 @@
-// The public entry of xds: the table that the gateway writes and the server that Envoy reads.
+// The public entry of xds: a table that the gateway writes, and the server that Envoy reads it from.
+import type { Server } from "@grpc/grpc-js";
+import type { Log } from "#platform/log.ts";
+import { createXdsHandlers } from "./protocol/server.ts";
+import type { CheckResource } from "./store.ts";
+import { createRouteTable, type ResourceRef, type RouteTable } from "./table.ts";
+
 export { type PodAddress, podClusterName } from "./resources/set.ts";
-export { createRouteTable, type ResourceRef, type RouteTable, type RouteTarget } from "./table.ts";
+export type { ResourceRef, RouteTable, RouteTarget } from "./table.ts";
 export { typeUrls } from "./typeurls.ts";
+
+export interface Xds {
+  readonly table: RouteTable;
+  addTo(server: Server): void;
+  /** An Envoy is connected, and every one has acknowledged this resource at this version. */
+  isAcked(ref: ResourceRef): boolean;
+  /** Takes out placement sets that are no longer used; to be called now and then. */
+  sweep(): void;
+  readonly connected: boolean;
+  close(): void;
+}
+
+export interface XdsListener {
+  onAcked(typeUrl: string, names: readonly string[]): void;
+  /** Envoy refuses this resource at its present version, and it will not be sent again. */
+  onRefused(typeUrl: string, names: readonly string[], message: string): void;
+}
+
+export function createXds(listener: XdsListener, check: CheckResource, log: Log): Xds {
+  const table = createRouteTable((typeUrl, names) => handlers.notify(typeUrl, names), check);
+  const handlers = createXdsHandlers({
+    view: table,
+    log,
+    onAcked: ({ typeUrl, resources }) =>
+      listener.onAcked(
+        typeUrl,
+        resources.map(({ name }) => name),
+      ),
+    onNacked: ({ typeUrl, names, message, final }) => {
+      if (final) listener.onRefused(typeUrl, names, message);
+    },
+    onConnected: () => undefined,
+    onDisconnected: () => undefined,
+  });
+  const isAcked = ({ typeUrl, name, version }: ResourceRef): boolean => handlers.isLive(typeUrl, name, version);
+  return {
+    table,
+    addTo: (server) => handlers.addTo(server),
+    isAcked,
+    sweep: () => table.sweep(isAcked),
+    get connected() {
+      return handlers.connected().length > 0;
+    },
+    close: () => handlers.close(),
+  };
+}

@@ -6,7 +6,15 @@ import { ClusterSchema } from "#proto/gen/envoy/config/cluster/v3/cluster_pb.ts"
 import { RouteConfigurationSchema } from "#proto/gen/envoy/config/route/v3/route_pb.ts";
 import { buildSetCluster } from "./resources/cluster.ts";
 import { buildRoutes } from "./resources/routes.ts";
-import { buildSet, clusterName, type PlacementSet, type PodAddress, routesName, sentinelName, type Wire } from "./resources/set.ts";
+import {
+  buildSet,
+  clusterName,
+  type PlacementSet,
+  type PodAddress,
+  routesName,
+  sentinelName,
+  type Wire,
+} from "./resources/set.ts";
 import type { OnChange, ResourceStore } from "./store.ts";
 import { typeUrls } from "./typeurls.ts";
 
@@ -87,7 +95,7 @@ export function createSetBook(clusters: ResourceStore, routes: ResourceStore, on
     sentinels: () => sentinels.keys(),
     sweep(keep, isGone) {
       // Sets number the combinations of pods in use, not models.
-      for (const entry of [...entries.values()]) {
+      for (const entry of Array.from(entries.values())) {
         if (entry.models.size > 0 || keep(entry.set)) entry.phase = "used";
         else if (entry.phase === "used") entry.phase = "idle";
         else if (entry.phase === "idle") leave(entry);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { fromBinary } from "@bufbuild/protobuf";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { ScopedRouteConfigurationSchema } from "#proto/gen/envoy/config/route/v3/scoped_route_pb.ts";
 import { createRouteTable, type RouteTable, type RouteTarget } from "./table.ts";
 import { typeUrls } from "./typeurls.ts";
@@ -76,14 +76,20 @@ test("a set without models leaves in order: scopes first, then what they name", 
   table.setModel("x", undefined);
   changed.length = 0;
   table.sweep(() => false);
-  assert.deepEqual(changed, [], "it may be wanted again at once");
+  assert.equal(changed.length as number, 0, "it may be wanted again at once");
   table.sweep(() => false);
-  assert.equal(changed.length, 1);
+  assert.equal(changed.length as number, 1);
   assert.match(changed[0]!, /^ScopedRouteConfiguration set-.*\/$/);
   table.sweep(() => false);
-  assert.equal(changed.length, 1, "Envoy has not acknowledged yet");
+  assert.equal(changed.length as number, 1, "Envoy has not acknowledged yet");
   table.sweep(() => true);
-  assert.deepEqual(changed.slice(1).map((line) => line.split(" ")[0]).sort(), ["Cluster", "Cluster", "RouteConfiguration"]);
+  assert.deepEqual(
+    changed
+      .slice(1)
+      .map((line) => line.split(" ")[0]!)
+      .toSorted(),
+    ["Cluster", "Cluster", "RouteConfiguration"],
+  );
   assert.equal(table.setCount, 2, "the pods' own sets stay");
 });
 
@@ -99,7 +105,12 @@ test("a pod that comes back under another address is another set", () => {
 });
 
 const step = fc.oneof(
-  fc.record({ kind: fc.constant("model" as const), model: fc.constantFrom("x", "y", "z"), slot: fc.constantFrom(0, 1), podIds: fc.subarray(podNames) }),
+  fc.record({
+    kind: fc.constant("model" as const),
+    model: fc.constantFrom("x", "y", "z"),
+    slot: fc.constantFrom(0, 1),
+    podIds: fc.subarray(podNames),
+  }),
   fc.record({ kind: fc.constant("up" as const), podId: fc.constantFrom(...podNames) }),
   fc.record({ kind: fc.constant("down" as const), podId: fc.constantFrom(...podNames) }),
   fc.constant({ kind: "sweep" as const }),
@@ -118,7 +129,8 @@ test("after any changes the table routes each model to the pods that hold it and
         } else if (each.kind === "down") {
           up.delete(each.podId);
           table.removePod(each.podId);
-          for (const [model, target] of held) held.set(model, { ...target, podIds: target.podIds.filter((id) => id !== each.podId) });
+          for (const [model, target] of held)
+            held.set(model, { ...target, podIds: target.podIds.filter((id) => id !== each.podId) });
         } else if (each.kind === "sweep") table.sweep(() => true);
         else {
           const podIds = each.podIds.filter((podId) => up.has(podId));

@@ -37,7 +37,7 @@ export interface RouteTable {
   /** All that Envoy must have, at these versions, before it treats the model as this table does. */
   wanted(model: string): readonly ResourceRef[];
   /** Takes out sets that no model has used for two sweeps, when Envoy is done with their scopes. */
-  sweep(isGone: (scope: string) => boolean): void;
+  sweep(isAcked: (ref: ResourceRef) => boolean): void;
   has(model: string): boolean;
   readonly modelCount: number;
   readonly setCount: number;
@@ -87,7 +87,7 @@ export function createRouteTable(onChange: OnChange, check: CheckResource): Rout
     // Each of the pod's models changes its route: the cost is of those models, not of all.
     for (const entry of sets.ofPod(podId)) {
       const podIds = entry.set.pods.map((other) => other.podId).filter((other) => other !== podId);
-      for (const name of [...entry.models]) setModel(name, { slot: models.get(name)?.slot ?? 0, podIds });
+      for (const name of Array.from(entry.models)) setModel(name, { slot: models.get(name)?.slot ?? 0, podIds });
     }
     for (const wire of wires) clusters.drop(podClusterName(pod, wire));
   }
@@ -99,9 +99,10 @@ export function createRouteTable(onChange: OnChange, check: CheckResource): Rout
       return target === undefined ? undefined : { version: target, bytes: encodeScope(name, target) };
     },
     *names(typeUrl) {
-      if (typeUrl !== typeUrls.scope) return yield* stores.get(typeUrl)?.names() ?? [];
-      yield* sets.sentinels();
-      yield* models.keys();
+      if (typeUrl === typeUrls.scope) {
+        yield* sets.sentinels();
+        yield* models.keys();
+      } else yield* stores.get(typeUrl)?.names() ?? [];
     },
     setPod(pod) {
       const was = pods.get(pod.podId);
@@ -127,10 +128,13 @@ export function createRouteTable(onChange: OnChange, check: CheckResource): Rout
         }),
       ];
     },
-    sweep(isGone) {
+    sweep(isAcked) {
       // A pod's own set stays as long as the pod, so that its next model finds everything in Envoy.
       const own = new Set([...pods.values()].map((pod) => buildSet([pod]).id));
-      sets.sweep((set) => own.has(set.id), isGone);
+      sets.sweep(
+        (set) => own.has(set.id),
+        (scope) => isAcked({ typeUrl: typeUrls.scope, name: scope, version: undefined }),
+      );
     },
     has: (model) => models.has(model),
     get modelCount() {

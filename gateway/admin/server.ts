@@ -58,27 +58,35 @@ export function createAdmin({ state, log }: AdminParts): FastifyInstance {
     const limit = Number(query["limit"] ?? 100);
     if (!Number.isInteger(limit) || limit < 1 || limit > 1_000) return refuse("invalid-request", "limit must be 1 to 1000");
     const after = query["after"];
-    return { status: 200, body: state.list(typeof after === "string" ? after : undefined, limit) };
+    return { status: 200, body: await state.list(typeof after === "string" ? after : undefined, limit) };
   });
-  route("GET", "/api/v1/models/:name", async ({ params }) => withName(params, async (name) => {
-    const found = state.describe(name);
-    return found === undefined ? refuse("model-not-found", `no model '${name}' is registered`) : { status: 200, body: found };
-  }));
-  route("PUT", "/api/v1/models/:name", async ({ params, body }) => withName(params, async (name) => {
-    const model = readModel(name, body);
-    if (model.kind === "refused") return refuse("invalid-request", model.reason);
-    const done = await state.register(model.model);
-    if (done.kind === "exists") return refuse("already-exists", `model '${name}' is registered with another content`);
-    return { status: done.kind === "created" ? 201 : 200, body: { name, active: model.model.active } };
-  }));
-  route("DELETE", "/api/v1/models/:name", async ({ params }) => withName(params, async (name) => {
-    await state.unregister(name);
-    return { status: 200, body: { name } };
-  }));
-  route("POST", "/api/v1/models/:name/load", async ({ params }) => withName(params, async (name) => {
-    const done = await state.load(name);
-    return done.kind === "live" ? { status: 200, body: { name, waitedMs: done.waitedMs } } : refuse(done.code, done.reason);
-  }));
+  route("GET", "/api/v1/models/:name", async ({ params }) =>
+    withName(params, async (name) => {
+      const found = state.describe(name);
+      return found === undefined ? refuse("model-not-found", `no model '${name}' is registered`) : { status: 200, body: found };
+    }),
+  );
+  route("PUT", "/api/v1/models/:name", async ({ params, body }) =>
+    withName(params, async (name) => {
+      const model = readModel(name, body);
+      if (model.kind === "refused") return refuse("invalid-request", model.reason);
+      const done = await state.register(model.model);
+      if (done.kind === "exists") return refuse("already-exists", `model '${name}' is registered with another content`);
+      return { status: done.kind === "created" ? 201 : 200, body: { name, active: model.model.active } };
+    }),
+  );
+  route("DELETE", "/api/v1/models/:name", async ({ params }) =>
+    withName(params, async (name) => {
+      await state.unregister(name);
+      return { status: 200, body: { name } };
+    }),
+  );
+  route("POST", "/api/v1/models/:name/load", async ({ params }) =>
+    withName(params, async (name) => {
+      const done = await state.load(name);
+      return done.kind === "live" ? { status: 200, body: { name, waitedMs: done.waitedMs } } : refuse(done.code, done.reason);
+    }),
+  );
   return app;
 }
 
@@ -94,9 +102,17 @@ async function withName(params: Readonly<Record<string, unknown>>, then: (name: 
 }
 
 /** A registration: `{"format", "storageUri", "sizeHintBytes"?}`. */
-function readModel(name: string, body: unknown): { readonly kind: "ok"; readonly model: Model } | { readonly kind: "refused"; readonly reason: string } {
+function readModel(
+  name: string,
+  body: unknown,
+): { readonly kind: "ok"; readonly model: Model } | { readonly kind: "refused"; readonly reason: string } {
   const { format, storageUri, sizeHintBytes } = asRecord(body);
-  return parseModel({ name, revisions: [{ id: "r1", slot: 0, format, storageUri, sizeHintBytes }], active: "r1", target: undefined });
+  return parseModel({
+    name,
+    revisions: [{ id: "r1", slot: 0, format, storageUri, sizeHintBytes }],
+    active: "r1",
+    target: undefined,
+  });
 }
 
 function asRecord(value: unknown): Readonly<Record<string, unknown>> {

@@ -43,7 +43,10 @@ export interface GatewayState {
   isReady(): boolean;
   stats(): Promise<GatewayStats>;
   pods(): readonly unknown[];
-  list(after: string | undefined, limit: number): { readonly models: readonly string[]; readonly next: string | undefined };
+  list(
+    after: string | undefined,
+    limit: number,
+  ): Promise<{ readonly models: readonly string[]; readonly next: string | undefined }>;
   describe(name: string): unknown;
   register(model: Model): Promise<{ readonly kind: "created" | "same" | "exists" }>;
   unregister(name: string): Promise<void>;
@@ -54,7 +57,7 @@ export interface GatewayState {
 export interface ModelBook {
   readonly count: number;
   get(name: string): Model | undefined;
-  names(after: string | undefined, limit: number): readonly string[];
+  names(after: string | undefined, limit: number): Promise<{ readonly names: readonly string[]; readonly more: boolean }>;
   register(model: Model): Promise<{ readonly kind: "created" | "same" | "exists" }>;
   unregister(name: string): Promise<void>;
 }
@@ -114,9 +117,9 @@ export function createGatewayState(parts: StateParts): GatewayState {
         reachable,
         copies: copies.size,
       })),
-    list(after, limit) {
-      const models = book.names(after, limit);
-      return { models, next: models.length === limit ? models.at(-1) : undefined };
+    async list(after, limit) {
+      const { names, more } = await book.names(after, limit);
+      return { models: names, next: more ? names.at(-1) : undefined };
     },
     describe(name) {
       const model = book.get(name);

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import fc from "fast-check";
-import { HeaderValueOption_HeaderAppendAction } from "#proto/gen/envoy/config/core/v3/base_pb.ts";
+import * as fc from "fast-check";
+import { type HeaderValueOption, HeaderValueOption_HeaderAppendAction } from "#proto/gen/envoy/config/core/v3/base_pb.ts";
 import { ProcessingRequestSchema, ProcessingResponseSchema } from "#proto/gen/envoy/service/ext_proc/v3/external_processor_pb.ts";
 import { decodeProcessing, encodeProcessing, type ProcessingAnswer } from "./codec.ts";
 
@@ -18,7 +18,9 @@ test("reads what the generated types write", () => {
           value: {
             endOfStream: true,
             headers: {
-              headers: pairs.map(([key, value]) => (raw ? { key, rawValue: Buffer.from(value, "latin1") } : { key, value: ascii(value) })),
+              headers: pairs.map(([key, value]) =>
+                raw ? { key, rawValue: Buffer.from(value, "latin1") } : { key, value: ascii(value) },
+              ),
             },
           },
         },
@@ -95,7 +97,7 @@ test("the generated types read what it writes", () => {
   );
 });
 
-function readHeaders(options: readonly { header?: { key: string; rawValue: Uint8Array }; appendAction: number }[]): [string, string][] {
+function readHeaders(options: readonly HeaderValueOption[]): [string, string][] {
   return options.map(({ header, appendAction }) => {
     assert.equal(appendAction, HeaderValueOption_HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD);
     return [header?.key ?? "", Buffer.from(header?.rawValue ?? []).toString("latin1")];

@@ -135,7 +135,10 @@ function size(parts: readonly Part[]): number {
 }
 
 function join(parts: readonly Part[]): Buffer {
-  return Buffer.concat(parts.map((part) => (typeof part === "number" ? Buffer.of(part) : part)), size(parts));
+  return Buffer.concat(
+    parts.map((part) => (typeof part === "number" ? Buffer.of(part) : part)),
+    size(parts),
+  );
 }
 
 function varint(value: number): Buffer {

@@ -48,7 +48,11 @@ const grpcCases: [what: string, request: MissRequest, expected: string][] = [
   ["named by mm-vmodel-id", grpc(infer, { "mm-vmodel-id": "iris" }), "infer iris"],
   ["not named", grpc(infer), "refused invalid-request"],
   ["badly named", grpc(infer, { "mm-model-id": "a/b" }), "refused invalid-name"],
-  ["repository load", grpc("/inference.GRPCInferenceService/RepositoryModelLoad", { "mm-model-id": "iris" }), "refused unsupported-method"],
+  [
+    "repository load",
+    grpc("/inference.GRPCInferenceService/RepositoryModelLoad", { "mm-model-id": "iris" }),
+    "refused unsupported-method",
+  ],
   ["the runtime's own service", grpc("/mmesh.ModelRuntime/unloadModel", { "mm-model-id": "iris" }), "refused unsupported-method"],
 ];
 
@@ -57,7 +61,14 @@ for (const [what, request, expected] of grpcCases) {
 }
 
 test("a model named twice in the headers is refused", () => {
-  const request = parseMiss(new Map([[":path", infer], ["content-type", "application/grpc"], ["mm-model-id", "a"]]), ["mm-model-id"]);
+  const request = parseMiss(
+    new Map([
+      [":path", infer],
+      ["content-type", "application/grpc"],
+      ["mm-model-id", "a"],
+    ]),
+    ["mm-model-id"],
+  );
   assert.equal(brief(request), "refused invalid-request");
 });
 

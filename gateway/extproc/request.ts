@@ -16,8 +16,7 @@ export type MissRequest =
   | { readonly kind: "server"; readonly what: "live" | "ready" | "metadata" | "v1-list" }
   | { readonly kind: "refused"; readonly wire: "rest" | "grpc"; readonly code: ErrorCode; readonly reason: string };
 
-const rest =
-  /^\/v2\/models\/([^/]*)(?:\/versions\/[^/]+)?(?:\/(?:infer|ready|config|stats|generate|generate_stream))?$/;
+const rest = /^\/v2\/models\/([^/]*)(?:\/versions\/[^/]+)?(?:\/(?:infer|ready|config|stats|generate|generate_stream))?$/;
 const v1 = /^\/v1\/models\/([^/:]*)(?:\/?:(?:predict|explain))?$/;
 const grpcService = "/inference.GRPCInferenceService/";
 const grpcMethods = new Set(["ModelInfer", "ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics", "ModelStreamInfer"]);
@@ -44,7 +43,8 @@ export function parseMiss(headers: ReadonlyMap<string, string>, repeated: readon
 function parseRest(headers: ReadonlyMap<string, string>): MissRequest {
   const path = (headers.get(":path") ?? "").split("?", 1)[0] ?? "";
   const timeoutMs = parseTimeoutHeader(headers.get("x-request-timeout-ms"));
-  if (timeoutMs === "bad") return refused("rest", "invalid-request", "x-request-timeout-ms must be a whole number of milliseconds");
+  if (timeoutMs === "bad")
+    return refused("rest", "invalid-request", "x-request-timeout-ms must be a whole number of milliseconds");
   const what = Object.hasOwn(server, path) ? server[path] : undefined;
   if (what !== undefined) return { kind: "server", what };
   const found = rest.exec(path)?.[1] ?? v1.exec(path)?.[1];
@@ -57,7 +57,8 @@ function parseGrpc(headers: ReadonlyMap<string, string>): MissRequest {
   const timeoutMs = parseGrpcTimeout(headers.get("grpc-timeout"));
   if (timeoutMs === "bad") return refused("grpc", "invalid-request", "grpc-timeout is malformed");
   const method = path.startsWith(grpcService) ? path.slice(grpcService.length) : undefined;
-  if (method === undefined || !grpcMethods.has(method)) return refused("grpc", "unsupported-method", "this method is no inference call");
+  if (method === undefined || !grpcMethods.has(method))
+    return refused("grpc", "unsupported-method", "this method is no inference call");
   const named = headers.get(own.model) ?? headers.get("mm-vmodel-id") ?? headers.get("mm-model-id");
   if (named === undefined) {
     return refused("grpc", "invalid-request", "the message is malformed or does not name a model in its first field");

@@ -63,7 +63,7 @@ export function createProcessor(parts: ProcessorParts): Processor {
       case "server":
         return describeServer(request.what, parts.isReady());
       case "infer":
-        return infer(request, rerouted, signal, span);
+        return await infer(request, rerouted, signal, span);
     }
   }
 

@@ -56,8 +56,8 @@ export interface XdsHandlers {
   addTo(server: Server): void;
   /** These resources changed in the table, appeared or went. Cheap; many calls in one turn become one response. */
   notify(typeUrl: string, names: Iterable<string>): void;
-  /** Whether an Envoy is connected and every connected Envoy has ACKed exactly this version. */
-  isLive(typeUrl: string, name: string, version: string): boolean;
+  /** Whether an Envoy is connected and every connected Envoy has ACKed exactly this version; undefined: has none. */
+  isLive(typeUrl: string, name: string, version: string | undefined): boolean;
   /** What the connected Envoys refuse. */
   refused(): readonly RefusedResource[];
   /** Node ids of the connected Envoys. */

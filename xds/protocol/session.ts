@@ -42,8 +42,8 @@ export interface DeltaSession {
   handle(event: SessionEvent): readonly SessionEffect[];
   /** The next response that may be written now, or undefined until something happens. */
   next(): DeltaResponse | undefined;
-  /** Whether this Envoy has ACKed exactly this version and not been told otherwise since. */
-  isLive(typeUrl: string, name: string, version: string): boolean;
+  /** Whether this Envoy has ACKed exactly this version and not been told otherwise since; undefined: it has none. */
+  isLive(typeUrl: string, name: string, version: string | undefined): boolean;
   refused(): readonly RefusedResource[];
 }
 
@@ -96,8 +96,8 @@ class Session implements DeltaSession {
     return undefined;
   }
 
-  isLive(typeUrl: string, name: string, version: string): boolean {
-    return this.#types.get(typeUrl)?.isLive(name, version) ?? false;
+  isLive(typeUrl: string, name: string, version: string | undefined): boolean {
+    return this.#types.get(typeUrl)?.isLive(name, version) ?? version === undefined;
   }
 
   refused(): readonly RefusedResource[] {

@@ -92,8 +92,10 @@ export class Subscription {
     return this.#urgent.size > 0 || this.#backlog.size > 0 || this.#owesAnswer;
   }
 
-  isLive(name: string, version: string): boolean {
-    return this.#acked.get(name) === version;
+  isLive(name: string, version: string | undefined): boolean {
+    if (version !== undefined) return this.#acked.get(name) === version;
+    // What is under way, or was refused among others, may be in Envoy.
+    return !this.#acked.has(name) && !this.#forced.has(name) && this.#carrier.get(name)?.items.get(name) === undefined;
   }
 
   refused(): Iterable<RefusedResource> {

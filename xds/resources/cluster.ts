@@ -4,7 +4,12 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { rerouteListener } from "#envoy/names.ts";
 import { duration, packAny } from "#platform/any.ts";
 import type { CircuitBreakersSchema } from "#proto/gen/envoy/config/cluster/v3/circuit_breaker_pb.ts";
-import { type Cluster, Cluster_DiscoveryType, Cluster_LbPolicy, ClusterSchema } from "#proto/gen/envoy/config/cluster/v3/cluster_pb.ts";
+import {
+  type Cluster,
+  Cluster_DiscoveryType,
+  Cluster_LbPolicy,
+  ClusterSchema,
+} from "#proto/gen/envoy/config/cluster/v3/cluster_pb.ts";
 import type { LocalityLbEndpointsSchema } from "#proto/gen/envoy/config/endpoint/v3/endpoint_components_pb.ts";
 import { HttpProtocolOptionsSchema } from "#proto/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.ts";
 import { clusterName, type PlacementSet, type PodAddress, podClusterName, type SocketAddress, type Wire } from "./set.ts";
@@ -91,8 +96,5 @@ const unlimited = 1_000_000;
 
 // Envoy's own limits of 1,024 would refuse what the gateway has admitted; queues are bounded where loads are decided.
 const openBreakers: MessageInitShape<typeof CircuitBreakersSchema> = {
-  thresholds: [
-    { maxConnections: unlimited, maxPendingRequests: unlimited, maxRequests: unlimited, maxRetries: unlimited },
-  ],
+  thresholds: [{ maxConnections: unlimited, maxPendingRequests: unlimited, maxRequests: unlimited, maxRetries: unlimited }],
 };
-

@@ -143,4 +143,3 @@ const notCreated: Record<string, Any> = {
 const switchedOff: Record<string, Any> = {
   [filters.miss]: packAny(ExtProcPerRouteSchema, { override: { case: "disabled", value: true } }),
 };
-

@@ -1,6 +1,9 @@
 // Owns the scope of a model: its name as key, and the route configuration of its set and slot.
 import { create, toBinary } from "@bufbuild/protobuf";
-import { type ScopedRouteConfiguration, ScopedRouteConfigurationSchema } from "#proto/gen/envoy/config/route/v3/scoped_route_pb.ts";
+import {
+  type ScopedRouteConfiguration,
+  ScopedRouteConfigurationSchema,
+} from "#proto/gen/envoy/config/route/v3/scoped_route_pb.ts";
 
 export function buildScope(key: string, routes: string): ScopedRouteConfiguration {
   return create(ScopedRouteConfigurationSchema, {
