@@ -19,20 +19,49 @@ export function stampServes(stamp, hash, dev) {
   return stamp === `${hash} full` || (!dev && stamp === `${hash} runtime`);
 }
 
+/**
+ * Not `npm ci`: it refuses to run where the registry does not carry the optional packages of foreign platforms, and it
+ * takes everything away first, though it may be in use. What came is compared with the lock file instead.
+ */
 export async function installPackages(dev) {
   const hash = lockHash();
-  // Only development packages are missing: what is there stays in place, for it may be in use.
-  const adding = dev && readStamp() === `${hash} runtime`;
-  const args = adding ? ["install", "--no-save", "--include=dev"] : ["ci", dev ? "--include=dev" : "--omit=dev"];
-  const quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-progress", "--loglevel=error"];
-  const done = await runStep("npm", [...args, "--include=optional", ...quiet], {
-    cwd: root,
-    env: { ...process.env, PATH: pathOutside() },
-  });
+  const kind = dev ? "--include=dev" : "--omit=dev";
+  const args = [
+    "install",
+    "--no-save",
+    kind,
+    "--include=optional",
+    "--ignore-scripts",
+    "--no-audit",
+    "--no-fund",
+    "--no-progress",
+    "--loglevel=error",
+  ];
+  const done = await runStep("npm", args, { cwd: root, env: { ...process.env, PATH: pathOutside() } });
   if (done.code !== 0) throw new SetupError(explainNpm(done.output));
+  const stray = findStray(
+    readPackages(join(root, "package-lock.json")),
+    readPackages(join(root, "node_modules", ".package-lock.json")),
+  );
+  if (stray !== undefined)
+    throw new SetupError(
+      `npm installed ${stray}, which package-lock.json does not name: restore package-lock.json, remove node_modules and start again.`,
+    );
   if (!existsSync(pinnedNode()))
     throw new SetupError(`npm installed no pinned Node at ${pinnedNode()}: remove node_modules and start again.`);
   writeFileSync(stampFile, `${hash} ${dev ? "full" : "runtime"}`);
+}
+
+/** The first package that is not the locked one. */
+export function findStray(locked, installed) {
+  const stray = Object.entries(installed).find(
+    ([path, { version, integrity }]) => locked[path]?.version !== version || locked[path]?.integrity !== integrity,
+  );
+  return stray === undefined ? undefined : `${stray[0].replace(/^.*node_modules\//, "")} ${stray[1].version}`;
+}
+
+function readPackages(file) {
+  return JSON.parse(readFileSync(file, "utf8")).packages;
 }
 
 /** The Node that runs everything but set-up. */
