@@ -1,0 +1,26 @@
+// Owns the words of `warmpath up` on the command line.
+import type { Command } from "commander";
+import { parseUpOptions } from "./options.ts";
+import { runUp } from "./run.ts";
+
+export function addUp(program: Command, signal: AbortSignal, stack: AsyncDisposableStack, setExitCode: (code: number) => void): void {
+  program
+    .command("up")
+    .description("run everything on this machine: Envoy, a gateway, pods with the built-in ONNX model server, ten thousand models")
+    .helpOption("-h, --help", "say this")
+    .option("--host <ADDRESS>", "address of the inference ports (default: 127.0.0.1)")
+    .option("--http-port <PORT>", "REST inference (default: 8008)")
+    .option("--grpc-port <PORT>", "gRPC inference (default: 8033)")
+    .option("--admin-port <PORT>", "management API, on 127.0.0.1 only (default: 8080)")
+    .option("--port-offset <N>", "added to all three ports")
+    .option("--pods <N>", "number of pods (default: 2)")
+    .option("--capacity <SIZE>", "memory for models of each pod (default: 28Mi)")
+    .option("--state <FOLDER>", "registry and logs; survives restarts (default: .warmpath)")
+    .option("--for <DURATION>", "drive zipf-distributed traffic over all models, check every answer, then stop: 30s, 2m")
+    .option("--concurrency <N>", "clients of --for (default: 16)")
+    .option("--json", "with --for: the last line of the output is one JSON object")
+    .option("--log-level <LEVEL>", "debug, info, warn or error (default: info)")
+    .action(async (options: unknown) => {
+      setExitCode(await runUp(parseUpOptions(options, process.env), signal, stack));
+    });
+}

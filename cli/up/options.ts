@@ -1,0 +1,69 @@
+// Owns the options of `warmpath up`.
+import { resolve } from "node:path";
+import { z } from "zod";
+import { durationMsOption, parseOptions, portOption, sizeBytesOption } from "#platform/config.ts";
+import { StartupError } from "#platform/lifecycle.ts";
+
+const count = (most: number): z.ZodType<number, string> =>
+  z.string().regex(/^\d{1,6}$/, { error: "must be a whole number" }).transform(Number).pipe(z.int().min(1).max(most));
+
+const schema = z.object({
+  host: z.string().default("127.0.0.1"),
+  httpPort: portOption.default(8008),
+  grpcPort: portOption.default(8033),
+  adminPort: portOption.default(8080),
+  portOffset: z.string().regex(/^\d{1,5}$/, { error: "must be a whole number" }).transform(Number).default(0),
+  pods: count(64).default(2),
+  capacity: sizeBytesOption.default(28 * 2 ** 20),
+  state: z.string().default(".warmpath"),
+  for: durationMsOption.optional(),
+  concurrency: count(4_096).default(16),
+  json: z.boolean().default(false),
+  logLevel: z.enum(["debug", "info", "warn", "error"]).default("info"),
+});
+
+export interface UpOptions {
+  readonly host: string;
+  readonly httpPort: number;
+  readonly grpcPort: number;
+  readonly adminPort: number;
+  readonly pods: number;
+  readonly capacityBytes: number;
+  readonly stateFolder: string;
+  /** Drive traffic for so long, then end. */
+  readonly forMs: number | undefined;
+  readonly concurrency: number;
+  readonly json: boolean;
+  readonly logLevel: "debug" | "info" | "warn" | "error";
+  readonly envoyBinary: string;
+  readonly libraryFolder: string;
+}
+
+export function parseUpOptions(input: unknown, env: Readonly<Record<string, string | undefined>>): UpOptions {
+  const given = parseOptions(schema, input);
+  const port = (base: number): number => {
+    const shifted = base + given.portOffset;
+    if (shifted > 65_535) throw new StartupError(`port ${base} with --port-offset ${given.portOffset} is over 65535`);
+    return shifted;
+  };
+  const envoyBinary = env["WARMPATH_ENVOY"];
+  const libraryFolder = env["WARMPATH_LIBRARY"];
+  if (envoyBinary === undefined || libraryFolder === undefined) {
+    throw new StartupError("Envoy and the model library are not set up: start with `npm start`, which does that");
+  }
+  return {
+    host: given.host,
+    httpPort: port(given.httpPort),
+    grpcPort: port(given.grpcPort),
+    adminPort: port(given.adminPort),
+    pods: given.pods,
+    capacityBytes: given.capacity,
+    stateFolder: resolve(given.state),
+    forMs: given.for,
+    concurrency: given.concurrency,
+    json: given.json,
+    logLevel: given.logLevel,
+    envoyBinary,
+    libraryFolder,
+  };
+}

@@ -1,0 +1,148 @@
+// Owns which processes run on one machine and how each is started: Envoy, the gateway beside it, and for each pod an
+// adapter and a model server. Each is started again when it dies; none needs another to start first.
+import { createWriteStream } from "node:fs";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { toBinary } from "@bufbuild/protobuf";
+import { buildBootstrap } from "#envoy/bootstrap.ts";
+import type { Log } from "#platform/log.ts";
+import { describeExit, type ProcessOptions, type SupervisedProcess, superviseProcess } from "#platform/process.ts";
+import { BootstrapSchema } from "#proto/gen/envoy/config/bootstrap/v3/bootstrap_pb.ts";
+import type { UpOptions } from "./options.ts";
+import { findFreePorts } from "./ports.ts";
+import type { State } from "./state.ts";
+
+export interface Fleet {
+  readonly processes: ReadonlyMap<string, SupervisedProcess>;
+  readonly envoyAdmin: string;
+  readonly podRestUrls: readonly string[];
+  /** Every process has been ready once. */
+  readonly ready: Promise<void>;
+}
+
+const maxMessageBytes = 16 * 2 ** 20;
+const maxParkMs = 600_000;
+const loopback = "127.0.0.1";
+const readyLine = /^\{"ready":true/;
+
+export interface FleetParts {
+  readonly options: UpOptions;
+  readonly state: State;
+  readonly runFolder: string;
+  readonly log: Log;
+}
+
+/** Starts all processes; they stop with the stack, Envoy first so that no request meets a half-stopped fleet. */
+export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack): Promise<Fleet> {
+  const { options, runFolder } = parts;
+  const ports = await findFreePorts(loopback, options.pods * 2);
+  const pods = Array.from({ length: options.pods }, (_, at) => ({
+    podId: `pod-${at}`,
+    restPort: ports[at * 2] ?? 0,
+    grpcPort: ports[at * 2 + 1] ?? 0,
+    adminSocket: join(runFolder, `pod-${at}.sock`),
+  }));
+  const envoyAdmin = join(runFolder, "envoy.sock");
+  const gatewaySocket = join(runFolder, "gateway.sock");
+  const bootstrapFile = join(runFolder, "envoy.pb");
+  await writeFile(bootstrapFile, buildBootstrapFile(options, envoyAdmin, gatewaySocket));
+
+  const processes = new Map<string, SupervisedProcess>();
+  const start = (process: ProcessOptions): void => {
+    const supervised = superviseProcess({ ...process, ...logged(process.name, parts) });
+    processes.set(process.name, stack.use(supervised));
+  };
+  for (const pod of pods) {
+    start({
+      name: `${pod.podId}-server`,
+      ...node("runtimes/onnx/main.ts", {
+        "rest-port": pod.restPort,
+        "grpc-port": pod.grpcPort,
+        "admin-socket": pod.adminSocket,
+        "exit-with-parent": true,
+      }),
+      // Otherwise the memory of an unloaded model stays with the process.
+      env: { MALLOC_TRIM_THRESHOLD_: "131072" },
+      readyLine,
+    });
+    start({
+      name: `${pod.podId}-adapter`,
+      ...node("adapters/main.ts", {
+        "pod-id": pod.podId,
+        runtime: "onnx",
+        "link-port": 0,
+        "admin-socket": pod.adminSocket,
+        "rest-address": `${loopback}:${pod.restPort}`,
+        "grpc-address": `${loopback}:${pod.grpcPort}`,
+        "capacity-bytes": options.capacityBytes,
+        registry: parts.state.registryFile,
+        "storage-root": options.libraryFolder,
+        "log-level": options.logLevel,
+      }),
+      readyLine,
+    });
+  }
+  start({
+    name: "gateway",
+    ...node("gateway/main.ts", {
+      "gateway-id": "gateway-0",
+      socket: gatewaySocket,
+      "envoy-admin": envoyAdmin,
+      registry: parts.state.registryFile,
+      "admin-port": options.adminPort,
+      "max-park-ms": maxParkMs,
+      "log-level": options.logLevel,
+    }),
+    readyLine,
+  });
+  start({
+    name: "envoy",
+    command: options.envoyBinary,
+    args: ["--config-path", bootstrapFile, "--log-level", "warning", "--disable-hot-restart", "--concurrency", "2"],
+  });
+  return {
+    processes,
+    envoyAdmin,
+    podRestUrls: pods.map(({ restPort }) => `http://${loopback}:${restPort}`),
+    ready: Promise.all([...processes.values()].map(({ ready }) => ready)).then(() => undefined),
+  };
+}
+
+function buildBootstrapFile(options: UpOptions, adminSocket: string, gatewaySocket: string): Uint8Array {
+  return toBinary(
+    BootstrapSchema,
+    buildBootstrap({
+      nodeId: "envoy-0",
+      adminSocket,
+      gatewaySocket,
+      http: { host: options.host, port: options.httpPort },
+      grpc: { host: options.host, port: options.grpcPort },
+      maxMessageBytes,
+      maxParkMs,
+    }),
+  );
+}
+
+/** A process of ours, on the Node that runs this one. */
+function node(entry: string, flags: Readonly<Record<string, string | number | true>>): Pick<ProcessOptions, "command" | "args"> {
+  const script = fileURLToPath(new URL(`../../${entry}`, import.meta.url));
+  const given = Object.entries(flags).flatMap(([flag, value]) => (value === true ? [`--${flag}`] : [`--${flag}`, `${value}`]));
+  return { command: process.execPath, args: [script, ...given] };
+}
+
+/** What a process prints goes to a log file of its own; that it died is told. */
+function logged(name: string, { state, log }: FleetParts): Pick<ProcessOptions, "onOutput" | "onExit" | "onState"> {
+  const file = createWriteStream(join(state.logFolder, `${name}.log`), { flags: "w", mode: 0o600 });
+  file.on("error", (error) => log.warn("a log cannot be written", { process: name, error }));
+  let stopping = false;
+  return {
+    onOutput: (line) => void file.write(`${line}\n`),
+    onState: ({ kind }) => {
+      stopping = kind === "stopping";
+    },
+    onExit: (exit) => {
+      if (!stopping) log.warn("a process ended and is started again", { process: name, exit: describeExit(exit) });
+    },
+  };
+}

@@ -1,0 +1,96 @@
+// Owns a run of `warmpath up` from the first check to the last word.
+import { sleep, untilAborted } from "#platform/clock.ts";
+import { StartupError } from "#platform/lifecycle.ts";
+import { createLog } from "#platform/log.ts";
+import { openRunFolder } from "#platform/tempdir.ts";
+import { openOracle } from "../library/oracle.ts";
+import { driveTraffic } from "../traffic/drive.ts";
+import { createManagement, type Management, type Stats } from "./management.ts";
+import type { UpOptions } from "./options.ts";
+import { requireFree } from "./ports.ts";
+import { startFleet } from "./processes.ts";
+import { openState, registerLibrary } from "./state.ts";
+import { createScreen, type Screen } from "./status.ts";
+import { buildReport, formatReport, type UpReport } from "./report.ts";
+import { formatWelcome } from "./welcome.ts";
+
+const startDeadlineMs = 60_000;
+const seed = 1;
+const zipfExponent = 1;
+
+/** Returns the exit code. */
+export async function runUp(options: UpOptions, signal: AbortSignal, stack: AsyncDisposableStack): Promise<number> {
+  await requireFree(options.host, [options.httpPort, options.grpcPort]);
+  await requireFree("127.0.0.1", [options.adminPort]);
+  const state = await openState(options.stateFolder, stack);
+  const models = await registerLibrary(state.registryFile, options.libraryFolder);
+  const log = stack.use(createLog({ service: "up", level: "warn" }));
+  const runFolder = stack.use(await openRunFolder());
+  const fleet = await startFleet({ options, state, runFolder: runFolder.path, log }, stack);
+  const management = stack.use(createManagement(`http://127.0.0.1:${options.adminPort}`));
+  await waitUntilServing(options, fleet.ready, management, signal);
+
+  // With --json only the last line is for a program; the rest goes where people look.
+  const out = options.json ? process.stderr : process.stdout;
+  const screen = createScreen(out);
+  screen.say(formatWelcome(options, models));
+  const watching = new AbortController();
+  const watched = watch(management, screen, AbortSignal.any([signal, watching.signal]));
+  try {
+    if (options.forMs === undefined) {
+      await untilAborted(signal);
+      return 0;
+    }
+    const report = await drive(options, options.forMs, management, signal);
+    watching.abort();
+    await watched;
+    screen.say(formatReport(report));
+    if (options.json) process.stdout.write(`${JSON.stringify(report)}\n`);
+    return report.failed === 0 && report.wrong === 0 && report.requests > 0 ? 0 : 1;
+  } finally {
+    watching.abort();
+    await watched;
+    screen.end();
+  }
+}
+
+async function waitUntilServing(options: UpOptions, ready: Promise<void>, management: Management, signal: AbortSignal): Promise<void> {
+  const deadline = AbortSignal.any([signal, AbortSignal.timeout(startDeadlineMs)]);
+  const late = new StartupError(`it was not up within ${startDeadlineMs / 1_000} s: the logs in ${options.stateFolder}/logs say why`);
+  const { promise: ended, reject } = Promise.withResolvers<never>();
+  deadline.addEventListener("abort", () => reject(signal.aborted ? signal.reason : late), { once: true });
+  ended.catch(() => undefined);
+  await Promise.race([ready, ended]);
+  while (!(await management.isReady()) || (await management.linkedPods()) < options.pods) await Promise.race([sleep(20), ended]);
+}
+
+async function drive(options: UpOptions, durationMs: number, management: Management, signal: AbortSignal): Promise<UpReport> {
+  const oracle = await openOracle(options.libraryFolder);
+  const before = await readStats(management, options);
+  const traffic = await driveTraffic({
+    restUrl: `http://${options.host}:${options.httpPort}`,
+    grpcTarget: `${options.host}:${options.grpcPort}`,
+    models: oracle.models,
+    oracle,
+    durationMs,
+    concurrency: options.concurrency,
+    zipfExponent,
+    seed,
+    signal,
+  });
+  return buildReport(traffic, before, await readStats(management, options));
+}
+
+async function readStats(management: Management, options: UpOptions): Promise<Stats> {
+  const stats = await management.stats();
+  if (stats === undefined) throw new StartupError(`the gateway does not answer: ${options.stateFolder}/logs/gateway.log says why`);
+  return stats;
+}
+
+async function watch(management: Management, screen: Screen, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    const stats = await management.stats();
+    if (stats !== undefined && !signal.aborted) screen.show({ stats, atMs: performance.now() });
+    await sleep(1_000, signal).catch(() => undefined);
+  }
+}

@@ -1,0 +1,28 @@
+// Owns the words that greet a newcomer: where everything is, and two examples to paste.
+import type { UpOptions } from "./options.ts";
+
+export function formatWelcome(options: UpOptions, models: number): string {
+  const rest = `http://${options.host}:${options.httpPort}`;
+  return `
+warmpath is up: ${models.toLocaleString("en-US")} models on ${options.pods} pods
+
+  REST         ${rest}
+  gRPC         ${options.host}:${options.grpcPort}
+  management   http://127.0.0.1:${options.adminPort}/api/v1/stats
+  logs         ${options.stateFolder}/logs
+
+Ask any of them; a cold one is loaded while the request waits:
+
+  curl -s ${rest}/v2/models/iris-t0042/infer -d \\
+    '{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[5.1,3.5,1.4,0.2]}]}'
+
+  python3 - <<'END'
+  import json, urllib.request
+  body = {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [6.3, 3.3, 6.0, 2.5]}]}
+  call = urllib.request.Request("${rest}/v2/models/iris-t1234/infer", json.dumps(body).encode())
+  print(json.load(urllib.request.urlopen(call))["outputs"])
+  END
+
+Ctrl-C ends it all.
+`;
+}
