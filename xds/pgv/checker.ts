@@ -114,14 +114,9 @@ class Compiler {
   }
 
   #fieldValue(field: DescField, rules: FieldRules | undefined): Check | undefined {
-    switch (field.fieldKind) {
-      case "list":
-        return this.#list(field, rules);
-      case "map":
-        return this.#map(field, rules);
-      default:
-        return this.#value(field, rules);
-    }
+    if (field.fieldKind === "list") return this.#list(field, rules);
+    if (field.fieldKind === "map") return this.#map(field, rules);
+    return this.#value(field, rules);
   }
 
   /** A single value, an item of a list or a value of a map. */

@@ -45,9 +45,9 @@ export function compileValueRules(rules: FieldRules, values: DescEnum | undefine
     case undefined:
     case "repeated":
     case "map":
-      return undefined;
+      break;
     case "bool":
-      return compile("bool", kinds.flag, boolTests(given(type.value, "const")));
+      return compile("bool", kinds.flag, constTests(given(type.value, "const"), itself, String));
     case "string":
       return compile("string", kinds.text, stringTests(type.value), type.value.ignoreEmpty ? (text) => text === "" : undefined);
     case "bytes":
@@ -65,12 +65,24 @@ export function compileValueRules(rules: FieldRules, values: DescEnum | undefine
       return compile("duration", kinds.time, timeTests(type.value));
     case "timestamp":
       return compile("timestamp", kinds.time, [...timeTests(type.value), ...presentTests(type.value, nowMs)]);
-    default: {
+    case "float":
+    case "double":
+    case "int32":
+    case "int64":
+    case "uint32":
+    case "uint64":
+    case "sint32":
+    case "sint64":
+    case "fixed32":
+    case "fixed64":
+    case "sfixed32":
+    case "sfixed64": {
       // Twelve kinds of numbers: JavaScript compares number and bigint alike.
       const zero = type.value.ignoreEmpty ? (value: number | bigint): boolean => Number(value) === 0 : undefined;
       return compile(type.case, kinds.number, numberTests(type.value), zero);
     }
   }
+  return undefined;
 }
 
 /** A rule that is set: proto2 fields that are not are found on the prototype, with their default. */
@@ -112,9 +124,7 @@ function limitTests<Value>(
 ): Test<Value>[] {
   const upper = limits.lt ?? limits.lte;
   const lower = limits.gt ?? limits.gte;
-  const tests: Test<Value>[] = [];
-  const { const: only } = limits;
-  if (only !== undefined) tests.push({ rule: "const", wants: `be ${show(only)}`, holds: (value) => key(value) === key(only) });
+  const tests = constTests(limits.const, key, show);
   const below =
     upper === undefined
       ? undefined
@@ -146,6 +156,15 @@ function limitTests<Value>(
   if (below !== undefined) tests.push({ ...upperRule, holds: below });
   if (above !== undefined) tests.push({ ...lowerRule, holds: above });
   return tests;
+}
+
+function constTests<Value>(
+  only: Value | undefined,
+  key: (value: Value) => unknown,
+  show: (value: Value) => string,
+): Test<Value>[] {
+  if (only === undefined) return [];
+  return [{ rule: "const", wants: `be ${show(only)}`, holds: (value) => key(value) === key(only) }];
 }
 
 function listTests<Value>(
@@ -182,17 +201,13 @@ interface NumberRules extends Limits<number | bigint> {
 }
 
 function numberTests(rules: NumberRules): Test<number | bigint>[] {
-  const itself = (value: number | bigint): number | bigint => value;
   return [...limitTests(limitsOf(rules), itself, String), ...listTests(rules, itself, String)];
 }
 
-function boolTests(only: boolean | undefined): Test<boolean>[] {
-  return only === undefined ? [] : [{ rule: "const", wants: `be ${only}`, holds: (value) => value === only }];
-}
-
 function enumTests(rules: EnumRules, values: DescEnum | undefined): Test<number | bigint>[] {
-  const tests: Test<number | bigint>[] = [
-    ...numberTests({ ...limitsOf({ ...constOf(rules) }), in: rules.in, notIn: rules.notIn }),
+  const tests = [
+    ...constTests<number | bigint>(given(rules, "const"), Number, String),
+    ...listTests<number | bigint>(rules, Number, String),
   ];
   if (rules.definedOnly && values !== undefined) {
     const defined = new Set(values.values.map(({ number }) => number));
@@ -201,20 +216,13 @@ function enumTests(rules: EnumRules, values: DescEnum | undefined): Test<number 
   return tests;
 }
 
-function constOf(rules: EnumRules): { const?: number } {
-  const only = given(rules, "const");
-  return only === undefined ? {} : { const: only };
-}
-
-const runes = (text: string): number => [...text].length;
+const itself = <Value>(value: Value): Value => value;
+const runes = (text: string): number => Array.from(text).length;
 const utf8 = (text: string): number => Buffer.byteLength(text);
 
 function stringTests(rules: StringRules): Test<string>[] {
   const tests: Test<string>[] = [
-    ...limitTests(limitsOf({ ...textConst(rules) }), () => 0, String).map((test) => ({
-      ...test,
-      holds: (text: string) => text === rules.const,
-    })),
+    ...constTests(given(rules, "const"), itself, JSON.stringify),
     ...sizeTests<string>(
       { len: given(rules, "len"), min_len: given(rules, "minLen"), max_len: given(rules, "maxLen") },
       runes,
@@ -225,7 +233,7 @@ function stringTests(rules: StringRules): Test<string>[] {
       utf8,
       "bytes",
     ),
-    ...listTests(rules, (text) => text, JSON.stringify),
+    ...listTests(rules, itself, JSON.stringify),
   ];
   const { prefix, suffix, contains } = rules;
   if (given(rules, "pattern") !== undefined) tests.push(patternTest(rules.pattern));
@@ -242,11 +250,6 @@ function stringTests(rules: StringRules): Test<string>[] {
   if (holds !== undefined)
     tests.push({ rule: snake(rules.wellKnown.case ?? ""), wants: `be a valid ${rules.wellKnown.case}`, holds });
   return tests;
-}
-
-function textConst(rules: StringRules): { const?: string } {
-  const only = given(rules, "const");
-  return only === undefined ? {} : { const: only };
 }
 
 function patternTest(pattern: string): Test<string> {
@@ -307,12 +310,8 @@ function bytesTests(rules: BytesRules): Test<Uint8Array>[] {
 }
 
 function anyTests(rules: AnyRules): Test<Any>[] {
-  return [
-    ...listTests<string>(rules, (typeUrl) => typeUrl, String).map(({ holds, ...test }) => ({
-      ...test,
-      holds: ({ typeUrl }: Any) => holds(typeUrl),
-    })),
-  ];
+  const types = listTests<string>(rules, itself, String);
+  return types.map(({ holds, ...test }) => ({ ...test, holds: ({ typeUrl }: Any) => holds(typeUrl) }));
 }
 
 type Time = Pick<Duration, "seconds" | "nanos">;

@@ -6,9 +6,10 @@ import { KnownRegex, type StringRules } from "#proto/gen/validate/validate_pb.ts
 export type TextTest = ((text: string) => boolean) | undefined;
 
 const strictHeaderName = /^:?[0-9a-zA-Z!#$%&'*+,\-.^_|~`]+$/;
-const strictHeaderValue = /^[^\u0000-\u0008\u000A-\u001F\u007F]*$/;
-/** Not strict, names and values are the same: also the empty text is a header name. */
-const looseHeader = /^[^\u0000\u000A\u000D]*$/;
+/** What a header value must not hold: control characters other than the tab. */
+const isControl = (code: number): boolean => (code < 0x20 && code !== 9) || code === 0x7f;
+/** Not strict, names and values are the same, so that also the empty text is a header name. */
+const endsHeader = (code: number): boolean => code === 0 || code === 10 || code === 13;
 const uuid = /^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$/;
 const hostLabel = /^[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$/;
 const mailbox = /^[a-zA-Z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}$/;
@@ -17,14 +18,15 @@ export function wellKnownText(rules: StringRules): TextTest {
   const { wellKnown } = rules;
   if (wellKnown.case === undefined || wellKnown.value === false) return undefined;
   if (wellKnown.case !== "wellKnownRegex") return tests[wellKnown.case];
-  const regex = headerRegex(wellKnown.value, rules.strict);
-  return regex === undefined ? undefined : (text) => regex.test(text);
+  const known = wellKnown.value;
+  if (known === KnownRegex.UNKNOWN) return undefined;
+  if (!rules.strict) return (text) => !hasCode(text, endsHeader);
+  return known === KnownRegex.HTTP_HEADER_NAME ? (text) => strictHeaderName.test(text) : (text) => !hasCode(text, isControl);
 }
 
-function headerRegex(known: KnownRegex, strict: boolean): RegExp | undefined {
-  if (known === KnownRegex.UNKNOWN) return undefined;
-  if (!strict) return looseHeader;
-  return known === KnownRegex.HTTP_HEADER_NAME ? strictHeaderName : strictHeaderValue;
+function hasCode(text: string, test: (code: number) => boolean): boolean {
+  for (let index = 0; index < text.length; index += 1) if (test(text.charCodeAt(index))) return true;
+  return false;
 }
 
 const tests = {
