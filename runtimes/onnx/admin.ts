@@ -83,8 +83,6 @@ function explain(error: z.ZodError | undefined): string {
 
 /** Listens on a socket file that only this user can open. A file left by a dead server is replaced. */
 export async function listenAdmin(server: FastifyInstance, path: string): Promise<void> {
-  if (Buffer.byteLength(path) > 107)
-    throw new StartupError(`--admin-socket is longer than the 107 bytes that a socket's path may have: ${path}`);
   await removeDeadSocket(path);
   // The file is created by listen itself, so the mode must hold from the start.
   const umask = process.umask(0o177);

@@ -27,28 +27,19 @@ for (const how of ["SIGTERM", "SIGINT", "close stdin"] as const) {
   });
 }
 
-const wrongFlags: readonly [string, string[], RegExp][] = [
-  ["no ports", ["--admin-socket", "/tmp/x.sock"], /--rest-port/],
-  ["a port too high", ["--rest-port", "70000", "--grpc-port", "0", "--admin-socket", "/tmp/x.sock"], /at most 65535/],
-  ["no socket", ["--rest-port", "0", "--grpc-port", "0"], /--admin-socket/],
-  ["an unknown flag", ["--nope"], /usage/],
-  ["a socket that is a folder", ["--rest-port", "0", "--grpc-port", "0", "--admin-socket", "/tmp"], /another kind/],
-  [
-    "a socket with a long path",
-    ["--rest-port", "0", "--grpc-port", "0", "--admin-socket", `/tmp/${"x".repeat(120)}`],
-    /107 bytes/,
-  ],
-  ["a socket in no folder", ["--rest-port", "0", "--grpc-port", "0", "--admin-socket", "/nope/x.sock"], /cannot listen/],
-];
-
-for (const [name, flags, message] of wrongFlags) {
-  test(`refuses to start with ${name}`, () => {
+test("refuses to start with one sentence and code 1", () => {
+  const ports = ["--rest-port", "0", "--grpc-port", "0"];
+  const cases: readonly [string[], RegExp][] = [
+    [["--nope"], /usage/],
+    [[...ports, "--admin-socket", "/tmp"], /another kind/],
+    [[...ports, "--admin-socket", "/nope/x.sock"], /cannot listen/],
+  ];
+  for (const [flags, message] of cases) {
     const { status, stderr, stdout } = spawnSync(process.execPath, [main, ...flags], { encoding: "utf8", timeout: 20_000 });
-    assert.equal(status, 1, stderr);
     assert.match(stderr, message);
-    assert.equal(stdout, "");
-  });
-}
+    assert.deepEqual([status, stdout], [1, ""]);
+  }
+});
 
 test("a socket in use is left alone; one of a dead server is taken over", async () => {
   await using server = await openServerProcess();

@@ -218,3 +218,25 @@ test("a model that is not here is told in the headers, with the end of the strea
   stream.close();
   await new Promise<void>((resolve) => session.close(resolve));
 });
+
+test("a connection lives through thousands of cancelled calls", async () => {
+  const session = connect(`http://127.0.0.1:${server.grpcPort}`);
+  const cancel = async (): Promise<void> => {
+    const stream = session.request({
+      ":method": "POST",
+      ":path": "/inference.GRPCInferenceService/ModelInfer",
+      "content-type": "application/grpc",
+      te: "trailers",
+    });
+    stream.on("error", () => undefined);
+    await new Promise<void>((resolve) => stream.write(Buffer.of(0, 0, 0, 0, 9), () => resolve()));
+    await new Promise<void>((resolve) => {
+      stream.once("close", resolve);
+      stream.close(8);
+    });
+  };
+  for (let i = 0; i < 150; i++) await Promise.all(Array.from({ length: 20 }, cancel));
+  await new Promise<void>((resolve, reject) => session.ping((error) => (error === null ? resolve() : reject(error))));
+  assert.equal(session.destroyed, false);
+  await new Promise<void>((resolve) => session.close(resolve));
+});

@@ -41,6 +41,7 @@ export function createGrpcServer(options: GrpcOptions): Server {
     "grpc.max_concurrent_streams": 100_000,
     "grpc.enable_channelz": 0,
   });
+  allowResets(server);
   const unary = <Request, Response>(
     handle: (request: Request) => Response | Refusal | Promise<Response | Refusal>,
   ): ((call: ServerUnaryCall<Request | Refusal, Response>, done: sendUnaryData<Response>) => void) => {
@@ -82,6 +83,17 @@ export function createGrpcServer(options: GrpcOptions): Server {
     codecs,
   );
   return server;
+}
+
+/**
+ * Lets a connection live through any number of cancelled calls. Node's HTTP/2 server ends a connection after 1,000 resets at
+ * more than 33 a second, with all calls on it; behind Envoy one connection carries the cancellations of all clients.
+ * grpc-js has no option for it, so this reaches for the options that it hands to Node; grpc.test.ts notices if they move.
+ */
+function allowResets(server: Server): void {
+  const options: unknown = Reflect.get(server, "commonServerOptions");
+  if (typeof options === "object" && options !== null)
+    Object.assign(options, { streamResetBurst: 2 ** 31, streamResetRate: 2 ** 31 });
 }
 
 const codecs = {

@@ -1,0 +1,44 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { StartupError } from "#platform/lifecycle.ts";
+import { parseFlags } from "./flags.ts";
+
+const ports = ["--rest-port", "0", "--grpc-port=8001"];
+const socket = ["--admin-socket", "/run/a.sock"];
+
+test("parses flags, with what is left out filled in", () => {
+  const flags = {
+    restPort: 0,
+    grpcPort: 8001,
+    host: "127.0.0.1",
+    adminSocket: "/run/a.sock",
+    maxBodyBytes: 16_777_216,
+    exitWithParent: false,
+  };
+  assert.deepEqual(parseFlags([...ports, ...socket]), flags);
+  assert.deepEqual(parseFlags([...ports, ...socket, "--host", "::1", "--max-body-bytes", "1Mi", "--exit-with-parent"]), {
+    ...flags,
+    host: "::1",
+    maxBodyBytes: 1_048_576,
+    exitWithParent: true,
+  });
+});
+
+const refused: readonly [string, string[], RegExp][] = [
+  ["no ports", socket, /--rest-port must be a port number; --grpc-port/],
+  ["a port too high", ["--rest-port", "70000", "--grpc-port", "0", ...socket], /at most 65535/],
+  ["no socket", ports, /--admin-socket must name/],
+  ["a socket with a long path", [...ports, "--admin-socket", `/tmp/${"x".repeat(120)}`], /--admin-socket .*107 bytes/],
+  ["a limit that is no size", [...ports, ...socket, "--max-body-bytes", "big"], /--max-body-bytes must be a size/],
+  ["an unknown flag", ["--nope"], /usage/],
+  ["a word too many", [...ports, ...socket, "word"], /usage/],
+];
+
+for (const [name, args, message] of refused) {
+  test(`refuses ${name}`, () => {
+    assert.throws(
+      () => parseFlags(args),
+      (error) => error instanceof StartupError && message.test(error.message),
+    );
+  });
+}
