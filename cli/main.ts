@@ -4,7 +4,9 @@ import { runMain, StartupError } from "#platform/lifecycle.ts";
 import { addUp } from "./up/command.ts";
 
 const program = new Command("warmpath")
-  .description("Serves far more models than fit in memory: the ones in use stay warm, a cold one is loaded while its request waits.")
+  .description(
+    "Serves far more models than fit in memory: the ones in use stay warm, a cold one is loaded while its request waits.",
+  )
   .helpOption("-h, --help", "say this")
   .showHelpAfterError(false)
   .exitOverride()

@@ -250,6 +250,7 @@ const forwarded = [
   "mm-model-id",
   "mm-vmodel-id",
   headers.model,
+  headers.badName,
 ];
 
 /** Tells a client how long its request waited; made for misses only, so a hit's answer carries nothing. */

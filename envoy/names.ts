@@ -4,6 +4,8 @@
 export const headers = {
   /** The model's name, on the gRPC port, where no path holds it; the scope key there. */
   model: "x-warm-model",
+  /** Instead of it, percent-encoded, when the name found breaks the naming rule. */
+  badName: "x-warm-bad-name",
   /** On the answer to a request that waited: milliseconds from its arrival at the gateway until its route was live. */
   loadMs: "x-warm-load-ms",
   /** On the reroute listener: the cluster that the gateway chose. */
@@ -39,3 +41,9 @@ export const runtimeLayer = "warm-runtime";
 
 /** Name of the access log, by which the gateway tells its own entries. */
 export const usageLog = "warm-usage";
+
+/** gRPC methods about the server, which the gateway answers; naming-grpc.lua knows them too. */
+export const serverMethods = ["ServerLive", "ServerReady", "ServerMetadata"] as const;
+
+/** Their scope key: no model's name begins with a slash. */
+export const serverScope = "/server";

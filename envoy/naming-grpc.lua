@@ -7,6 +7,8 @@ local SERVICE = "/inference.GRPCInferenceService/"
 local NAMED = {
   ModelInfer = true, ModelReady = true, ModelMetadata = true, ModelConfig = true, ModelStatistics = true,
 }
+-- About the server, not a model: a scope of their own.
+local SERVER = { ServerLive = true, ServerReady = true, ServerMetadata = true }
 local MAX_FIELDS = 4096
 
 -- Reads a varint at offset `at`; returns its value and the offset behind it, or nil.
@@ -90,11 +92,25 @@ local function valid(name)
   return name ~= nil and #name <= 253 and string.find(name, "^[%w_][%w%._%-]*$") ~= nil
 end
 
+-- So that the gateway can say what is wrong with a name that no header could carry as it is.
+local function escape(name)
+  local escaped = string.gsub(string.sub(name, 1, 300), "[^%w%._%-]", function(c)
+    return string.format("%%%02X", string.byte(c))
+  end)
+  return escaped
+end
+
 function envoy_on_request(handle)
   local headers = handle:headers()
   local path = headers:get(":path") or ""
+  local method = string.sub(path, 1, #SERVICE) == SERVICE and string.sub(path, #SERVICE + 1) or ""
+  if SERVER[method] then
+    headers:replace("x-warm-model", "/server")
+    handle:clearRouteCache()
+    return
+  end
   local name = headers:get("mm-vmodel-id") or headers:get("mm-model-id")
-  local in_message = string.sub(path, 1, #SERVICE) == SERVICE and NAMED[string.sub(path, #SERVICE + 1)]
+  local in_message = NAMED[method]
   local body, from, text, size
   if in_message then
     body = handle:body()
@@ -103,7 +119,7 @@ function envoy_on_request(handle)
     if body == nil then return end
     from, text, size = find_name(body)
     if from == nil then return end
-    local found = size > 0 and size <= 253 and body:getBytes(text, size) or nil
+    local found = size > 0 and body:getBytes(text, math.min(size, 300)) or nil
     if name == nil then
       name = found
     elseif name ~= found and valid(name) then
@@ -111,7 +127,10 @@ function envoy_on_request(handle)
       from, text, size = find_name(body)
     end
   end
-  if not valid(name) then return end
+  if not valid(name) then
+    if name ~= nil then headers:replace("x-warm-bad-name", escape(name)) end
+    return
+  end
   headers:replace("x-warm-model", name)
   handle:clearRouteCache()
   if body ~= nil then

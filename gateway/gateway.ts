@@ -13,6 +13,7 @@ import {
   type StreamAccessLogsResponse,
 } from "#proto/gen/envoy/service/accesslog/v3/als_pb.ts";
 import { ExternalProcessor } from "#proto/gen/envoy/service/ext_proc/v3/external_processor_pb.ts";
+import { GRPCInferenceService } from "#proto/gen/inference/open_inference_pb.ts";
 import { createXds } from "#xds/main.ts";
 import { createAdmin } from "./admin/server.ts";
 import { createGatewayState } from "./admin/state.ts";
@@ -25,6 +26,7 @@ import { createLoads } from "./loads.ts";
 import type { GatewayOptions } from "./options.ts";
 import { createReroutes } from "./reroutes.ts";
 import { createRoutes } from "./routes.ts";
+import { serverCalls } from "./servercalls.ts";
 import { createMissSpans } from "./spans.ts";
 import { createUsage, type Usage } from "./usage.ts";
 import { createWithdrawn } from "./withdraw.ts";
@@ -55,7 +57,6 @@ export async function startGateway(
       onAcked: (typeUrl, names) => routes.onAcked(typeUrl, names),
       onRefused: (typeUrl, names, message) => log.error("envoy refuses a resource", { typeUrl, names, message }),
     },
-    () => undefined,
     log,
   );
   const fleet = createFleet({
@@ -118,6 +119,11 @@ export async function startGateway(
   const server = new Server({ "grpc.max_receive_message_length": 16 << 20, "grpc.max_concurrent_streams": 1_000_000 });
   xds.addTo(server);
   addService(server, ExternalProcessor, { process: (stream) => processor.process(stream) }, processCodecs);
+  addService(
+    server,
+    GRPCInferenceService,
+    serverCalls(() => ready),
+  );
   addService(server, AccessLogService, { streamAccessLogs: sinkOf(usage) });
   await bindServer(server, `unix:${options.socket}`);
   stack.defer(async () => {

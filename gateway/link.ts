@@ -6,13 +6,13 @@
 // being passed over; silence for longer than silenceMs breaks it too. A broken Link is never used again: its owner opens
 // another.
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import { createClient } from "#platform/grpc.ts";
 import type { Clock } from "#platform/clock.ts";
+import { createClient } from "#platform/grpc.ts";
 import {
   GatewayMessageSchema,
   Link as LinkService,
-  LoadRefused_Why,
   type LoadRefused,
+  LoadRefused_Why,
   type PodMessage,
 } from "#proto/gen/warmpath/link/v1/link_pb.ts";
 import type { Copy, CopyChange, PodGauges, PodInfo } from "./fleet.ts";

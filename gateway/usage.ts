@@ -1,10 +1,11 @@
 // Owns what Envoy's access logs say of use: for each model how often and when last, for the pods that hold it; latency of
 // hits. Off the request path and sampled: the share of requests logged is lowered as their rate grows, and each entry
 // stands for as many requests as its share says, so a busy model stays ahead of an idle one.
-import type { Clock } from "#platform/clock.ts";
+
 import { createHistogram, type Histogram } from "#core/samples.ts";
-import type { HTTPAccessLogEntry } from "#proto/gen/envoy/data/accesslog/v3/accesslog_pb.ts";
 import { headers } from "#envoy/names.ts";
+import type { Clock } from "#platform/clock.ts";
+import type { HTTPAccessLogEntry } from "#proto/gen/envoy/data/accesslog/v3/accesslog_pb.ts";
 
 export interface ModelUse {
   /** Requests that the entries stand for. */

@@ -1,8 +1,8 @@
 // The public entry of xds: a table that the gateway writes, and the server that Envoy reads it from.
 import type { Server } from "@grpc/grpc-js";
 import type { Log } from "#platform/log.ts";
+import { createResourceCheck } from "./check.ts";
 import { createXdsHandlers } from "./protocol/server.ts";
-import type { CheckResource } from "./store.ts";
 import { createRouteTable, type ResourceRef, type RouteTable } from "./table.ts";
 
 export { type PodAddress, podClusterName } from "./resources/set.ts";
@@ -26,10 +26,9 @@ export interface XdsListener {
   onRefused(typeUrl: string, names: readonly string[], message: string): void;
 }
 
-export function createXds(listener: XdsListener, check: CheckResource, log: Log): Xds {
-  const table = createRouteTable((typeUrl, names) => handlers.notify(typeUrl, names), check);
+export function createXds(listener: XdsListener, log: Log): Xds {
   const handlers = createXdsHandlers({
-    view: table,
+    view: { get: (typeUrl, name) => table.get(typeUrl, name), names: (typeUrl) => table.names(typeUrl) },
     log,
     onAcked: ({ typeUrl, resources }) =>
       listener.onAcked(
@@ -42,6 +41,7 @@ export function createXds(listener: XdsListener, check: CheckResource, log: Log)
     onConnected: () => undefined,
     onDisconnected: () => undefined,
   });
+  const table = createRouteTable((typeUrl, names) => handlers.notify(typeUrl, names), createResourceCheck());
   const isAcked = ({ typeUrl, name, version }: ResourceRef): boolean => handlers.isLive(typeUrl, name, version);
   return {
     table,

@@ -1,12 +1,14 @@
 // Owns the table: what Envoy should hold, kept from changes of pods and models. It is the only writer of it.
 // Invariants: the cost of a change does not grow with the number of models; a scope names only sets whose clusters and
 // routes are in the table; scopes are not stored but encoded when they are sent, and their content is their version.
-import { runtimeLayer } from "#envoy/names.ts";
+import { runtimeLayer, serverScope } from "#envoy/names.ts";
 import { ClusterSchema } from "#proto/gen/envoy/config/cluster/v3/cluster_pb.ts";
+import { RouteConfigurationSchema } from "#proto/gen/envoy/config/route/v3/route_pb.ts";
 import { RuntimeSchema } from "#proto/gen/envoy/service/runtime/v3/rtds_pb.ts";
 import { buildPodCluster } from "./resources/cluster.ts";
 import { buildRuntime } from "./resources/runtime.ts";
 import { encodeScope } from "./resources/scope.ts";
+import { buildServerRoutes, serverRoutesName } from "./resources/server.ts";
 import { buildSet, clusterName, type PodAddress, podClusterName, routesName } from "./resources/set.ts";
 import { createSetBook, type SetEntry, wires } from "./sets.ts";
 import { type CheckResource, createResourceStore, type EncodedResource, type OnChange } from "./store.ts";
@@ -62,6 +64,13 @@ export function createRouteTable(onChange: OnChange, check: CheckResource): Rout
   const sets = createSetBook(clusters, routes, onChange);
   const pods = new Map<string, PodAddress>();
   const models = new Map<string, ModelEntry>();
+  routes.put(RouteConfigurationSchema, serverRoutesName, buildServerRoutes());
+
+  /** The route configuration that a scope names. */
+  function scopeTarget(name: string): string | undefined {
+    if (name === serverScope) return serverRoutesName;
+    return models.get(name)?.routes ?? sets.sentinel(name);
+  }
 
   function setModel(name: string, target: RouteTarget | undefined): void {
     const was = models.get(name);
@@ -95,11 +104,12 @@ export function createRouteTable(onChange: OnChange, check: CheckResource): Rout
   return {
     get(typeUrl, name) {
       if (typeUrl !== typeUrls.scope) return stores.get(typeUrl)?.get(name);
-      const target = models.get(name)?.routes ?? sets.sentinel(name);
+      const target = scopeTarget(name);
       return target === undefined ? undefined : { version: target, bytes: encodeScope(name, target) };
     },
     *names(typeUrl) {
       if (typeUrl === typeUrls.scope) {
+        yield serverScope;
         yield* sets.sentinels();
         yield* models.keys();
       } else yield* stores.get(typeUrl)?.names() ?? [];

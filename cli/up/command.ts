@@ -3,10 +3,17 @@ import type { Command } from "commander";
 import { parseUpOptions } from "./options.ts";
 import { runUp } from "./run.ts";
 
-export function addUp(program: Command, signal: AbortSignal, stack: AsyncDisposableStack, setExitCode: (code: number) => void): void {
+export function addUp(
+  program: Command,
+  signal: AbortSignal,
+  stack: AsyncDisposableStack,
+  setExitCode: (code: number) => void,
+): void {
   program
     .command("up")
-    .description("run everything on this machine: Envoy, a gateway, pods with the built-in ONNX model server, ten thousand models")
+    .description(
+      "run everything on this machine: Envoy, a gateway, pods with the built-in ONNX model server, ten thousand models",
+    )
     .helpOption("-h, --help", "say this")
     .option("--host <ADDRESS>", "address of the inference ports (default: 127.0.0.1)")
     .option("--http-port <PORT>", "REST inference (default: 8008)")

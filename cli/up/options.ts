@@ -5,14 +5,22 @@ import { durationMsOption, parseOptions, portOption, sizeBytesOption } from "#pl
 import { StartupError } from "#platform/lifecycle.ts";
 
 const count = (most: number): z.ZodType<number, string> =>
-  z.string().regex(/^\d{1,6}$/, { error: "must be a whole number" }).transform(Number).pipe(z.int().min(1).max(most));
+  z
+    .string()
+    .regex(/^\d{1,6}$/, { error: "must be a whole number" })
+    .transform(Number)
+    .pipe(z.int().min(1).max(most));
 
 const schema = z.object({
   host: z.string().default("127.0.0.1"),
   httpPort: portOption.default(8008),
   grpcPort: portOption.default(8033),
   adminPort: portOption.default(8080),
-  portOffset: z.string().regex(/^\d{1,5}$/, { error: "must be a whole number" }).transform(Number).default(0),
+  portOffset: z
+    .string()
+    .regex(/^\d{1,5}$/, { error: "must be a whole number" })
+    .transform(Number)
+    .default(0),
   pods: count(64).default(2),
   capacity: sizeBytesOption.default(28 * 2 ** 20),
   state: z.string().default(".warmpath"),

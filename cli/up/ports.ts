@@ -26,7 +26,7 @@ export async function requireFree(host: string, ports: readonly number[]): Promi
 /** Free ports that stay the same over restarts of whoever listens there. */
 export async function findFreePorts(host: string, count: number): Promise<readonly number[]> {
   const found: number[] = [];
-  const first = from + (process.pid * 37) % (to - from);
+  const first = from + ((process.pid * 37) % (to - from));
   for (let step = 0; found.length < count && step < to - from; step++) {
     const port = from + ((first - from + step) % (to - from));
     if (await isFree(host, port)) found.push(port);

@@ -9,9 +9,9 @@ import { createManagement, type Management, type Stats } from "./management.ts";
 import type { UpOptions } from "./options.ts";
 import { requireFree } from "./ports.ts";
 import { startFleet } from "./processes.ts";
+import { buildReport, formatReport, type UpReport } from "./report.ts";
 import { openState, registerLibrary } from "./state.ts";
 import { createScreen, type Screen } from "./status.ts";
-import { buildReport, formatReport, type UpReport } from "./report.ts";
 import { formatWelcome } from "./welcome.ts";
 
 const startDeadlineMs = 60_000;
@@ -54,9 +54,16 @@ export async function runUp(options: UpOptions, signal: AbortSignal, stack: Asyn
   }
 }
 
-async function waitUntilServing(options: UpOptions, ready: Promise<void>, management: Management, signal: AbortSignal): Promise<void> {
+async function waitUntilServing(
+  options: UpOptions,
+  ready: Promise<void>,
+  management: Management,
+  signal: AbortSignal,
+): Promise<void> {
   const deadline = AbortSignal.any([signal, AbortSignal.timeout(startDeadlineMs)]);
-  const late = new StartupError(`it was not up within ${startDeadlineMs / 1_000} s: the logs in ${options.stateFolder}/logs say why`);
+  const late = new StartupError(
+    `it was not up within ${startDeadlineMs / 1_000} s: the logs in ${options.stateFolder}/logs say why`,
+  );
   const { promise: ended, reject } = Promise.withResolvers<never>();
   deadline.addEventListener("abort", () => reject(signal.aborted ? signal.reason : late), { once: true });
   ended.catch(() => undefined);
@@ -83,7 +90,8 @@ async function drive(options: UpOptions, durationMs: number, management: Managem
 
 async function readStats(management: Management, options: UpOptions): Promise<Stats> {
   const stats = await management.stats();
-  if (stats === undefined) throw new StartupError(`the gateway does not answer: ${options.stateFolder}/logs/gateway.log says why`);
+  if (stats === undefined)
+    throw new StartupError(`the gateway does not answer: ${options.stateFolder}/logs/gateway.log says why`);
   return stats;
 }
 

@@ -59,9 +59,11 @@ function parseGrpc(headers: ReadonlyMap<string, string>): MissRequest {
   const method = path.startsWith(grpcService) ? path.slice(grpcService.length) : undefined;
   if (method === undefined || !grpcMethods.has(method))
     return refused("grpc", "unsupported-method", "this method is no inference call");
+  const badName = headers.get(own.badName);
+  if (badName !== undefined) return infer("grpc", decode(badName), timeoutMs);
   const named = headers.get(own.model) ?? headers.get("mm-vmodel-id") ?? headers.get("mm-model-id");
   if (named === undefined) {
-    return refused("grpc", "invalid-request", "the message is malformed or does not name a model in its first field");
+    return refused("grpc", "invalid-request", "the message is malformed or names no model");
   }
   return infer("grpc", named, timeoutMs);
 }

@@ -5,9 +5,10 @@ import { errorMessage } from "#core/errors.ts";
 import { activeRevision, type Model, type ModelName } from "#core/model.ts";
 import type { Clock } from "#platform/clock.ts";
 import type { Log } from "#platform/log.ts";
+import { serverMetadata } from "../about.ts";
 import { type Ensured, type Loads } from "../loads.ts";
 import type { Reroutes } from "../reroutes.ts";
-import { type MissSpans, type MissSpan } from "../spans.ts";
+import { type MissSpan, type MissSpans } from "../spans.ts";
 import { goOn, json, refuse } from "./answer.ts";
 import { decodeProcessing, encodeProcessing, type ProcessingAnswer, type ProcessingEvent } from "./codec.ts";
 import { type MissRequest, parseMiss } from "./request.ts";
@@ -146,7 +147,7 @@ function describeServer(what: "live" | "ready" | "metadata" | "v1-list", ready: 
     case "ready":
       return ready ? json({ ready: true }) : refuse("unavailable", "the gateway is not ready");
     case "metadata":
-      return json({ name: "warmpath", version: "0.1.0", extensions: ["binary_tensor_data", "model_repository"] });
+      return json(serverMetadata);
     case "v1-list":
       return refuse("unsupported-method", "models are listed by the management API");
   }
