@@ -21,8 +21,10 @@ export type {
   ResourceState,
   ResourceView,
   SentResource,
+  SessionEffect,
+  SessionEvent,
+  SessionLimits,
 } from "./types.ts";
-export type { SessionEffect, SessionEvent, SessionLimits } from "./types.ts";
 
 /** The types of xDS that a session knows by name; any other type is served the same, without an order. */
 export const typeUrls = {
@@ -35,7 +37,7 @@ export const typeUrls = {
 
 const chain: readonly string[] = [typeUrls.cluster, typeUrls.route, typeUrls.scope];
 
-const defaultLimits: SessionLimits = { maxResponseBytes: 3 * 1024 * 1024, maxInFlight: 8 };
+const defaultLimits: SessionLimits = { maxResponseBytes: 3 * 1024 * 1024 };
 
 export interface DeltaSession {
   /** Takes in what happened; returns what Envoy has told by it. Sends nothing: ask `next`. */

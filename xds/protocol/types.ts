@@ -71,6 +71,4 @@ export interface RefusedResource {
 export interface SessionLimits {
   /** Names and bytes of one response; a single larger resource still goes out. 3 MiB when absent. */
   readonly maxResponseBytes: number;
-  /** Responses of one type in flight while more than one response's worth waits to be sent. 8 when absent. */
-  readonly maxInFlight: number;
 }
