@@ -12,7 +12,7 @@ import {
   type Registry,
 } from "@bufbuild/protobuf";
 import { AnySchema } from "@bufbuild/protobuf/wkt";
-import { disabled, type FieldRules, ignored, required, rules as fieldRules } from "#proto/gen/validate/validate_pb.ts";
+import { disabled, type FieldRules, rules as fieldRules, ignored, required } from "#proto/gen/validate/validate_pb.ts";
 import { compileValueRules, type Fault, given } from "./rules.ts";
 
 export interface Violation extends Fault {
