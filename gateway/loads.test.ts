@@ -24,6 +24,7 @@ function openBench(options: { maxWaiting?: number; loadTimeoutMs?: number } = {}
   const waiters = new Map<string, (() => void)[]>();
   const routes: Routes = {
     refresh: () => undefined,
+    entry: (podId) => (fleet.pod(podId) === undefined ? undefined : `~${podId}`),
     isRouted: (model) => [...fleet.holders(model)].some(({ copy }) => copy.state === "ready"),
     isSettled: (model) => settled.has(model),
     async whenSettled(model, signal) {
@@ -77,7 +78,7 @@ function change(fleet: Fleet, podId: string, ...changes: CopyChange[]): void {
   fleet.change(podId, changes);
 }
 
-test("a thousand requests for one cold model load it once and are answered when Envoy has its route", async () => {
+test("a thousand requests for one cold model load it once and are answered when Envoy has the pod's entry", async () => {
   const { fleet, loads, sent, settle } = openBench({ maxWaiting: 2_000 });
   fleet.attach(podInfo("a"), []);
   const asked = Array.from({ length: 1_000 }, () => ask(loads, "x"));
@@ -88,8 +89,8 @@ test("a thousand requests for one cold model load it once and are answered when 
   let answered = false;
   void Promise.race(asked).then(() => (answered = true));
   await new Promise(setImmediate);
-  assert.equal(answered, false, "ready on the pod is not yet known to Envoy");
-  settle("x");
+  assert.equal(answered, false, "the pod is not yet known to Envoy");
+  settle("~a");
   for (const result of await Promise.all(asked)) assert.equal(result.kind, "live");
   assert.equal(loads.waiting, 0);
   assert.equal(loads.flights, 0);
@@ -98,8 +99,8 @@ test("a thousand requests for one cold model load it once and are answered when 
 test("a warm model is live at once", async () => {
   const { fleet, loads, sent, settle } = openBench();
   fleet.attach(podInfo("a"), [copy("x", "ready")]);
-  settle("x");
-  assert.deepEqual(await ask(loads, "x"), { kind: "live", waitedMs: 0, loaded: false });
+  settle("~a");
+  assert.deepEqual(await ask(loads, "x"), { kind: "live", waitedMs: 0, entry: "~a" });
   assert.deepEqual(sent, []);
 });
 
@@ -113,7 +114,7 @@ test("a load that a pod cannot do is done by another", async () => {
   change(fleet, first, copy("x", "failed", { kind: "pod", reason: "out of memory" }));
   assert.deepEqual(sent, [`load ${first} x`, `load ${second} x`]);
   change(fleet, second, copy("x", "ready"));
-  settle("x");
+  settle(`~${second}`);
   assert.equal((await asked).kind, "live");
 });
 
@@ -167,7 +168,7 @@ test("a client that leaves frees its place; the others go on waiting", async () 
   assert.equal((await leaves).kind, "failed");
   assert.equal(loads.waiting, 1);
   change(fleet, "a", copy("x", "ready"));
-  settle("x");
+  settle("~a");
   assert.equal((await stays).kind, "live");
   assert.deepEqual(sent, ["load a x"]);
 });
@@ -191,19 +192,23 @@ test("a pod that falls silent in a load is passed over", async () => {
   fleet.detach(first);
   const second = first === "a" ? "b" : "a";
   change(fleet, second, copy("x", "ready"));
-  settle("x");
+  settle(`~${second}`);
   assert.equal((await asked).kind, "live");
 });
 
-test("a copy lost before its route was known is loaded again", async () => {
+test("a copy lost before the request went on is loaded again", async () => {
   const { fleet, loads, sent, settle } = openBench();
   fleet.attach(podInfo("a"), []);
   const asked = ask(loads, "x");
-  change(fleet, "a", copy("x", "ready"));
-  change(fleet, "a", { ...copy("x", "ready"), state: "gone" });
-  settle("x");
-  await new Promise(setImmediate);
-  assert.deepEqual(sent, ["load a x", "load a x"]);
-  change(fleet, "a", copy("x", "ready"));
-  assert.equal((await asked).kind, "live");
+  change(fleet, "a", copy("x", "loading"));
+  change(fleet, "a", { ...copy("x", "loading"), state: "gone" });
+  fleet.attach(podInfo("b"), []);
+  assert.deepEqual(sent, ["load a x"]);
+  const failed = await asked;
+  assert.equal(failed.kind === "failed" ? failed.code : "", "pod-failed");
+  const again = ask(loads, "y");
+  change(fleet, sent[1]!.split(" ")[1]!, copy("y", "ready"));
+  settle("~a");
+  settle("~b");
+  assert.equal((await again).kind, "live");
 });

@@ -1,9 +1,12 @@
 // Owns the loads that requests wait for: one flight for each model, however many requests wait for it.
 //
-//   place --Load sent--> loading --ready--> routing --Envoy acknowledged--> live
+//   place --Load sent--> loading --ready--> live
 //     ^                     |
 //     +--- another pod -----+--- no pod left, or the model itself is bad --> failed
 //
+// A request that has waited goes by the entry of the pod that is ready, which Envoy has had since that pod came. It does
+// not wait for the model's own route: that would take longer, and even when Envoy has acknowledged a route, a worker of
+// it that is busy may not see it yet.
 // Invariants: at most one flight for a model; every waiter is answered once, at its deadline at the latest; a flight
 // without waiters ends and takes its load back; how many wait in all is bounded; how often a flight tries is bounded by
 // the number of pods.
@@ -24,7 +27,14 @@ export interface Failure {
   readonly retryAfterMs?: number;
 }
 
-export type Ensured = { readonly kind: "live"; readonly waitedMs: number; readonly loaded: boolean } | Failure;
+export interface Live {
+  readonly kind: "live";
+  readonly waitedMs: number;
+  /** The scope key that leads to a pod which holds the model. */
+  readonly entry: string;
+}
+
+export type Ensured = Live | Failure;
 
 export interface EnsureOptions {
   /** On the clock's monotonic scale. */
@@ -90,6 +100,7 @@ export function createLoads(parts: LoadsParts): Loads {
   /** Pod id -> loads asked there and not ended: gauges come too late for a burst. */
   const asked = new Map<string, number>();
   let waiting = 0;
+  let turn = 0;
 
   function assign(flight: Flight, podId: string | undefined): void {
     if (flight.podId !== undefined) asked.set(flight.podId, (asked.get(flight.podId) ?? 1) - 1);
@@ -133,16 +144,17 @@ export function createLoads(parts: LoadsParts): Loads {
     land(flight, () => ({ ...failure, retryAfterMs }));
   }
 
-  async function finish(flight: Flight): Promise<void> {
+  async function finish(flight: Flight, podId: string): Promise<void> {
     clearTimeout(flight.timer);
     flight.timer = undefined;
     assign(flight, undefined);
-    await routes.whenSettled(flight.model.name, flight.stop.signal);
-    // Settled may also mean that the copy was lost meanwhile and the route taken back.
-    if (!routes.isRouted(flight.model.name)) return advance(flight);
+    const entry = routes.entry(podId, flight.revision.slot);
+    // The pod was given up this moment: its copies are gone next, which moves the flight on.
+    if (entry === undefined) return;
+    await routes.whenSettled(entry, flight.stop.signal);
     backoffs.succeeded(flight.key);
     const nowMs = clock.monotonicMs();
-    return land(flight, (waiter) => ({ kind: "live", waitedMs: nowMs - waiter.arrivedMs, loaded: true }));
+    land(flight, (waiter) => ({ kind: "live", waitedMs: nowMs - waiter.arrivedMs, entry }));
   }
 
   /** Somebody holds it, or is about to, or a pod is asked to. */
@@ -153,7 +165,7 @@ export function createLoads(parts: LoadsParts): Loads {
       if (copy.revision !== flight.revision.id || flight.excluded.has(podId)) continue;
       if (copy.state === "ready") {
         // Stopping the wait is the only way it rejects, and then the flight has landed.
-        finish(flight).catch(() => undefined);
+        finish(flight, podId).catch(() => undefined);
         return;
       }
       if ((copy.state === "queued" || copy.state === "loading") && fleet.pod(podId)?.reachable === true) underWay = podId;
@@ -208,7 +220,7 @@ export function createLoads(parts: LoadsParts): Loads {
     waiting -= 1;
     if (flight.waiters.size > 0 || flights.get(flight.key) !== flight) return;
     if (flight.podId !== undefined) parts.cancelLoad(flight.podId, flight.model.name, flight.revision.id);
-    land(flight, () => ({ kind: "live", waitedMs: 0, loaded: false }));
+    land(flight, () => ({ kind: "failed", code: "cancelled", reason: "nobody waits any more" }));
   }
 
   async function wait(flight: Flight, options: EnsureOptions): Promise<Ensured> {
@@ -237,7 +249,8 @@ export function createLoads(parts: LoadsParts): Loads {
       const revision = activeRevision(model);
       const key = copyKey({ model: model.name, revision: revision.id });
       const known = flights.get(key);
-      if (known === undefined && isLive(model, revision)) return { kind: "live", waitedMs: 0, loaded: false };
+      const entry = known === undefined ? readyEntry(model, revision) : undefined;
+      if (entry !== undefined) return { kind: "live", waitedMs: 0, entry };
       if (waiting >= parts.maxWaiting) {
         return { kind: "failed", code: "queue-full", reason: `${waiting} requests are waiting already`, retryAfterMs: 1_000 };
       }
@@ -274,12 +287,16 @@ export function createLoads(parts: LoadsParts): Loads {
     },
   };
 
-  function isLive(model: Model, revision: Revision): boolean {
-    for (const { copy } of fleet.holders(model.name)) {
-      if (copy.revision === revision.id && copy.state === "ready")
-        return routes.isRouted(model.name) && routes.isSettled(model.name);
+  /** Of a pod that holds it ready, one after the other. */
+  function readyEntry(model: Model, revision: Revision): string | undefined {
+    const ready: string[] = [];
+    for (const { podId, copy } of fleet.holders(model.name)) {
+      if (copy.revision !== revision.id || copy.state !== "ready" || fleet.pod(podId)?.reachable !== true) continue;
+      const entry = routes.entry(podId, revision.slot);
+      if (entry !== undefined && routes.isSettled(entry)) ready.push(entry);
     }
-    return false;
+    turn += 1;
+    return ready[turn % ready.length];
   }
 }
 

@@ -10,10 +10,12 @@ export interface Routes {
   refresh(model: string): void;
   /** The table has a route for the model. */
   isRouted(model: string): boolean;
-  /** Does Envoy treat the model as the table does, now? */
-  isSettled(model: string): boolean;
+  /** Does Envoy treat the model, or the entry of this name, as the table does, now? */
+  isSettled(name: string): boolean;
   /** Resolves when it does; rejects with the signal's reason. */
-  whenSettled(model: string, signal: AbortSignal): Promise<void>;
+  whenSettled(name: string, signal: AbortSignal): Promise<void>;
+  /** The scope key by which a request that has waited reaches the pod. */
+  entry(podId: string, slot: number): string | undefined;
   /** To be called with what Envoy has acknowledged. */
   onAcked(typeUrl: string, names: readonly string[]): void;
 }
@@ -29,8 +31,8 @@ export interface RoutesParts {
 export function createRoutes({ fleet, table, findModel, isAcked }: RoutesParts): Routes {
   const waiting = new Map<string, Set<() => void>>();
 
-  function isSettled(model: string): boolean {
-    return table.wanted(model).every(isAcked);
+  function isSettled(name: string): boolean {
+    return table.wanted(name).every(isAcked);
   }
 
   function answer(model: string): void {
@@ -51,6 +53,7 @@ export function createRoutes({ fleet, table, findModel, isAcked }: RoutesParts):
       }
       return table.setModel(name, podIds.length === 0 ? undefined : { slot, podIds });
     },
+    entry: (podId, slot) => table.entry(podId, slot),
     isRouted: (model) => table.has(model),
     isSettled,
     async whenSettled(model, signal) {
@@ -72,7 +75,7 @@ export function createRoutes({ fleet, table, findModel, isAcked }: RoutesParts):
       }
     },
     onAcked(_typeUrl, names) {
-      // A cluster's or a route configuration's name is no model's: then all that wait are asked, and few wait at once.
+      // A cluster's or a route configuration's name is not what is waited for: then all that wait are asked; few wait at once.
       const models = names.length < waiting.size && names.every((name) => waiting.has(name)) ? names : [...waiting.keys()];
       for (const model of models) answer(model);
     },

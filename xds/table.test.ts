@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { fromBinary } from "@bufbuild/protobuf";
 import * as fc from "fast-check";
+import { parseModelName } from "#core/model.ts";
 import { ScopedRouteConfigurationSchema } from "#proto/gen/envoy/config/route/v3/scoped_route_pb.ts";
 import { createResourceCheck } from "./check.ts";
 import { createRouteTable, type RouteTable, type RouteTarget } from "./table.ts";
@@ -61,12 +62,17 @@ test("names and versions do not depend on what happened before", () => {
   assert.deepEqual(one.wanted("x"), two.wanted("x"));
 });
 
-test("no request can carry the key of a sentinel", () => {
+test("no model's name is the key of an entry", () => {
   const { table } = openTable();
   table.setPod(pod("a"));
   const keys = [...table.names(typeUrls.scope)];
   assert.equal(keys.length, 2, "the pod's own set and the server's own scope");
-  for (const key of keys) assert.match(key, /\//);
+  for (const key of keys) assert.equal(parseModelName(key).kind, "refused");
+  assert.equal(
+    table.entry("a", 0),
+    keys.find((key) => key.startsWith("~")),
+  );
+  assert.equal(table.entry("b", 0), undefined);
 });
 
 test("a set without models leaves in order: scopes first, then what they name", () => {
@@ -80,7 +86,7 @@ test("a set without models leaves in order: scopes first, then what they name", 
   assert.equal(changed.length as number, 0, "it may be wanted again at once");
   table.sweep(() => false);
   assert.equal(changed.length as number, 1);
-  assert.match(changed[0]!, /^ScopedRouteConfiguration set-.*\/$/);
+  assert.match(changed[0]!, /^ScopedRouteConfiguration ~set-/);
   table.sweep(() => false);
   assert.equal(changed.length as number, 1, "Envoy has not acknowledged yet");
   table.sweep(() => true);

@@ -9,7 +9,7 @@ import { buildPodCluster } from "./resources/cluster.ts";
 import { buildRuntime } from "./resources/runtime.ts";
 import { encodeScope } from "./resources/scope.ts";
 import { buildServerRoutes, serverRoutesName } from "./resources/server.ts";
-import { buildSet, clusterName, type PodAddress, podClusterName, routesName } from "./resources/set.ts";
+import { buildSet, clusterName, entryName, type PodAddress, podClusterName, routesName } from "./resources/set.ts";
 import { createSetBook, type SetEntry, wires } from "./sets.ts";
 import { type CheckResource, createResourceStore, type EncodedResource, type OnChange } from "./store.ts";
 import { typeUrls } from "./typeurls.ts";
@@ -36,8 +36,10 @@ export interface RouteTable {
   /** Pods that the table does not know are passed over; without any pod left the model has no scope. */
   setModel(name: string, target: RouteTarget | undefined): void;
   setUsageSample(millionths: number): void;
-  /** All that Envoy must have, at these versions, before it treats the model as this table does. */
-  wanted(model: string): readonly ResourceRef[];
+  /** The scope key by which a request that has waited reaches this pod; undefined when the table does not know the pod. */
+  entry(podId: string, slot: number): string | undefined;
+  /** All that Envoy must have, at these versions, before it treats the model or entry of this name as this table does. */
+  wanted(name: string): readonly ResourceRef[];
   /** Takes out sets that no model has used for two sweeps, when Envoy is done with their scopes. */
   sweep(isAcked: (ref: ResourceRef) => boolean): void;
   has(model: string): boolean;
@@ -69,7 +71,7 @@ export function createRouteTable(onChange: OnChange, check: CheckResource): Rout
   /** The route configuration that a scope names. */
   function scopeTarget(name: string): string | undefined {
     if (name === serverScope) return serverRoutesName;
-    return models.get(name)?.routes ?? sets.sentinel(name);
+    return models.get(name)?.routes ?? sets.entryTarget(name);
   }
 
   function setModel(name: string, target: RouteTarget | undefined): void {
@@ -110,7 +112,7 @@ export function createRouteTable(onChange: OnChange, check: CheckResource): Rout
     *names(typeUrl) {
       if (typeUrl === typeUrls.scope) {
         yield serverScope;
-        yield* sets.sentinels();
+        yield* sets.entryNames();
         yield* models.keys();
       } else yield* stores.get(typeUrl)?.names() ?? [];
     },
@@ -125,17 +127,20 @@ export function createRouteTable(onChange: OnChange, check: CheckResource): Rout
     removePod,
     setModel,
     setUsageSample: (millionths) => runtime.put(RuntimeSchema, runtimeLayer, buildRuntime(millionths)),
-    wanted(model) {
-      const entry = models.get(model);
-      if (entry === undefined) return [{ typeUrl: typeUrls.scope, name: model, version: undefined }];
-      const { set } = entry.entry;
+    entry(podId, slot) {
+      const pod = pods.get(podId);
+      return pod === undefined ? undefined : entryName(sets.open([pod], slot).set, slot);
+    },
+    wanted(name) {
+      const target = scopeTarget(name);
+      const scope: ResourceRef = { typeUrl: typeUrls.scope, name, version: target };
+      if (target === undefined) return [scope];
+      const set = models.get(name)?.entry.set ?? sets.entrySet(name);
+      const used = set === undefined ? [] : wires.map((wire) => clusterName(set, wire));
       return [
-        { typeUrl: typeUrls.scope, name: model, version: entry.routes },
-        { typeUrl: typeUrls.routes, name: entry.routes, version: routes.get(entry.routes)?.version },
-        ...wires.map((wire) => {
-          const name = clusterName(set, wire);
-          return { typeUrl: typeUrls.cluster, name, version: clusters.get(name)?.version };
-        }),
+        scope,
+        { typeUrl: typeUrls.routes, name: target, version: routes.get(target)?.version },
+        ...used.map((cluster) => ({ typeUrl: typeUrls.cluster, name: cluster, version: clusters.get(cluster)?.version })),
       ];
     },
     sweep(isAcked) {

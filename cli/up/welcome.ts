@@ -23,6 +23,10 @@ Ask any of them; a cold one is loaded while the request waits:
   print(json.load(urllib.request.urlopen(call))["outputs"])
   END
 
+One of them, magika, tells a file's type:
+
+  python3 docs/examples/filetype.py ${rest} ${options.libraryFolder}/data/magika.json README.md package.json
+
 Ctrl-C ends it all.
 `;
 }

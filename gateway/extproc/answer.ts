@@ -22,9 +22,23 @@ export function refuse(code: ErrorCode, reason: string, retryAfterMs?: number): 
   };
 }
 
-export function goOn(waitedMs: number, cluster?: string): ProcessingAnswer {
+/** On by the entry of a pod: over REST the entry stands in the path where the name was, the name behind it. */
+export function goOn(waitedMs: number, wire: "rest" | "grpc", path: string, entry: string): ProcessingAnswer {
   const waited: [string, string] = [headers.loadMs, waitedMs.toFixed(1)];
-  return { kind: "continue", setHeaders: cluster === undefined ? [waited] : [waited, [headers.cluster, cluster]] };
+  const key: [string, string] =
+    wire === "grpc" ? [headers.model, entry] : [":path", path.replace(/^(\/v[12]\/models\/)/, `$1${entry}/`)];
+  return { kind: "continue", setHeaders: [waited, key] };
+}
+
+/** Once more, to the cluster of one pod. */
+export function reroute(waitedMs: number, cluster: string): ProcessingAnswer {
+  return {
+    kind: "continue",
+    setHeaders: [
+      [headers.loadMs, waitedMs.toFixed(1)],
+      [headers.cluster, cluster],
+    ],
+  };
 }
 
 export function json(body: unknown): ProcessingAnswer {

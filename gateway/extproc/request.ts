@@ -9,6 +9,7 @@ export type MissRequest =
       readonly kind: "infer";
       readonly model: ModelName;
       readonly wire: "rest" | "grpc";
+      readonly path: string;
       /** The client's own limit, if it gave one. */
       readonly timeoutMs: number | undefined;
     }
@@ -49,7 +50,7 @@ function parseRest(headers: ReadonlyMap<string, string>): MissRequest {
   if (what !== undefined) return { kind: "server", what };
   const found = rest.exec(path)?.[1] ?? v1.exec(path)?.[1];
   if (found === undefined) return refused("rest", "unsupported-method", "this path is no inference call");
-  return infer("rest", decode(found), timeoutMs);
+  return infer("rest", headers.get(":path") ?? "", decode(found), timeoutMs);
 }
 
 function parseGrpc(headers: ReadonlyMap<string, string>): MissRequest {
@@ -60,18 +61,18 @@ function parseGrpc(headers: ReadonlyMap<string, string>): MissRequest {
   if (method === undefined || !grpcMethods.has(method))
     return refused("grpc", "unsupported-method", "this method is no inference call");
   const badName = headers.get(own.badName);
-  if (badName !== undefined) return infer("grpc", decode(badName), timeoutMs);
+  if (badName !== undefined) return infer("grpc", path, decode(badName), timeoutMs);
   const named = headers.get(own.model) ?? headers.get("mm-vmodel-id") ?? headers.get("mm-model-id");
   if (named === undefined) {
     return refused("grpc", "invalid-request", "the message is malformed or names no model");
   }
-  return infer("grpc", named, timeoutMs);
+  return infer("grpc", path, named, timeoutMs);
 }
 
-function infer(wire: "rest" | "grpc", name: string | undefined, timeoutMs: number | undefined): MissRequest {
+function infer(wire: "rest" | "grpc", path: string, name: string | undefined, timeoutMs: number | undefined): MissRequest {
   const parsed = parseModelName(name);
   if (parsed.kind === "refused") return refused(wire, "invalid-name", parsed.reason);
-  return { kind: "infer", model: parsed.name, wire, timeoutMs };
+  return { kind: "infer", model: parsed.name, wire, path, timeoutMs };
 }
 
 function refused(wire: "rest" | "grpc", code: ErrorCode, reason: string): MissRequest {

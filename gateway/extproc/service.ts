@@ -9,7 +9,7 @@ import { serverMetadata } from "../about.ts";
 import { type Ensured, type Loads } from "../loads.ts";
 import type { Reroutes } from "../reroutes.ts";
 import { type MissSpan, type MissSpans } from "../spans.ts";
-import { goOn, json, refuse } from "./answer.ts";
+import { goOn, json, refuse, reroute } from "./answer.ts";
 import { decodeProcessing, encodeProcessing, type ProcessingAnswer, type ProcessingEvent } from "./codec.ts";
 import { type MissRequest, parseMiss } from "./request.ts";
 
@@ -88,12 +88,12 @@ export function createProcessor(parts: ProcessorParts): Processor {
       const found = await parts.reroutes.find(model, activeRevision(model), request.wire, options);
       if (found.kind === "failed") return refused(found);
       parts.onWaited(clock.monotonicMs() - startMs);
-      return goOn(clock.monotonicMs() - startMs, found.cluster);
+      return reroute(clock.monotonicMs() - startMs, found.cluster);
     }
     const ensured = await parts.loads.ensure(model, options);
     if (ensured.kind === "failed") return refused(ensured);
     parts.onWaited(ensured.waitedMs);
-    return goOn(ensured.waitedMs);
+    return goOn(ensured.waitedMs, request.wire, request.path, ensured.entry);
   }
 
   function refused(failure: Extract<Ensured, { kind: "failed" }>): ProcessingAnswer {

@@ -99,7 +99,7 @@ class Session implements DeltaSession {
   }
 
   isLive(typeUrl: string, name: string, version: string | undefined): boolean {
-    return this.#types.get(typeUrl)?.isLive(name, version) ?? version === undefined;
+    return this.#types.get(typeUrl)?.isLive(name, version) ?? false;
   }
 
   refused(): readonly RefusedResource[] {

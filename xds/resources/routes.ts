@@ -9,6 +9,7 @@ import {
   FilterConfigSchema,
   type RetryPolicySchema,
   RouteActionSchema,
+  RouteMatchSchema,
   type RouteSchema,
 } from "#proto/gen/envoy/config/route/v3/route_components_pb.ts";
 import { type RouteConfiguration, RouteConfigurationSchema } from "#proto/gen/envoy/config/route/v3/route_pb.ts";
@@ -32,7 +33,7 @@ export function buildRoutes(set: PlacementSet, slot: number): RouteConfiguration
         domains: ["*"],
         retryPolicy: buildRetry(set),
         requestBodyBufferLimit: BigInt(retryBodyBytes),
-        routes: [v2Rest(set, slot), v1Predict(set, slot), v1Model(set, slot), ...v2Grpc(set, slot)],
+        routes: [v2Rest(set, slot), v1Verb(set, slot), v1Model(set, slot), ...v2Grpc(set, slot), ...waited(set, slot)],
       },
     ],
   });
@@ -66,22 +67,26 @@ function buildRetry(set: PlacementSet): MessageInitShape<typeof RetryPolicySchem
   };
 }
 
+/** No `~`: that is for entries and slots, never for clients. */
+const name = "[A-Za-z0-9._-]+";
+const v2Calls = "(/versions/[^/]+)?(/infer|/ready|/config|/stats|/generate|/generate_stream)?";
+
 function v2Rest(set: PlacementSet, slot: number): Route {
   const slotted = slot === 0 ? {} : rewrite("^/v2/models/([^/]+)(.*)$", `/v2/models/\\1~${slot}\\2`);
   return {
     name: "v2",
-    match: path("/v2/models/[^/]+(/versions/[^/]+)?(/infer|/ready|/config|/stats|/generate|/generate_stream)?"),
+    match: path(`/v2/models/${name}${v2Calls}`),
     action: toSet(set, "rest", slotted),
     typedPerFilterConfig: notCreated,
   };
 }
 
 // The naming filter has put a slash before the verb, so that the name is a path segment of its own; here it is undone.
-function v1Predict(set: PlacementSet, slot: number): Route {
+function v1Verb(set: PlacementSet, slot: number): Route {
   const suffix = slot === 0 ? "" : `~${slot}`;
   return {
     name: "v1-verb",
-    match: path("/v1/models/[^/]+/:(predict|explain)"),
+    match: path(`/v1/models/${name}/:(predict|explain)`),
     action: toSet(set, "rest", rewrite("^/v1/models/([^/]+)/:(.*)$", `/v1/models/\\1${suffix}:\\2`)),
     typedPerFilterConfig: switchedOff,
   };
@@ -89,7 +94,37 @@ function v1Predict(set: PlacementSet, slot: number): Route {
 
 function v1Model(set: PlacementSet, slot: number): Route {
   const slotted = slot === 0 ? {} : rewrite("^/v1/models/([^/]+)$", `/v1/models/\\1~${slot}`);
-  return { name: "v1", match: path("/v1/models/[^/:]+"), action: toSet(set, "rest", slotted), typedPerFilterConfig: notCreated };
+  return { name: "v1", match: path(`/v1/models/${name}`), action: toSet(set, "rest", slotted), typedPerFilterConfig: notCreated };
+}
+
+// A request that has waited comes by its set's entry: /v2/models/ENTRY/NAME/infer. The header is set by the gateway only.
+function waited(set: PlacementSet, slot: number): Route[] {
+  const suffix = slot === 0 ? "" : `~${slot}`;
+  const match = (regex: string): NonNullable<Route["match"]> =>
+    create(RouteMatchSchema, {
+      pathSpecifier: { case: "safeRegex", value: { regex } },
+      headers: [{ name: headers.loadMs, headerMatchSpecifier: { case: "presentMatch", value: true } }],
+    });
+  return [
+    {
+      name: "v2-waited",
+      match: match(`/v2/models/~[^/]+/${name}${v2Calls}`),
+      action: toSet(set, "rest", rewrite("^/v2/models/~[^/]+/([^/]+)(.*)$", `/v2/models/\\1${suffix}\\2`)),
+      typedPerFilterConfig: switchedOff,
+    },
+    {
+      name: "v1-verb-waited",
+      match: match(`/v1/models/~[^/]+/${name}/:(predict|explain)`),
+      action: toSet(set, "rest", rewrite("^/v1/models/~[^/]+/([^/]+)/:(.*)$", `/v1/models/\\1${suffix}:\\2`)),
+      typedPerFilterConfig: switchedOff,
+    },
+    {
+      name: "v1-waited",
+      match: match(`/v1/models/~[^/]+/${name}`),
+      action: toSet(set, "rest", rewrite("^/v1/models/~[^/]+/([^/]+)$", `/v1/models/\\1${suffix}`)),
+      typedPerFilterConfig: switchedOff,
+    },
+  ];
 }
 
 const grpcMethods = ["ModelInfer", "ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics", "ModelStreamInfer"];

@@ -48,9 +48,10 @@ export function routesName(set: PlacementSet, slot: number): string {
 }
 
 /**
- * The name and key of the scope that keeps a set's route configuration in Envoy before the first model needs it.
- * No request can carry the key: it holds a slash, which neither a path segment nor a model's name can.
+ * The name and key of a scope that leads to a set's routes without naming a model: the entry of a request that has waited.
+ * It is in Envoy as long as the set, so such a request needs no route of its own to be pushed first. No client can use
+ * it: no model's name holds a `~`, and over REST its routes want a header that is taken away at the edge.
  */
-export function sentinelName(set: PlacementSet, slot: number): string {
-  return `${routesName(set, slot)}/`;
+export function entryName(set: PlacementSet, slot: number): string {
+  return `~${routesName(set, slot)}`;
 }
