@@ -214,6 +214,12 @@ function processor(name: string, options: BootstrapOptions): HttpFilter {
     packAny(ExternalProcessorSchema, {
       grpcService: {
         targetSpecifier: { case: "envoyGrpc", value: { clusterName: clusters.extProc } },
+        // A gateway that is being restarted is asked again: a request that it held goes on waiting with its successor.
+        retryPolicy: {
+          retryOn: "connect-failure,refused-stream,reset,unavailable",
+          numRetries: 20,
+          retryBackOff: { baseInterval: duration(50), maxInterval: duration(500) },
+        },
         // Tells the gateway which filter asks.
         initialMetadata: [{ key: "x-warm-filter", value: name === filters.reroute ? "reroute" : "miss" }],
       },

@@ -5,16 +5,20 @@ import type { Log } from "#platform/log.ts";
 import { openModelIndex } from "#platform/registry/modelindex.ts";
 import { openRegistry } from "#platform/registry/open.ts";
 import { runPodWatch } from "#platform/registry/presence.ts";
-import { deleteModel, getModel, putModel } from "#platform/registry/records.ts";
+import { deleteModel, getModel, nameOfKey, podPrefix, putModel } from "#platform/registry/records.ts";
 import type { ModelBook } from "./admin/state.ts";
 import type { PodPresence } from "./links.ts";
 
 export interface Book extends ModelBook, AsyncDisposable {
   /** Calls back whenever a model was registered, changed or unregistered. */
   onModel(listener: (name: string) => void): void;
+  /** Ids of the pods that are present now. */
+  listPods(): Promise<readonly string[]>;
   /** Calls back for each pod that is there, comes, starts anew, or leaves (undefined), until the book is closed. */
   watchPods(listener: (podId: string, presence: PodPresence | undefined) => void): void;
 }
+
+const maxPods = 10_000;
 
 /** Resolves when all registered models are known. `file`: of the embedded registry. */
 export async function openBook(file: string, log: Log): Promise<Book> {
@@ -32,6 +36,10 @@ export async function openBook(file: string, log: Log): Promise<Book> {
     get: (name) => index.get(name),
     names: (after, limit) => index.names({ after, limit }),
     onModel: (listener) => void index.onChange(listener),
+    async listPods() {
+      const { entries } = await registry.list(podPrefix, { limit: maxPods });
+      return entries.map(({ key }) => nameOfKey(key, podPrefix));
+    },
     watchPods(listener) {
       const watch = {
         onPod: (pod: PodPresence) => listener(pod.podId, pod),

@@ -1,6 +1,7 @@
 // Owns how the gateway's parts are put together. Order of start: registry -> every present pod linked (or given time
 // enough) -> the socket on which Envoy finds xDS, ext_proc and the log sink. So an Envoy that outlived its gateway is
 // never given a table smaller than what the pods hold.
+import { rmSync } from "node:fs";
 import { type handleClientStreamingCall, Server } from "@grpc/grpc-js";
 import { createHistogram } from "#core/samples.ts";
 import { sleep, systemClock } from "#platform/clock.ts";
@@ -114,7 +115,8 @@ export async function startGateway(
   const envoy = options.envoyAdmin === undefined ? undefined : stack.use(openEnvoyStats(options.envoyAdmin));
 
   book.watchPods((podId, presence) => (presence === undefined ? links.setAbsent(podId) : links.setPresent(presence)));
-  await waitForLinks(() => links.complete, signal);
+  const present = await book.listPods();
+  await waitForLinks(() => present.every((podId) => links.isLinked(podId)), signal);
 
   const server = new Server({ "grpc.max_receive_message_length": 16 << 20, "grpc.max_concurrent_streams": 1_000_000 });
   xds.addTo(server);
@@ -125,6 +127,8 @@ export async function startGateway(
     serverCalls(() => ready),
   );
   addService(server, AccessLogService, { streamAccessLogs: sinkOf(usage) });
+  // A gateway that was killed leaves its socket behind.
+  rmSync(options.socket, { force: true });
   await bindServer(server, `unix:${options.socket}`);
   stack.defer(async () => {
     xds.close();

@@ -29,8 +29,7 @@ export interface Links extends Disposable {
   verify(podId: string, model: string, revision: string): Promise<boolean>;
   /** To the pods that hold each model ready. */
   sendUsage(uses: ReadonlyMap<string, ModelUse>): void;
-  /** Every present pod is linked. */
-  readonly complete: boolean;
+  isLinked(podId: string): boolean;
 }
 
 export interface LinksParts {
@@ -196,9 +195,7 @@ export function createLinks(parts: LinksParts): Links {
       }
       for (const [podId, list] of byPod) entries.get(podId)?.link?.send({ case: "usage", value: { entries: list } });
     },
-    get complete() {
-      return [...entries.values()].every((entry) => entry.linked);
-    },
+    isLinked: (podId) => entries.get(podId)?.linked === true,
     [Symbol.dispose]() {
       for (const entry of entries.values()) drop(entry, "the gateway stops");
       entries.clear();
