@@ -1,0 +1,96 @@
+// Owns one pod's adapter put together: driver, pullers, holding, Link.
+// Start: watch the model server -> adopt what it holds -> listen. So a gateway's first snapshot is whole, and an adapter
+// that was started anew takes no route away from a model server that went on serving.
+// Stop: refuse loads -> end the Links -> end what is under way.
+import { randomUUID } from "node:crypto";
+import { Server } from "@grpc/grpc-js";
+import { bindServer, closeServer } from "#platform/grpc.ts";
+import { type Clock, sleep, systemClock } from "#platform/clock.ts";
+import type { Log } from "#platform/log.ts";
+import { createAgent } from "./agent/agent.ts";
+import type { Holding, HoldingOptions } from "./agent/holding.ts";
+import { createHolding } from "./agent/holding.ts";
+import type { Driver } from "./drivers/driver.ts";
+import { createLinkServer, type LinkServer, type PodFacts } from "./link/server.ts";
+import type { Puller } from "./pull/puller.ts";
+
+export interface AdapterParts {
+  readonly pod: Omit<PodFacts, "incarnation" | "capacityBytes">;
+  readonly holding: HoldingOptions;
+  readonly driver: Driver;
+  readonly puller: Puller;
+  readonly link: { readonly host: string; readonly port: number };
+  readonly log: Log;
+  /** The system's when absent. */
+  readonly clock?: Clock;
+  /** How long the start waits for the model server; 10 s when absent. */
+  readonly firstUpMs?: number;
+  /** Pull and load together; 120 s when absent. */
+  readonly loadTimeoutMs?: number;
+}
+
+export interface Adapter extends AsyncDisposable {
+  /** New at every start. */
+  readonly incarnation: string;
+  readonly linkAddress: string;
+  readonly linkPort: number;
+  readonly holding: Holding;
+  /** Rejects when the adapter cannot go on; resolves once it is disposed. */
+  readonly ended: Promise<void>;
+}
+
+const maxGatewayMessageBytes = 16 * 2 ** 20;
+const closeGraceMs = 1_000;
+
+export async function openAdapter(parts: AdapterParts): Promise<Adapter> {
+  const { driver, puller, log, clock = systemClock, loadTimeoutMs = 120_000 } = parts;
+  const incarnation = randomUUID();
+  const holding = createHolding(parts.holding);
+  const stop = new AbortController();
+  const started: { link?: LinkServer } = {};
+  const agent = createAgent({
+    holding,
+    driver,
+    puller,
+    clock,
+    log,
+    loadTimeoutMs,
+    onMessage: (message) => started.link?.tell(message),
+  });
+  const pod = { ...parts.pod, incarnation, capacityBytes: parts.holding.capacityBytes };
+  const link = createLinkServer({ pod, agent, clock, log });
+  started.link = link;
+  const server = new Server({ "grpc.max_receive_message_length": maxGatewayMessageBytes });
+  link.addTo(server);
+  const ended = agent.run(stop.signal);
+  ended.catch(() => undefined);
+
+  const close = async (): Promise<void> => {
+    agent.post({ kind: "stopping" });
+    link[Symbol.dispose]();
+    stop.abort(new Error("the adapter is stopping"));
+    await closeServer(server, closeGraceMs);
+    await ended.catch(() => undefined);
+    await driver[Symbol.asyncDispose]();
+  };
+
+  try {
+    await firstUp(agent.up, ended, parts.firstUpMs ?? 10_000, log);
+    const linkPort = await bindServer(server, `${parts.link.host}:${parts.link.port}`);
+    const linkAddress = `${parts.link.host}:${linkPort}`;
+    return { incarnation, linkAddress, linkPort, holding, ended, [Symbol.asyncDispose]: close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function firstUp(up: Promise<void>, ended: Promise<void>, timeoutMs: number, log: Log): Promise<void> {
+  const enough = new AbortController();
+  const late = sleep(timeoutMs, enough.signal).then(
+    () => log.warn("the model server does not answer yet; loads wait for it"),
+    () => undefined,
+  );
+  await Promise.race([up, ended, late]);
+  enough.abort();
+}

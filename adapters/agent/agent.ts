@@ -1,0 +1,228 @@
+// Owns the performing of what the holding decides: pulls, loads, unloads, timers; and what the model server tells.
+//
+//   events --> holding.step --> effects --> pull + driver, or the gateways --> events ...
+//
+// Invariants: an effect is performed in the order in which it was decided; every call has a deadline; a result that comes
+// from before the model server was lost never counts as success. A load that may have reached the model server and failed
+// is unloaded there, so that it holds nothing the holding does not know.
+import { errorMessage } from "#core/errors.ts";
+import { parseRevisionId, parseServerName } from "#core/model.ts";
+import type { Clock } from "#platform/clock.ts";
+import type { Log } from "#platform/log.ts";
+import type { Driver, Failure, HeldModel } from "../drivers/driver.ts";
+import type { Puller } from "../pull/puller.ts";
+import type { CopyView } from "./copies.ts";
+import type { HeldCopy, HoldingEffect, HoldingEvent } from "./events.ts";
+import type { Holding, HoldingGauges } from "./holding.ts";
+
+/** What goes to gateways. */
+export type AgentMessage = Extract<HoldingEffect, { readonly kind: "publish" | "tell" | "refuse" }>;
+
+export interface Agent {
+  post(event: HoldingEvent): void;
+  /** Is the copy really there? When it is not, the holding is put right. */
+  verify(key: string, signal: AbortSignal): Promise<boolean>;
+  views(): readonly CopyView[];
+  gauges(): HoldingGauges;
+  /** Resolves once the model server has answered for the first time. */
+  readonly up: Promise<void>;
+  /** Watches over the model server until the signal is aborted, and ends what is under way. */
+  run(signal: AbortSignal): Promise<void>;
+}
+
+export interface AgentParts {
+  readonly holding: Holding;
+  readonly driver: Driver;
+  readonly puller: Puller;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Called in order; must not throw. */
+  readonly onMessage: (message: AgentMessage) => void;
+  /** Pull and load together; 120 s when absent. */
+  readonly loadTimeoutMs?: number;
+  /** 30 s when absent. */
+  readonly unloadTimeoutMs?: number;
+}
+
+const probeTimeoutMs = 10_000;
+const verifyTimeoutMs = 1_000;
+
+export function createAgent(parts: AgentParts): Agent {
+  return new PodAgent(parts);
+}
+
+class PodAgent implements Agent {
+  readonly #parts: AgentParts;
+  readonly #firstUp = Promise.withResolvers<void>();
+  readonly #underWay = new Set<Promise<void>>();
+  readonly #stop = new AbortController();
+  /** Aborted when the model server is lost; another one for each of its lives. */
+  #life = new AbortController();
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(parts: AgentParts) {
+    this.#parts = parts;
+  }
+
+  get up(): Promise<void> {
+    return this.#firstUp.promise;
+  }
+
+  post(event: HoldingEvent): void {
+    const { holding, clock } = this.#parts;
+    for (const effect of holding.step(event, clock.monotonicMs())) this.#perform(effect);
+    clearTimeout(this.#timer);
+    const dueMs = holding.nextDueMs();
+    if (dueMs === undefined || this.#stop.signal.aborted) return;
+    // Timers may fire a little early.
+    const delayMs = Math.min(2 ** 30, Math.max(1, Math.ceil(dueMs - clock.monotonicMs())));
+    this.#timer = setTimeout(() => this.post({ kind: "tick" }), delayMs);
+  }
+
+  views(): readonly CopyView[] {
+    return this.#parts.holding.views();
+  }
+
+  gauges(): HoldingGauges {
+    return this.#parts.holding.gauges(this.#parts.clock.monotonicMs());
+  }
+
+  async verify(key: string, signal: AbortSignal): Promise<boolean> {
+    const { holding, driver, log } = this.#parts;
+    const view = holding.view(key);
+    if (view?.state !== "ready") return false;
+    const life = this.#life;
+    const name = serverNameOf(view);
+    const ready = await driver
+      .ready(name, view.revision, AbortSignal.any([signal, this.#stop.signal, AbortSignal.timeout(verifyTimeoutMs)]))
+      .catch(() => undefined);
+    if (ready === false && life === this.#life && holding.view(key)?.state === "ready") {
+      log.warn("the model server does not hold a copy that it should", { model: view.model, revision: view.revision });
+      this.post({ kind: "copy-missing", key });
+    }
+    return ready === true;
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const { driver, log } = this.#parts;
+    try {
+      await driver.start(
+        {
+          onUp: (held) => {
+            log.info("the model server is up", { models: held.length });
+            this.post({ kind: "server-up", held: held.flatMap((model) => this.#parseHeld(model)) });
+            this.#firstUp.resolve();
+          },
+          onLost: (reason) => {
+            log.warn("the model server is lost", { reason });
+            const lost = this.#life;
+            this.#life = new AbortController();
+            this.post({ kind: "server-lost" });
+            lost.abort(new Error(`the model server is lost: ${reason}`));
+          },
+        },
+        signal,
+      );
+    } finally {
+      this.#stop.abort(new Error("the adapter is stopping"));
+      clearTimeout(this.#timer);
+      await Promise.allSettled(this.#underWay);
+    }
+  }
+
+  #parseHeld(model: HeldModel): HeldCopy[] {
+    const name = parseServerName(model.serverName);
+    const revision = parseRevisionId(model.revision);
+    if (name.kind === "ok" && revision.kind === "ok") {
+      const { serverName, sizeBytes } = model;
+      return [{ model: name.name, revision: revision.id, slot: name.slot, serverName, sizeBytes }];
+    }
+    this.#parts.log.warn("the model server holds what no adapter loaded", { name: model.serverName.slice(0, 100) });
+    return [];
+  }
+
+  #perform(effect: HoldingEffect): void {
+    switch (effect.kind) {
+      case "publish":
+      case "tell":
+      case "refuse":
+        return this.#parts.onMessage(effect);
+      case "probe":
+        return this.#spawn(this.#probe(effect.key, effect.storageUri));
+      case "load":
+        return this.#spawn(this.#load(effect));
+      case "unload":
+        return this.#spawn(this.#unload(effect));
+    }
+  }
+
+  /** The work reports by itself, its faults included. */
+  #spawn(work: Promise<void>): void {
+    const done = work.finally(() => this.#underWay.delete(done));
+    this.#underWay.add(done);
+    done.catch((error: unknown) => this.#parts.log.error("an effect of the holding failed", { error }));
+  }
+
+  async #probe(key: string, storageUri: string): Promise<void> {
+    const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(probeTimeoutMs)]);
+    const probed = await this.#parts.puller.probe(storageUri, signal).catch((error: unknown) => failedBy("storage", error));
+    if (probed.kind === "ok") this.post({ kind: "probed", key, artefactBytes: probed.sizeBytes });
+    else this.post({ kind: "probe-failed", key, failure: probed.failure, reason: probed.reason });
+  }
+
+  async #load(effect: Extract<HoldingEffect, { kind: "load" }>): Promise<void> {
+    const { log, clock, loadTimeoutMs = 120_000 } = this.#parts;
+    const life = this.#life.signal;
+    const signal = AbortSignal.any([this.#stop.signal, life, AbortSignal.timeout(loadTimeoutMs)]);
+    const startMs = clock.monotonicMs();
+    const result = await this.#pullAndLoad(effect, signal).catch((error: unknown) => failedBy("pod", error));
+    const { key, reservedBytes } = effect;
+    if (result.kind === "ok" && !life.aborted) {
+      log.debug("a copy is loaded", { key, sizeBytes: result.sizeBytes, reservedBytes, loadMs: clock.monotonicMs() - startMs });
+      return this.post({ kind: "loaded", key, sizeBytes: result.sizeBytes });
+    }
+    const failure = result.kind === "ok" ? failedBy("pod", life.reason) : result;
+    log.warn("a load failed", { key, failure: failure.failure, reason: failure.reason });
+    return this.post({ kind: "load-failed", key, failure: failure.failure, reason: failure.reason });
+  }
+
+  async #pullAndLoad(
+    { serverName, revision }: Extract<HoldingEffect, { kind: "load" }>,
+    signal: AbortSignal,
+  ): Promise<{ readonly kind: "ok"; readonly sizeBytes: number } | Failure> {
+    const { driver, puller, unloadTimeoutMs = 30_000 } = this.#parts;
+    const pulled = await puller.pull(revision.storageUri, signal).catch((error: unknown) => failedBy("storage", error));
+    if (pulled.kind === "failed") return pulled;
+    try {
+      const loaded = await driver
+        .load({ serverName, revision: revision.id, path: pulled.path, format: revision.format, signal })
+        .catch((error: unknown) => failedBy("pod", error));
+      if (loaded.kind === "failed" && (loaded.failure === "pod" || signal.aborted) && !this.#stop.signal.aborted) {
+        await driver.unload(serverName, AbortSignal.timeout(unloadTimeoutMs)).catch(() => undefined);
+      }
+      return loaded;
+    } finally {
+      await pulled.release();
+    }
+  }
+
+  async #unload({ key, serverName }: Extract<HoldingEffect, { kind: "unload" }>): Promise<void> {
+    const { driver, log, unloadTimeoutMs = 30_000 } = this.#parts;
+    const life = this.#life;
+    const signal = AbortSignal.any([this.#stop.signal, life.signal, AbortSignal.timeout(unloadTimeoutMs)]);
+    const result = await driver.unload(serverName, signal).catch((error: unknown) => failedBy("pod", error));
+    // With the model server went the copy; the holding knows it already.
+    if (life !== this.#life || this.#stop.signal.aborted) return undefined;
+    if (result.kind === "ok") return this.post({ kind: "unloaded", key });
+    log.warn("an unload failed and will be tried again", { key, reason: result.reason });
+    return this.post({ kind: "unload-failed", key });
+  }
+}
+
+function serverNameOf(view: CopyView): string {
+  return view.slot === 0 ? view.model : `${view.model}~${view.slot}`;
+}
+
+function failedBy(failure: Failure["failure"], error: unknown): Failure {
+  return { kind: "failed", failure, reason: errorMessage(error) };
+}

@@ -1,0 +1,74 @@
+// Owns what goes into the holding (events) and what comes out of it (effects).
+import type { LoadClass } from "#core/loadqueue.ts";
+import type { Revision } from "#core/model.ts";
+import type { FailureKind } from "../drivers/driver.ts";
+import type { CopyName, CopyView } from "./copies.ts";
+
+export type HoldingEvent =
+  | { readonly kind: "gateway-attached"; readonly gatewayId: string }
+  | { readonly kind: "gateway-detached"; readonly gatewayId: string }
+  | {
+      readonly kind: "load-asked";
+      readonly gatewayId: string;
+      readonly model: string;
+      readonly revision: Revision;
+      readonly serverName: string;
+      readonly loadClass: LoadClass;
+      readonly waitMs: number;
+      /** How long ago the model was last used. */
+      readonly idleMs: number;
+    }
+  | { readonly kind: "load-cancelled"; readonly gatewayId: string; readonly key: string }
+  | { readonly kind: "withdraw-acked"; readonly gatewayId: string; readonly sequence: number }
+  | { readonly kind: "used"; readonly uses: readonly { readonly key: string; readonly idleMs: number }[] }
+  /** The artefact's bytes, asked for by a `probe`. */
+  | { readonly kind: "probed"; readonly key: string; readonly artefactBytes: number }
+  | { readonly kind: "probe-failed"; readonly key: string; readonly failure: FailureKind; readonly reason: string }
+  | { readonly kind: "loaded"; readonly key: string; readonly sizeBytes: number }
+  | { readonly kind: "load-failed"; readonly key: string; readonly failure: FailureKind; readonly reason: string }
+  | { readonly kind: "unloaded"; readonly key: string }
+  | { readonly kind: "unload-failed"; readonly key: string }
+  /** The model server answers; these are all the copies it holds. */
+  | { readonly kind: "server-up"; readonly held: readonly HeldCopy[] }
+  | { readonly kind: "server-lost" }
+  /** The model server says that it does not hold this copy, which is `ready` here. */
+  | { readonly kind: "copy-missing"; readonly key: string }
+  /** No load is taken on any more. */
+  | { readonly kind: "stopping" }
+  | { readonly kind: "tick" };
+
+export interface HeldCopy extends CopyName {
+  readonly serverName: string;
+  readonly sizeBytes: number;
+}
+
+export type RefusalWhy = "queue-full" | "no-room" | "stopping" | "deadline";
+
+export type HoldingEffect =
+  /** Look up how many bytes the artefact has. */
+  | { readonly kind: "probe"; readonly key: string; readonly storageUri: string }
+  | {
+      readonly kind: "load";
+      readonly key: string;
+      readonly serverName: string;
+      readonly revision: Revision;
+      readonly reservedBytes: number;
+    }
+  | { readonly kind: "unload"; readonly key: string; readonly serverName: string }
+  /** To every gateway. Sequence numbers have no gap. `withdraw`: wants an ack of this sequence from each. */
+  | { readonly kind: "publish"; readonly sequence: number; readonly changes: readonly CopyView[]; readonly withdraw: boolean }
+  /** To one gateway, in answer to it; it owes acks of these withdrawals. */
+  | {
+      readonly kind: "tell";
+      readonly gatewayId: string;
+      readonly changes: readonly CopyView[];
+      readonly withdrawals: readonly number[];
+    }
+  | {
+      readonly kind: "refuse";
+      readonly gatewayId: string;
+      readonly model: string;
+      readonly revision: string;
+      readonly why: RefusalWhy;
+      readonly reason: string;
+    };

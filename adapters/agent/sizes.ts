@@ -1,0 +1,87 @@
+// Owns the prediction of how many bytes a copy will take: what it took before, else the hint, else the artefact's bytes
+// times the ratio learned for artefacts of its format and like size, else a cautious first guess.
+// Ratios are kept apart by size, since a small artefact grows by a session's fixed cost and a large one hardly at all.
+// Invariant: bounded memory, whatever formats and copies come by.
+
+export interface SizeFacts {
+  readonly key: string;
+  readonly format: string;
+  readonly sizeHintBytes: number | undefined;
+  readonly artefactBytes: number | undefined;
+}
+
+export interface Sizes {
+  /** Undefined: the artefact's bytes must be known first. */
+  predict(facts: SizeFacts): number | undefined;
+  /** What a copy took once it was loaded. */
+  learn(facts: SizeFacts, sizeBytes: number): void;
+}
+
+const firstRatio = 4;
+const firstExtraBytes = 128 * 1_024;
+const maxMeasured = 16_384;
+const maxFormats = 64;
+const keptRatios = 32;
+const fewestRatios = 4;
+const quantile = 0.9;
+
+interface Ratios {
+  readonly recent: number[];
+  at: number;
+  /** Of the recent ones; undefined after a change. */
+  high: number | undefined;
+}
+
+export function createSizes(): Sizes {
+  // In the order of their last measurement, so that the oldest is forgotten first.
+  const measured = new Map<string, number>();
+  const formats = new Map<string, Map<number, Ratios>>();
+
+  const ratioOf = (format: string, artefactBytes: number): number | undefined => {
+    const ratios = formats.get(format)?.get(sizeClass(artefactBytes));
+    if (ratios === undefined || ratios.recent.length < fewestRatios) return undefined;
+    ratios.high ??= ratios.recent.toSorted((a, b) => a - b)[Math.ceil(quantile * ratios.recent.length) - 1];
+    return ratios.high;
+  };
+
+  return {
+    predict({ key, format, sizeHintBytes, artefactBytes }): number | undefined {
+      const known = measured.get(key) ?? sizeHintBytes;
+      if (known !== undefined) return known;
+      if (artefactBytes === undefined) return undefined;
+      const ratio = ratioOf(format, artefactBytes);
+      return Math.ceil(ratio === undefined ? firstRatio * artefactBytes + firstExtraBytes : ratio * Math.max(1, artefactBytes));
+    },
+
+    learn({ key, format, artefactBytes }, sizeBytes): void {
+      measured.delete(key);
+      measured.set(key, sizeBytes);
+      if (measured.size > maxMeasured) forgetFirst(measured);
+      if (artefactBytes === undefined) return;
+      let classes = formats.get(format);
+      if (classes === undefined) {
+        if (formats.size >= maxFormats) forgetFirst(formats);
+        classes = new Map();
+        formats.set(format, classes);
+      }
+      let ratios = classes.get(sizeClass(artefactBytes));
+      if (ratios === undefined) {
+        ratios = { recent: [], at: 0, high: undefined };
+        classes.set(sizeClass(artefactBytes), ratios);
+      }
+      ratios.recent[ratios.at] = sizeBytes / Math.max(1, artefactBytes);
+      ratios.at = (ratios.at + 1) % keptRatios;
+      ratios.high = undefined;
+    },
+  };
+}
+
+/** Artefacts of one class differ by less than a factor of 4. */
+function sizeClass(artefactBytes: number): number {
+  return Math.floor(Math.log2(Math.max(1, artefactBytes)) / 2);
+}
+
+function forgetFirst(map: Map<string, unknown>): void {
+  const first = map.keys().next();
+  if (first.done !== true) map.delete(first.value);
+}

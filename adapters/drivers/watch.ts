@@ -1,0 +1,87 @@
+// Owns the watch over a model server: polls it, and tells when it is up and when it is lost. Shared by all drivers.
+//
+//   down --answers, and its list is read--> up --refused, another life, or silent for silenceMs--> down
+//
+// Invariants: up and lost are told in turn; what is told with `up` was listed in the life that it is told of. A slow
+// answer is no loss: a model server that creates a session may be busy for a while.
+import { sleep } from "#platform/clock.ts";
+import type { Clock } from "#platform/clock.ts";
+import type { DriverListener, Listed } from "./driver.ts";
+
+export type Pulse =
+  /** `life` is another one after each start of the model server. */
+  | { readonly kind: "alive"; readonly life: string }
+  /** Nobody listens there. */
+  | { readonly kind: "dead"; readonly reason: string }
+  /** No answer in time. */
+  | { readonly kind: "silent"; readonly reason: string };
+
+export interface WatchParts {
+  readonly clock: Clock;
+  readonly pulse: (signal: AbortSignal) => Promise<Pulse>;
+  readonly list: (signal: AbortSignal) => Promise<Listed>;
+  readonly pollMs: number;
+  readonly silenceMs: number;
+}
+
+export interface Watch {
+  run(listener: DriverListener, signal: AbortSignal): Promise<void>;
+  /** Looks at once: a call has failed in a way that smells of death. */
+  hurry(): void;
+  readonly up: boolean;
+}
+
+export function createWatch(parts: WatchParts): Watch {
+  const { clock, pulse, list, pollMs, silenceMs } = parts;
+  let life: string | undefined;
+  let hurry = new AbortController();
+
+  const check = async (listener: DriverListener, heardMs: number, signal: AbortSignal): Promise<number> => {
+    const seen = await pulse(signal);
+    signal.throwIfAborted();
+    const nowMs = clock.monotonicMs();
+    const lose = (reason: string): void => {
+      life = undefined;
+      listener.onLost(reason);
+    };
+    if (seen.kind === "silent") {
+      if (life !== undefined && nowMs - heardMs > silenceMs) lose(seen.reason);
+      return heardMs;
+    }
+    if (seen.kind === "dead") {
+      if (life !== undefined) lose(seen.reason);
+      return heardMs;
+    }
+    if (life !== undefined && life !== seen.life) lose("it was started anew");
+    if (life === undefined) {
+      const listed = await list(signal);
+      signal.throwIfAborted();
+      if (listed.kind === "failed") return nowMs;
+      life = seen.life;
+      listener.onUp(listed.held);
+    }
+    return nowMs;
+  };
+
+  return {
+    get up(): boolean {
+      return life !== undefined;
+    },
+    hurry: () => hurry.abort(),
+    async run(listener, signal): Promise<void> {
+      let heardMs = clock.monotonicMs();
+      while (!signal.aborted) {
+        hurry = new AbortController();
+        try {
+          heardMs = await check(listener, heardMs, signal);
+          // While it is down, its start is waited for more eagerly.
+          await sleep(life === undefined ? Math.min(pollMs, 50) : pollMs, AbortSignal.any([signal, hurry.signal]));
+        } catch (error) {
+          if (!signal.aborted && !hurry.signal.aborted) throw error;
+          // A call that fails again and again must not make a busy loop.
+          if (!signal.aborted) await sleep(5, signal).catch(() => undefined);
+        }
+      }
+    },
+  };
+}

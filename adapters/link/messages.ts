@@ -1,0 +1,139 @@
+// Owns how the holding's values become Link messages and back. Everything from a gateway is parsed here once.
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import type { LoadClass } from "#core/loadqueue.ts";
+import { type ModelName, parseModelName, parseRevision, parseRevisionId, type Revision } from "#core/model.ts";
+import {
+  CopyState as CopyStateMessage,
+  type CopySchema,
+  FailureKind as FailureKindMessage,
+  type Load as LoadMessage,
+  LoadClass as LoadClassMessage,
+  LoadRefused_Why,
+  type PodMessage,
+  PodMessageSchema,
+  type Usage,
+} from "#proto/gen/warmpath/link/v1/link_pb.ts";
+import { copyKey, type CopyState, type CopyView } from "../agent/copies.ts";
+import type { RefusalWhy } from "../agent/events.ts";
+import type { HoldingGauges } from "../agent/holding.ts";
+import type { FailureKind } from "../drivers/driver.ts";
+
+export type ToGateway = NonNullable<MessageInitShape<typeof PodMessageSchema>["message"]>;
+
+const states: Readonly<Record<CopyState, CopyStateMessage>> = {
+  queued: CopyStateMessage.QUEUED,
+  loading: CopyStateMessage.LOADING,
+  ready: CopyStateMessage.READY,
+  leaving: CopyStateMessage.LEAVING,
+  failed: CopyStateMessage.FAILED,
+  gone: CopyStateMessage.GONE,
+};
+
+const failureKinds: Readonly<Record<FailureKind, FailureKindMessage>> = {
+  model: FailureKindMessage.MODEL,
+  pod: FailureKindMessage.POD,
+  storage: FailureKindMessage.STORAGE,
+  capacity: FailureKindMessage.CAPACITY,
+};
+
+export const refusals: Readonly<Record<RefusalWhy, LoadRefused_Why>> = {
+  "queue-full": LoadRefused_Why.QUEUE_FULL,
+  "no-room": LoadRefused_Why.NO_ROOM,
+  stopping: LoadRefused_Why.STOPPING,
+  deadline: LoadRefused_Why.DEADLINE,
+};
+
+const loadClasses: ReadonlyMap<LoadClassMessage, LoadClass> = new Map([
+  [LoadClassMessage.WAITING_USER, "waiting-user"],
+  [LoadClassMessage.ENSURE, "ensure"],
+  [LoadClassMessage.SCALE_UP, "scale-up"],
+  [LoadClassMessage.MIGRATE, "migrate"],
+  [LoadClassMessage.PROACTIVE, "proactive"],
+]);
+
+export const maxUsageEntries = 100_000;
+
+export function buildMessage(message: ToGateway): PodMessage {
+  return create(PodMessageSchema, { message });
+}
+
+export function buildCopy(view: CopyView, nowMs: number): MessageInitShape<typeof CopySchema> {
+  const { model, revision, slot, state, failure } = view;
+  return {
+    model,
+    revision,
+    slot,
+    state: states[state],
+    sizeBytes: BigInt(view.sizeBytes),
+    idleMs: state === "gone" ? 0n : toCount(nowMs - view.lastUsedMs),
+    ...(failure === undefined ? {} : { failure: { kind: failureKinds[failure.kind], reason: failure.reason } }),
+  };
+}
+
+export function buildGauges(gauges: HoldingGauges): ToGateway {
+  const { queued, loading } = gauges;
+  return {
+    case: "gauges",
+    value: {
+      // What is promised is as good as used to whoever places loads.
+      usedBytes: toCount(gauges.usedBytes + gauges.reservedBytes),
+      queued,
+      loading,
+      oldestIdleMs: toCount(gauges.oldestIdleMs),
+      evictions: BigInt(gauges.evictions),
+      loads: BigInt(gauges.loads),
+      loadFailures: BigInt(gauges.loadFailures),
+    },
+  };
+}
+
+export interface ParsedLoad {
+  readonly model: ModelName;
+  readonly revision: Revision;
+  readonly loadClass: LoadClass;
+  readonly waitMs: number;
+  readonly idleMs: number;
+}
+
+export function parseLoad(message: LoadMessage): ParsedLoad | { readonly kind: "refused"; readonly reason: string } {
+  const { revision: from } = message;
+  if (from === undefined) return { kind: "refused", reason: "a load must name a revision" };
+  const model = parseModelName(from.model);
+  if (model.kind === "refused") return model;
+  const revision = parseRevision({
+    id: from.revision,
+    slot: from.slot,
+    format: from.format,
+    storageUri: from.storageUri,
+    ...(from.sizeHintBytes === 0n ? {} : { sizeHintBytes: Number(from.sizeHintBytes) }),
+  });
+  if (revision.kind === "refused") return revision;
+  const loadClass = loadClasses.get(message.loadClass);
+  if (loadClass === undefined) return { kind: "refused", reason: "a load must have one of the known classes" };
+  return {
+    model: model.name,
+    revision: revision.revision,
+    loadClass,
+    waitMs: message.waitMs,
+    idleMs: Number(message.idleMs),
+  };
+}
+
+/** Undefined when it is the name of no copy. */
+export function parseKey(from: { readonly model: string; readonly revision: string }): string | undefined {
+  const model = parseModelName(from.model);
+  const revision = parseRevisionId(from.revision);
+  return model.kind === "ok" && revision.kind === "ok" ? copyKey({ model: model.name, revision: revision.id }) : undefined;
+}
+
+/** Entries that name no copy are left out, and so is what goes beyond the bound. */
+export function parseUsage(message: Usage): readonly { readonly key: string; readonly idleMs: number }[] {
+  return message.entries.slice(0, maxUsageEntries).flatMap((entry) => {
+    const key = parseKey(entry);
+    return key === undefined ? [] : [{ key, idleMs: entry.idleMs }];
+  });
+}
+
+function toCount(value: number): bigint {
+  return BigInt(Math.max(0, Math.round(value)));
+}

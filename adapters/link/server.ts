@@ -1,0 +1,263 @@
+// Owns the Link's server side: one stream per gateway, from Hello to its end.
+//
+//   opened --Hello--> attached: Pod, Snapshot parts, then Deltas --end, error, silence, replaced--> detached
+//
+// Invariants: one stream per gateway id, the newest; what a slow gateway has not read is conflated in its outbox, never
+// piled up; nothing a gateway sends throws: what cannot be is refused or left out; a silent gateway is let go, so that
+// withdrawals do not wait for it.
+import type { Server, ServerDuplexStream } from "@grpc/grpc-js";
+import { parseModelName, serverName } from "#core/model.ts";
+import { addService } from "#platform/grpc.ts";
+import type { Clock } from "#platform/clock.ts";
+import type { Log } from "#platform/log.ts";
+import {
+  type GatewayMessage,
+  Link,
+  LoadRefused_Why,
+  type Load,
+  type PodMessage,
+  type Verify,
+} from "#proto/gen/warmpath/link/v1/link_pb.ts";
+import type { Agent, AgentMessage } from "../agent/agent.ts";
+import { buildGauges, buildMessage, parseKey, parseLoad, parseUsage, refusals, type ToGateway } from "./messages.ts";
+import { createOutbox } from "./outbox.ts";
+
+export interface PodFacts {
+  readonly podId: string;
+  readonly incarnation: string;
+  readonly runtime: string;
+  readonly capacityBytes: number;
+  readonly restAddress: string;
+  readonly grpcAddress: string;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+export interface LinkServerParts {
+  readonly pod: PodFacts;
+  readonly agent: Agent;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** 500 ms when absent. */
+  readonly gaugesMs?: number;
+  /** A gateway not heard of for so long is let go; 10 s when absent. */
+  readonly silenceMs?: number;
+  /** 1,024 when absent. */
+  readonly maxGateways?: number;
+}
+
+export interface LinkServer extends Disposable {
+  addTo(server: Server): void;
+  /** Tells gateways what the holding decided. */
+  tell(message: AgentMessage): void;
+  readonly gateways: number;
+}
+
+type Call = ServerDuplexStream<GatewayMessage, PodMessage>;
+
+interface Stream {
+  readonly gatewayId: string;
+  push(message: AgentMessage): void;
+  gauges(): void;
+  close(reason: string): void;
+}
+
+const helloTimeoutMs = 5_000;
+const maxVerifying = 64;
+const maxTextLength = 300;
+const maxBacklog = 100_000;
+
+export function createLinkServer(parts: LinkServerParts): LinkServer {
+  const { agent, log, gaugesMs = 500, maxGateways = 1_024 } = parts;
+  const streams = new Map<string, Stream>();
+  const opened = new Set<Call>();
+  let gaugesTimer: NodeJS.Timeout | undefined;
+
+  const attach = (call: Call): void => {
+    opened.add(call);
+    const late = setTimeout(() => call.end(), helloTimeoutMs);
+    let stream: Stream | undefined;
+    let over = false;
+    const end = (): void => {
+      if (over) return;
+      over = true;
+      clearTimeout(late);
+      opened.delete(call);
+      call.end();
+      if (stream === undefined || streams.get(stream.gatewayId) !== stream) return;
+      streams.delete(stream.gatewayId);
+      if (streams.size === 0) clearInterval(gaugesTimer);
+      log.info("a gateway left", { gatewayId: stream.gatewayId });
+      agent.post({ kind: "gateway-detached", gatewayId: stream.gatewayId });
+    };
+    const greet = (gatewayId: string): void => {
+      const parsed = parseModelName(gatewayId);
+      if (parsed.kind === "refused" || (streams.size >= maxGateways && !streams.has(gatewayId))) return end();
+      clearTimeout(late);
+      streams.get(gatewayId)?.close("another stream of the same gateway took its place");
+      if (streams.size === 0) gaugesTimer = setInterval(() => tellGauges(), gaugesMs);
+      const attached = openStream(call, gatewayId, parts, end);
+      stream = attached.stream;
+      receive = attached.receive;
+      streams.set(gatewayId, stream);
+      log.info("a gateway is attached", { gatewayId });
+      return agent.post({ kind: "gateway-attached", gatewayId });
+    };
+    let receive = (message: GatewayMessage): void => {
+      if (message.message.case === "hello") greet(message.message.value.gatewayId);
+      else end();
+    };
+    call.on("data", (message: GatewayMessage) => {
+      if (!over) receive(message);
+    });
+    // An error is followed by nothing that could be used.
+    for (const event of ["end", "error", "close", "cancelled"]) call.on(event, end);
+  };
+
+  const tellGauges = (): void => {
+    for (const stream of streams.values()) stream.gauges();
+  };
+
+  return {
+    addTo: (server) => addService(server, Link, { attach }),
+    get gateways(): number {
+      return streams.size;
+    },
+    tell(message): void {
+      if (message.kind === "publish") for (const stream of streams.values()) stream.push(message);
+      else streams.get(message.gatewayId)?.push(message);
+    },
+    [Symbol.dispose](): void {
+      clearInterval(gaugesTimer);
+      for (const stream of Array.from(streams.values())) stream.close("the adapter is stopping");
+      for (const call of opened) call.end();
+    },
+  };
+}
+
+/** From Hello on. */
+function openStream(
+  call: Call,
+  gatewayId: string,
+  parts: LinkServerParts,
+  onEnd: () => void,
+): { readonly stream: Stream; readonly receive: (message: GatewayMessage) => void } {
+  const { agent, clock, log, pod, silenceMs = 10_000 } = parts;
+  const outbox = createOutbox();
+  const ended = new AbortController();
+  let heardMs = clock.monotonicMs();
+  let blocked = false;
+  let verifying = 0;
+
+  const flush = (): void => {
+    while (!blocked && !ended.signal.aborted) {
+      const message = outbox.take(clock.monotonicMs());
+      if (message === undefined) return;
+      blocked = !call.write(buildMessage(message));
+    }
+    if (outbox.backlog > maxBacklog) close("it asks more than it reads");
+  };
+  call.on("drain", () => {
+    blocked = false;
+    flush();
+  });
+
+  const say = (message: ToGateway): void => {
+    outbox.said(message);
+    flush();
+  };
+  const close = (reason: string): void => {
+    if (ended.signal.aborted) return;
+    log.debug("a Link ends", { gatewayId, reason });
+    ended.abort(new Error(reason));
+    clearInterval(silence);
+    onEnd();
+  };
+  const silence = setInterval(() => {
+    if (clock.monotonicMs() - heardMs > silenceMs) close(`nothing was heard for ${silenceMs} ms`);
+  }, silenceMs / 4);
+  for (const event of ["end", "error", "close", "cancelled"]) call.on(event, () => close("the gateway closed it"));
+
+  const onLoad = (load: Load): void => {
+    const parsed = parseLoad(load);
+    if ("kind" in parsed) {
+      const { model = "", revision = "" } = load.revision ?? {};
+      const why = LoadRefused_Why.INVALID;
+      const { reason } = parsed;
+      return say({
+        case: "loadRefused",
+        value: { model: model.slice(0, maxTextLength), revision: revision.slice(0, maxTextLength), why, reason },
+      });
+    }
+    return agent.post({
+      kind: "load-asked",
+      gatewayId,
+      ...parsed,
+      serverName: serverName(parsed.model, parsed.revision.slot),
+    });
+  };
+  const onVerify = async ({ id, ...from }: Verify): Promise<void> => {
+    const key = parseKey(from);
+    if (key === undefined || verifying >= maxVerifying) return say({ case: "verified", value: { id, ready: false } });
+    verifying += 1;
+    const ready = await agent.verify(key, ended.signal);
+    verifying -= 1;
+    return say({ case: "verified", value: { id, ready } });
+  };
+
+  const receive = ({ message }: GatewayMessage): void => {
+    heardMs = clock.monotonicMs();
+    switch (message.case) {
+      case "load":
+        return onLoad(message.value);
+      case "cancelLoad": {
+        const key = parseKey(message.value);
+        return key === undefined ? undefined : agent.post({ kind: "load-cancelled", gatewayId, key });
+      }
+      case "usage":
+        return agent.post({ kind: "used", uses: parseUsage(message.value) });
+      case "withdrawAck":
+        for (const sequence of outbox.acked(message.value.sequence)) agent.post({ kind: "withdraw-acked", gatewayId, sequence });
+        return undefined;
+      case "verify":
+        onVerify(message.value).catch((error: unknown) => log.error("a verification failed", { error }));
+        return undefined;
+      case "ping":
+        // A gateway that pings without reading is told of the newest only.
+        return blocked ? undefined : say({ case: "pong", value: { id: message.value.id } });
+      case "hello":
+        return close("it said Hello twice");
+      case undefined:
+        return undefined;
+    }
+  };
+
+  outbox.said({ case: "pod", value: { ...pod, capacityBytes: BigInt(pod.capacityBytes), labels: { ...pod.labels } } });
+  const first = outbox.take(clock.monotonicMs());
+  if (first !== undefined) blocked = !call.write(buildMessage(first));
+  outbox.snapshot(agent.views());
+  outbox.gauges(buildGauges(agent.gauges()));
+  flush();
+
+  return {
+    receive,
+    stream: {
+      gatewayId,
+      close,
+      push(message): void {
+        if (message.kind === "refuse") {
+          const { model, revision, why, reason } = message;
+          outbox.said({ case: "loadRefused", value: { model, revision, why: refusals[why], reason } });
+        } else if (message.kind === "tell") outbox.changed(message.changes, message.withdrawals);
+        else outbox.changed(message.changes, message.withdraw ? [message.sequence] : []);
+        if (message.kind === "publish" && message.changes.some(({ state }) => state === "ready" || state === "failed")) {
+          outbox.gauges(buildGauges(agent.gauges()));
+        }
+        flush();
+      },
+      gauges(): void {
+        outbox.gauges(buildGauges(agent.gauges()));
+        flush();
+      },
+    },
+  };
+}

@@ -1,0 +1,56 @@
+// Owns the adapter's process: flags, signals, presence in the registry, the line that tells it is ready.
+import { StartupError, runMain } from "#platform/lifecycle.ts";
+import { createLog } from "#platform/log.ts";
+import { systemClock, untilAborted } from "#platform/clock.ts";
+import { openRegistry } from "#platform/registry/open.ts";
+import { runPresence } from "#platform/registry/presence.ts";
+import { openAdapter } from "./adapter.ts";
+import { createOnnxDriver } from "./drivers/onnx.ts";
+import { parseAdapterOptions } from "./options.ts";
+import { createFilePuller } from "./pull/file.ts";
+import { createPullers } from "./pull/puller.ts";
+
+const presenceTtlMs = 5_000;
+
+await runMain(
+  "adapter",
+  async (signal, stack) => {
+    const options = parseAdapterOptions(process.argv.slice(2));
+    const { podId, runtime, restAddress, grpcAddress, labels, capacityBytes, loadConcurrency, storageRoot } = options;
+    const log = stack.use(createLog({ service: "adapter", level: options.logLevel })).with({ podId });
+    const registry = stack.use(await openRegistry({ kind: "embedded", file: options.registry }));
+    const adapter = stack.use(
+      await openAdapter({
+        pod: { podId, runtime, restAddress, grpcAddress, labels },
+        holding: {
+          capacityBytes,
+          headroomBytes: options.headroomBytes ?? Math.floor(capacityBytes / 64),
+          minAgeMs: options.minAge,
+          loadConcurrency,
+        },
+        driver: createOnnxDriver({ adminSocket: options.adminSocket, clock: systemClock }),
+        puller: createPullers({ file: createFilePuller({ storageRoot }) }),
+        link: { host: options.linkHost, port: options.linkPort },
+        log,
+      }).catch((cause: unknown) => {
+        throw new StartupError(`cannot listen for gateways on ${options.linkHost}:${options.linkPort}`, { cause });
+      }),
+    );
+    const { incarnation, linkAddress, linkPort } = adapter;
+    // The presence ends first, before the Links do.
+    const present = new AbortController();
+    const presence = runPresence(
+      registry,
+      { podId, incarnation, linkAddress, runtime },
+      { ttlMs: presenceTtlMs, log },
+      AbortSignal.any([signal, present.signal]),
+    );
+    stack.defer(async () => {
+      present.abort(new Error("the adapter is stopping"));
+      await presence;
+    });
+    process.stdout.write(`${JSON.stringify({ ready: true, linkPort })}\n`);
+    await Promise.race([untilAborted(signal), adapter.ended]);
+  },
+  { exitWithParent: true },
+);

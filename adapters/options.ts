@@ -1,0 +1,72 @@
+// Owns the adapter's settings, as its command line gives them.
+import { parseArgs } from "node:util";
+import { z } from "zod";
+import { durationMsOption, parseOptions, portOption, sizeBytesOption } from "#platform/config.ts";
+import { StartupError } from "#platform/lifecycle.ts";
+
+const address = z
+  .string({ error: "must be host:port" })
+  .regex(/^(?:\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9.-]{1,253}):\d{1,5}$/, { error: "must be host:port" });
+const absolutePath = z.string({ error: "must be an absolute path" }).startsWith("/", { error: "must be an absolute path" });
+const labels = z.string().transform((text, context) => {
+  const found =
+    text === "" ? [] : text.split(",").map((part) => /^([A-Za-z0-9][A-Za-z0-9._/-]{0,126})=([A-Za-z0-9._-]{0,63})$/.exec(part));
+  if (found.length > 64 || found.includes(null)) {
+    context.addIssue({ code: "custom", message: "must be key=value pairs with commas between them" });
+    return z.NEVER;
+  }
+  return Object.fromEntries(found.map((pair) => [pair?.[1] ?? "", pair?.[2] ?? ""]));
+});
+const whole = (least: number, most: number): z.ZodType<number> => z.coerce.number().int().min(least).max(most);
+
+const schema = z.object({
+  podId: z.string({ error: "must name the pod" }).regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, { error: "must be a plain name" }),
+  runtime: z.enum(["onnx"], { error: "must be onnx" }),
+  linkHost: z.string().min(1).default("127.0.0.1"),
+  linkPort: portOption.default(0),
+  adminSocket: absolutePath,
+  restAddress: address,
+  grpcAddress: address,
+  capacityBytes: sizeBytesOption.pipe(
+    z
+      .int()
+      .min(1)
+      .max(2 ** 50),
+  ),
+  /** Kept free for the next load; a 64th of the capacity when absent. */
+  headroomBytes: sizeBytesOption
+    .pipe(
+      z
+        .int()
+        .min(0)
+        .max(2 ** 50),
+    )
+    .optional(),
+  registry: z.string({ error: "must name the registry's file" }).min(1),
+  storageRoot: absolutePath,
+  labels: labels.default({}),
+  loadConcurrency: whole(1, 64).default(2),
+  minAge: durationMsOption.default(10_000),
+  logLevel: z.enum(["debug", "info", "warn", "error", "silent"]).default("info"),
+});
+
+export type AdapterOptions = Readonly<z.output<typeof schema>>;
+
+/** `--pod-id ID --runtime onnx ...`; throws a StartupError that says what is wrong. */
+export function parseAdapterOptions(argv: readonly string[]): AdapterOptions {
+  const names = Object.keys(schema.shape);
+  const flags = new Map(names.map((name) => [name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`), name]));
+  try {
+    const { values } = parseArgs({
+      args: [...argv],
+      options: Object.fromEntries([...flags.keys()].map((flag) => [flag, { type: "string" as const }])),
+    });
+    return parseOptions(
+      schema,
+      Object.fromEntries(Object.entries(values).map(([flag, value]) => [flags.get(flag) ?? flag, value])),
+    );
+  } catch (error) {
+    if (error instanceof TypeError) throw new StartupError(error.message, { cause: error });
+    throw error;
+  }
+}

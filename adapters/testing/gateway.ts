@@ -1,0 +1,172 @@
+// Owns a gateway's end of a Link, for tests: keeps what it was told, checks the sequence, acks withdrawals by itself.
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { createClient } from "#platform/grpc.ts";
+import { waitFor } from "#platform/testing.ts";
+import {
+  type Copy,
+  CopyState,
+  type Gauges,
+  GatewayMessageSchema,
+  Link,
+  LoadClass,
+  type LoadRefused,
+  type Pod,
+} from "#proto/gen/warmpath/link/v1/link_pb.ts";
+
+type ToAdapter = NonNullable<MessageInitShape<typeof GatewayMessageSchema>["message"]>;
+
+export interface TestGateway extends Disposable {
+  readonly pod: Pod | undefined;
+  readonly linked: boolean;
+  readonly parts: number;
+  readonly copies: ReadonlyMap<string, Copy>;
+  /** Every state told of each copy, in order. */
+  readonly states: ReadonlyMap<string, readonly CopyState[]>;
+  readonly refused: readonly LoadRefused[];
+  readonly gauges: Gauges | undefined;
+  readonly verified: ReadonlyMap<bigint, boolean>;
+  readonly pongs: readonly bigint[];
+  /** What broke the rules of the Link. */
+  readonly faults: readonly string[];
+  readonly withdrawals: readonly bigint[];
+  readonly ended: boolean;
+  send(message: ToAdapter): void;
+  load(model: string, options?: LoadOptions): void;
+  /** Waits until the copy is in this state. */
+  reaches(model: string, state: CopyState, timeoutMs?: number): Promise<Copy>;
+}
+
+export interface LoadOptions {
+  readonly revision?: string;
+  readonly storageUri?: string;
+  readonly slot?: number;
+  readonly loadClass?: LoadClass;
+  readonly waitMs?: number;
+  readonly sizeHintBytes?: number;
+}
+
+export interface TestGatewayOptions {
+  readonly gatewayId?: string;
+  /** True when absent. */
+  readonly acks?: boolean;
+}
+
+export function openTestGateway(address: string, options: TestGatewayOptions = {}): TestGateway {
+  const { gatewayId = "g1", acks = true } = options;
+  const client = createClient(Link, address);
+  const stream = client.attach();
+  const copies = new Map<string, Copy>();
+  const states = new Map<string, CopyState[]>();
+  const refused: LoadRefused[] = [];
+  const verified = new Map<bigint, boolean>();
+  const pongs: bigint[] = [];
+  const faults: string[] = [];
+  const withdrawals: bigint[] = [];
+  let pod: Pod | undefined;
+  let linked = false;
+  let parts = 0;
+  let gauges: Gauges | undefined;
+  let sequence = 0n;
+  let ended = false;
+
+  const send = (message: ToAdapter): void => {
+    if (!ended) stream.write(create(GatewayMessageSchema, { message }));
+  };
+  const see = (copy: Copy): void => {
+    const key = `${copy.model}@${copy.revision}`;
+    states.set(key, [...(states.get(key) ?? []), copy.state]);
+    if (copy.state === CopyState.GONE) copies.delete(key);
+    else copies.set(key, copy);
+  };
+  stream.on("data", ({ message }) => {
+    switch (message.case) {
+      case "pod":
+        if (pod !== undefined) faults.push("two pods");
+        pod = message.value;
+        return;
+      case "snapshot":
+        if (pod === undefined || linked) faults.push("snapshot out of turn");
+        parts += 1;
+        for (const copy of message.value.copies) see(copy);
+        sequence = message.value.sequence;
+        linked = message.value.last;
+        return;
+      case "delta":
+        if (!linked) faults.push("delta before the snapshot");
+        if (message.value.sequence !== sequence + 1n) faults.push(`gap after ${sequence}`);
+        sequence = message.value.sequence;
+        for (const copy of message.value.copies) see(copy);
+        if (!message.value.withdraw) return;
+        withdrawals.push(sequence);
+        if (acks) send({ case: "withdrawAck", value: { sequence } });
+        return;
+      case "gauges":
+        gauges = message.value;
+        return;
+      case "verified":
+        verified.set(message.value.id, message.value.ready);
+        return;
+      case "loadRefused":
+        refused.push(message.value);
+        return;
+      case "pong":
+        pongs.push(message.value.id);
+        return;
+      case undefined:
+        faults.push("an empty message");
+    }
+  });
+  stream.on("error", () => (ended = true));
+  stream.on("end", () => (ended = true));
+  send({ case: "hello", value: { gatewayId } });
+
+  return {
+    copies,
+    states,
+    refused,
+    verified,
+    pongs,
+    faults,
+    withdrawals,
+    get pod(): Pod | undefined {
+      return pod;
+    },
+    get linked(): boolean {
+      return linked;
+    },
+    get parts(): number {
+      return parts;
+    },
+    get gauges(): Gauges | undefined {
+      return gauges;
+    },
+    get ended(): boolean {
+      return ended;
+    },
+    send,
+    load(model, { revision = "r1", storageUri = `file:///models/${model}`, slot = 0, ...rest } = {}): void {
+      const { loadClass = LoadClass.WAITING_USER, waitMs = 10_000, sizeHintBytes = 0 } = rest;
+      send({
+        case: "load",
+        value: {
+          revision: { model, revision, slot, format: "onnx", storageUri, sizeHintBytes: BigInt(sizeHintBytes) },
+          loadClass,
+          waitMs,
+        },
+      });
+    },
+    reaches: (model, state, timeoutMs = 5_000) =>
+      waitFor(
+        () => {
+          const copy = copies.get(`${model}@r1`);
+          return copy?.state === state ? copy : undefined;
+        },
+        { timeoutMs },
+      ),
+    [Symbol.dispose](): void {
+      ended = true;
+      stream.cancel();
+      client[Symbol.dispose]();
+    },
+  };
+}
