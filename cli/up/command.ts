@@ -21,7 +21,7 @@ export function addUp(
     .option("--admin-port <PORT>", "management API, on 127.0.0.1 only (default: 8080)")
     .option("--port-offset <N>", "added to all three ports")
     .option("--pods <N>", "number of pods (default: 2)")
-    .option("--capacity <SIZE>", "memory for models of each pod (default: 28Mi)")
+    .option("--capacity <SIZE>", "memory for models of each pod (default: 14Mi)")
     .option("--state <FOLDER>", "registry and logs; survives restarts (default: .warmpath)")
     .option("--for <DURATION>", "drive zipf-distributed traffic over all models, check every answer, then stop: 30s, 2m")
     .option("--concurrency <N>", "clients of --for (default: 16)")

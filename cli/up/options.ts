@@ -22,7 +22,7 @@ const schema = z.object({
     .transform(Number)
     .default(0),
   pods: count(64).default(2),
-  capacity: sizeBytesOption.default(28 * 2 ** 20),
+  capacity: sizeBytesOption.default(14 * 2 ** 20),
   state: z.string().default(".warmpath"),
   for: durationMsOption.optional(),
   concurrency: count(4_096).default(16),
