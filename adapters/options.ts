@@ -1,8 +1,6 @@
 // Owns the adapter's settings, as its command line gives them.
-import { parseArgs } from "node:util";
 import { z } from "zod";
-import { durationMsOption, parseOptions, portOption, sizeBytesOption } from "#platform/config.ts";
-import { StartupError } from "#platform/lifecycle.ts";
+import { durationMsOption, parseFlags, portOption, sizeBytesOption } from "#platform/config.ts";
 
 const address = z
   .string({ error: "must be host:port" })
@@ -54,19 +52,5 @@ export type AdapterOptions = Readonly<z.output<typeof schema>>;
 
 /** `--pod-id ID --runtime onnx ...`; throws a StartupError that says what is wrong. */
 export function parseAdapterOptions(argv: readonly string[]): AdapterOptions {
-  const names = Object.keys(schema.shape);
-  const flags = new Map(names.map((name) => [name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`), name]));
-  try {
-    const { values } = parseArgs({
-      args: [...argv],
-      options: Object.fromEntries([...flags.keys()].map((flag) => [flag, { type: "string" as const }])),
-    });
-    return parseOptions(
-      schema,
-      Object.fromEntries(Object.entries(values).map(([flag, value]) => [flags.get(flag) ?? flag, value])),
-    );
-  } catch (error) {
-    if (error instanceof TypeError) throw new StartupError(error.message, { cause: error });
-    throw error;
-  }
+  return parseFlags(schema, argv);
 }

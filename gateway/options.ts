@@ -1,8 +1,6 @@
 // Owns the gateway's settings, as its command line gives them.
-import { parseArgs } from "node:util";
 import { z } from "zod";
-import { parseOptions, portOption } from "#platform/config.ts";
-import { StartupError } from "#platform/lifecycle.ts";
+import { parseFlags, portOption } from "#platform/config.ts";
 
 const whole = (least: number, most: number): z.ZodType<number> => z.coerce.number().int().min(least).max(most);
 
@@ -28,19 +26,5 @@ export type GatewayOptions = Readonly<z.infer<typeof schema>>;
 
 /** `--gateway-id ID --socket PATH --registry FILE ...`; throws a StartupError that says what is wrong. */
 export function parseGatewayOptions(argv: readonly string[]): GatewayOptions {
-  const names = Object.keys(schema.shape);
-  const flags = new Map(names.map((name) => [name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`), name]));
-  try {
-    const { values } = parseArgs({
-      args: [...argv],
-      options: Object.fromEntries([...flags.keys()].map((flag) => [flag, { type: "string" as const }])),
-    });
-    return parseOptions(
-      schema,
-      Object.fromEntries(Object.entries(values).map(([flag, value]) => [flags.get(flag) ?? flag, value])),
-    );
-  } catch (error) {
-    if (error instanceof TypeError) throw new StartupError(error.message, { cause: error });
-    throw error;
-  }
+  return parseFlags(schema, argv);
 }

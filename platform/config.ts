@@ -1,4 +1,5 @@
 // Owns how options become values: parsed once by a schema, frozen, and refused in one line that names each bad option.
+import { parseArgs } from "node:util";
 import { z } from "zod";
 import { StartupError } from "./lifecycle.ts";
 
@@ -13,6 +14,39 @@ export function parseOptions<Schema extends z.ZodType>(
   const reasons = parsed.error.issues.slice(0, 5).map((issue) => `${optionName(issue.path)}${lowerFirst(issue.message)}`);
   const more = parsed.error.issues.length - reasons.length;
   throw new StartupError(`${what}: ${reasons.join("; ")}${more > 0 ? `; and ${more} more` : ""}`);
+}
+
+/**
+ * Parses a command line by a schema: the option `adminPort` is the flag `--admin-port VALUE`, one that takes `true` is a
+ * flag without a value. Throws a StartupError, with `usage` behind it if there is one.
+ */
+export function parseFlags<Schema extends z.ZodObject>(
+  schema: Schema,
+  argv: readonly string[],
+  usage?: string,
+): Readonly<z.output<Schema>> {
+  const names = new Map(Object.keys(schema.shape).map((name) => [flagOf(name), name]));
+  const options = Object.fromEntries(
+    Array.from(names, ([flag, name]) => {
+      const type = z.safeParse(schema.shape[name] ?? z.never(), true).success ? ("boolean" as const) : ("string" as const);
+      return [flag, { type }];
+    }),
+  );
+  let values: Readonly<Record<string, unknown>>;
+  try {
+    values = parseArgs({ args: [...argv], options }).values;
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    throw new StartupError(usage === undefined ? error.message : `${error.message}\n${usage}`, { cause: error });
+  }
+  return parseOptions(
+    schema,
+    Object.fromEntries(Object.entries(values).map(([flag, value]) => [names.get(flag) ?? flag, value])),
+  );
+}
+
+function flagOf(name: string): string {
+  return name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 }
 
 /** A TCP port from a number or its decimal text; 0 asks for a free one. */

@@ -23,7 +23,6 @@ export interface Ask {
   lastUsedMs: number;
   /** Undefined until it was looked up. */
   artefactBytes: number | undefined;
-  probing: boolean;
   place: "queue" | "hand" | "parked";
 }
 
@@ -120,7 +119,7 @@ export function createAsks(options: AsksOptions): Asks {
       const known = asks.get(more.key);
       if (known !== undefined) return join(known, more, nowMs);
       const { gatewayId, ...rest } = more;
-      const ask: Ask = { ...rest, gateways: new Set([gatewayId]), artefactBytes: undefined, probing: false, place: "queue" };
+      const ask: Ask = { ...rest, gateways: new Set([gatewayId]), artefactBytes: undefined, place: "queue" };
       const added = queue.add(entryOf(ask), nowMs);
       // The caller let go of what had expired, and a new key joins nothing.
       if (added.kind === "queue-full" || added.kind === "too-late") return { kind: added.kind };

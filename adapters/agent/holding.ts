@@ -81,6 +81,7 @@ interface Copy extends CopyName {
 }
 
 const maxParked = 100;
+const maxProbing = 16;
 const parkedRetryMs = 100;
 
 export function createHolding(options: HoldingOptions): Holding {
@@ -99,6 +100,8 @@ class PodHolding implements Holding {
   readonly #asks;
   readonly #departures;
   readonly #sizes = createSizes();
+  /** May outlive the ask that wanted it, so its number is bounded by itself. */
+  readonly #probing = new Set<string>();
   #usedBytes = 0;
   #leavingBytes = 0;
   #reservedBytes = 0;
@@ -166,13 +169,13 @@ class PodHolding implements Holding {
         for (const { key, idleMs } of event.uses) this.#touch(key, nowMs - idleMs);
         return undefined;
       case "probed": {
+        this.#probing.delete(event.key);
         const ask = this.#asks.get(event.key);
-        if (ask === undefined) return undefined;
-        ask.artefactBytes = event.artefactBytes;
-        ask.probing = false;
+        if (ask !== undefined) ask.artefactBytes = event.artefactBytes;
         return undefined;
       }
       case "probe-failed": {
+        this.#probing.delete(event.key);
         const ask = this.#asks.get(event.key);
         if (ask === undefined) return undefined;
         this.#asks.remove(ask.key);
@@ -440,8 +443,8 @@ class PodHolding implements Holding {
 
   #needed(ask: Ask): number | undefined {
     const neededBytes = this.#sizes.predict(factsOf(ask));
-    if (neededBytes === undefined && !ask.probing) {
-      ask.probing = true;
+    if (neededBytes === undefined && !this.#probing.has(ask.key) && this.#probing.size < maxProbing) {
+      this.#probing.add(ask.key);
       this.#effects.push({ kind: "probe", key: ask.key, storageUri: ask.revision.storageUri });
     }
     return neededBytes;

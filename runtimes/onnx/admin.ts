@@ -2,7 +2,7 @@
 // HTTP/1 with JSON; who may open the socket may do all of it, so its mode is 0600.
 import { chmod, rm, stat } from "node:fs/promises";
 import { connect } from "node:net";
-import { fastify, type FastifyError, type FastifyInstance } from "fastify";
+import { type FastifyError, type FastifyInstance, fastify } from "fastify";
 import { z } from "zod";
 import { StartupError } from "#platform/lifecycle.ts";
 import type { Log } from "#platform/log.ts";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { StartupError } from "#platform/lifecycle.ts";
-import { parseFlags } from "./flags.ts";
+import { parseServerFlags } from "./flags.ts";
 
 const ports = ["--rest-port", "0", "--grpc-port=8001"];
 const socket = ["--admin-socket", "/run/a.sock"];
@@ -15,8 +15,8 @@ test("parses flags, with what is left out filled in", () => {
     maxBodyBytes: 16_777_216,
     exitWithParent: false,
   };
-  assert.deepEqual(parseFlags([...ports, ...socket]), flags);
-  assert.deepEqual(parseFlags([...ports, ...socket, "--host", "::1", "--max-body-bytes", "1Mi", "--exit-with-parent"]), {
+  assert.deepEqual(parseServerFlags([...ports, ...socket]), flags);
+  assert.deepEqual(parseServerFlags([...ports, ...socket, "--host", "::1", "--max-body-bytes", "1Mi", "--exit-with-parent"]), {
     ...flags,
     host: "::1",
     maxBodyBytes: 1_048_576,
@@ -37,7 +37,7 @@ const refused: readonly [string, string[], RegExp][] = [
 for (const [name, args, message] of refused) {
   test(`refuses ${name}`, () => {
     assert.throws(
-      () => parseFlags(args),
+      () => parseServerFlags(args),
       (error) => error instanceof StartupError && message.test(error.message),
     );
   });

@@ -1,8 +1,6 @@
 // Owns the command line of the model server.
-import { parseArgs } from "node:util";
 import { z } from "zod";
-import { parseOptions, portOption, sizeBytesOption } from "#platform/config.ts";
-import { StartupError } from "#platform/lifecycle.ts";
+import { parseFlags, portOption, sizeBytesOption } from "#platform/config.ts";
 
 export const usage = `usage: node runtimes/onnx/main.ts --rest-port PORT --grpc-port PORT --admin-socket PATH
          [--host 127.0.0.1] [--max-body-bytes 16Mi] [--exit-with-parent]
@@ -33,29 +31,6 @@ const schema = z.object({
 
 export type Flags = Readonly<z.output<typeof schema>>;
 
-export function parseFlags(args: readonly string[]): Flags {
-  let values: Readonly<Record<string, unknown>>;
-  try {
-    values = parseArgs({
-      args: [...args],
-      options: {
-        "rest-port": { type: "string" },
-        "grpc-port": { type: "string" },
-        host: { type: "string" },
-        "admin-socket": { type: "string" },
-        "max-body-bytes": { type: "string" },
-        "exit-with-parent": { type: "boolean" },
-      },
-    }).values;
-  } catch (error) {
-    throw new StartupError(`${error instanceof Error ? error.message : String(error)}\n${usage}`);
-  }
-  return parseOptions(schema, {
-    restPort: values["rest-port"],
-    grpcPort: values["grpc-port"],
-    host: values["host"],
-    adminSocket: values["admin-socket"],
-    maxBodyBytes: values["max-body-bytes"],
-    exitWithParent: values["exit-with-parent"],
-  });
+export function parseServerFlags(args: readonly string[]): Flags {
+  return parseFlags(schema, args, usage);
 }

@@ -1,6 +1,6 @@
 // Owns one inference, whatever protocol it came by: which inputs a model takes, their shapes and datatypes, which outputs are
 // wanted. Protocols hand in inputs whose elements are read only once name, datatype and shape are known to fit.
-import { findDatatype, type DatatypeInfo, type Elements } from "./datatypes.ts";
+import { type DatatypeInfo, type Elements, findDatatype } from "./datatypes.ts";
 import { badRequest, quote, Refusal } from "./refusal.ts";
 import type { NamedTensor, Port, Session } from "./session.ts";
 

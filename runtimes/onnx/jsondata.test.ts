@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as fc from "fast-check";
-import { datatypes, findDatatype, type DatatypeInfo, type Elements } from "./datatypes.ts";
+import { type DatatypeInfo, datatypes, type Elements, findDatatype } from "./datatypes.ts";
 import { buildJsonArray, buildNestedJson, parseJson, parseJsonElements } from "./jsondata.ts";
 import { buildRawBytes, parseRawElements } from "./rawdata.ts";
 import { Refusal } from "./refusal.ts";

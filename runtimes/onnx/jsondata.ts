@@ -2,8 +2,8 @@
 // 64-bit integers keep every digit both ways. JSON has no NaN and no infinity: they are the strings "NaN", "Infinity" and
 // "-Infinity", as in the JSON form of protobuf; a number too large for its datatype is refused, never made infinite.
 import type { DatatypeInfo, Elements } from "./datatypes.ts";
-import { badRequest, quote, Refusal } from "./refusal.ts";
 import { checkText } from "./rawdata.ts";
+import { badRequest, quote, Refusal } from "./refusal.ts";
 
 /** JSON with integers beyond 2^53 as bigint, so that 64-bit values arrive whole; undefined when it is no JSON. */
 export function parseJson(text: string): { readonly value: unknown } | undefined {

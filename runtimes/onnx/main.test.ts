@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url";
 import { Agent, request } from "undici";
 import { waitFor } from "#platform/testing.ts";
 import { addConstantGraph, addSubGraph, forestGraph, perceptronGraph } from "./testing/graphs.ts";
-import { openServerProcess, type AdminAnswer, type ServerProcess } from "./testing/process.ts";
+import { type AdminAnswer, openServerProcess, type ServerProcess } from "./testing/process.ts";
 
 const main = fileURLToPath(new URL("main.ts", import.meta.url));
 

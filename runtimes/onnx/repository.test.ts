@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { findDatatype } from "./datatypes.ts";
 import { Refusal } from "./refusal.ts";
-import { Repository, type Lease } from "./repository.ts";
+import { type Lease, Repository } from "./repository.ts";
 import { addConstantGraph, buildGraph, buildNode, forestGraph } from "./testing/graphs.ts";
 
 let folder: string;

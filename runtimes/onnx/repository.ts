@@ -8,9 +8,9 @@
 // asked; one session is created at a time in the whole process, with a turn of the event loop between two, so a load stops
 // serving for no longer than its own create call. The queue of waiting operations is bounded.
 import { setImmediate as turn } from "node:timers/promises";
-import { Refusal, quote } from "./refusal.ts";
-import { scanModelFile, type ModelFacts } from "./scan.ts";
-import { openSession, type LoadFailure, type Session } from "./session.ts";
+import { quote, Refusal } from "./refusal.ts";
+import { type ModelFacts, scanModelFile } from "./scan.ts";
+import { type LoadFailure, openSession, type Session } from "./session.ts";
 import { estimateSizeBytes } from "./sizes.ts";
 
 export interface LoadRequest {

@@ -1,7 +1,7 @@
 // Owns what can be told of a model file without building it: a walk over the wire format of ONNX that reads the lengths
 // of its parts and skips their contents. It is a hint for sizes.ts, never a check: ONNX Runtime alone decides what is valid.
 // Field numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
-import { open, type FileHandle } from "node:fs/promises";
+import { type FileHandle, open } from "node:fs/promises";
 
 export interface ModelFacts {
   readonly fileBytes: number;

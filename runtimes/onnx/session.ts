@@ -8,7 +8,7 @@
 // - Its errors are texts without a code. A failed run is the request's doing unless memory ran out: shapes and datatypes
 //   of the whole graph were checked when the session was created.
 import { InferenceSession, Tensor } from "onnxruntime-node";
-import { findDatatypeOfOrt, type DatatypeInfo, type Elements } from "./datatypes.ts";
+import { type DatatypeInfo, type Elements, findDatatypeOfOrt } from "./datatypes.ts";
 import { badRequest, Refusal } from "./refusal.ts";
 
 /** An input or output of a model; -1 stands for a dimension of any size. */

@@ -2,15 +2,15 @@
 import assert from "node:assert/strict";
 import { connect } from "node:http2";
 import { after, before, test } from "node:test";
-import { create, toBinary, type MessageInitShape } from "@bufbuild/protobuf";
-import { Client, credentials, status, type ServiceError } from "@grpc/grpc-js";
+import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { Client, credentials, type ServiceError, status } from "@grpc/grpc-js";
 import {
-  type ModelInferRequestSchema as RequestSchema,
-  ModelInferRequestSchema,
   type InferTensorContentsSchema,
+  ModelInferRequestSchema,
   type ModelInferResponse,
+  type ModelInferRequestSchema as RequestSchema,
 } from "#proto/gen/inference/open_inference_pb.ts";
-import { addConstantGraph, addSubGraph, identityGraph, onnxTypes, type GraphDatatype } from "../testing/graphs.ts";
+import { addConstantGraph, addSubGraph, type GraphDatatype, identityGraph, onnxTypes } from "../testing/graphs.ts";
 import { openTestServer, type TestServer } from "../testing/server.ts";
 
 const limit = 64 * 1024;

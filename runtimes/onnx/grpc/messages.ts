@@ -2,12 +2,12 @@
 // An answer is raw when the request was, and when an output is FP16, for which there are no typed contents.
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import {
-  InferTensorContentsSchema,
-  ModelInferResponseSchema,
   type InferTensorContents,
+  InferTensorContentsSchema,
   type ModelInferRequest,
   type ModelInferRequest_InferInputTensor,
   type ModelInferResponse,
+  ModelInferResponseSchema,
 } from "#proto/gen/inference/open_inference_pb.ts";
 import type { DatatypeInfo, Elements } from "../datatypes.ts";
 import type { GivenInput } from "../inference.ts";

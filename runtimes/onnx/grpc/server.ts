@@ -1,12 +1,14 @@
 // Owns the gRPC face of the models: inference.GRPCInferenceService. Loading is not here (admin.ts).
 // A model that is not here is NOT_FOUND with the not-here mark, sent as trailers only: status and mark stand in the headers,
 // where Envoy sees them in time to ask another pod. A request that is no message is INVALID_ARGUMENT, not INTERNAL.
-import { create, fromBinary, type DescMessage, type MessageShape } from "@bufbuild/protobuf";
-import { Metadata, Server, type sendUnaryData, type ServerUnaryCall } from "@grpc/grpc-js";
+import { create, type DescMessage, fromBinary, type MessageShape } from "@bufbuild/protobuf";
+import { Metadata, Server, type ServerUnaryCall, type sendUnaryData } from "@grpc/grpc-js";
 import { addService } from "#platform/grpc.ts";
 import {
   GRPCInferenceService,
+  type ModelInferRequest,
   ModelInferRequestSchema,
+  type ModelInferResponse,
   ModelMetadataRequestSchema,
   ModelMetadataResponseSchema,
   ModelReadyRequestSchema,
@@ -17,8 +19,6 @@ import {
   ServerMetadataResponseSchema,
   ServerReadyRequestSchema,
   ServerReadyResponseSchema,
-  type ModelInferRequest,
-  type ModelInferResponse,
 } from "#proto/gen/inference/open_inference_pb.ts";
 import { runInference } from "../inference.ts";
 import { describeModel, serverDescription } from "../metadata.ts";

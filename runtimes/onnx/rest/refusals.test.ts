@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { addConstantGraph, addSubGraph, buildGraph, buildNode } from "../testing/graphs.ts";
-import { openTestServer, type Ask, type TestServer } from "../testing/server.ts";
+import { type Ask, openTestServer, type TestServer } from "../testing/server.ts";
 
 const limit = 256 * 1024;
 let server: TestServer;

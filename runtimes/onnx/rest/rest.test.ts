@@ -10,10 +10,10 @@ import {
   addSubGraph,
   buildGraph,
   buildNode,
+  type GraphDatatype,
   identityGraph,
   onnxTypes,
   perceptronGraph,
-  type GraphDatatype,
 } from "../testing/graphs.ts";
 import { openTestServer, type TestServer } from "../testing/server.ts";
 

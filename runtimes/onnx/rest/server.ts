@@ -1,6 +1,6 @@
 // Owns the HTTP face of the models: V2 and V1 inference, metadata and readiness. Loading is not here (admin.ts).
 // Every answer of this server is JSON; every refusal is {"error": "..."}.
-import { fastify, type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
+import { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from "fastify";
 import { runInference } from "../inference.ts";
 import { describeModel, serverDescription } from "../metadata.ts";
 import { notHereHeader, Refusal } from "../refusal.ts";

@@ -2,16 +2,16 @@
 // Not for serving: nothing outside tests and benches imports it.
 import { create, toBinary } from "@bufbuild/protobuf";
 import {
+  type AttributeProto,
   AttributeProto_AttributeType,
   AttributeProtoSchema,
   ModelProtoSchema,
-  NodeProtoSchema,
-  TensorProtoSchema,
-  TypeProtoSchema,
-  type AttributeProto,
   type NodeProto,
+  NodeProtoSchema,
   type TensorProto,
+  TensorProtoSchema,
   type TypeProto,
+  TypeProtoSchema,
 } from "#proto/gen/onnx/onnx_pb.ts";
 
 /** ONNX element types by their V2 datatype. */
