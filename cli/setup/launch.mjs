@@ -5,4 +5,9 @@ if (major < 20) {
   console.error(`Node ${process.versions.node} is too old to set Warmpath up: install Node 20 or newer.`);
   process.exit(1);
 }
-import("./start.mjs").then((module) => module.start(process.argv.slice(2)));
+import("./start.mjs")
+  .then((module) => module.start(process.argv.slice(2)))
+  .catch((error) => {
+    console.error(error);
+    process.exit(1);
+  });

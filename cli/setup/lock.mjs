@@ -12,13 +12,18 @@ const waitLimitMs = 600_000;
  * Waits until no other launch holds the lock, then holds it.
  * @returns {Promise<{ release(): void }>}
  */
-export async function holdLock(folder = join(root, ".warmpath"), limitMs = waitLimitMs) {
+export async function holdLock(onWait = () => undefined, folder = join(root, ".warmpath"), limitMs = waitLimitMs) {
   mkdirSync(folder, { recursive: true });
   const file = join(folder, "setup.lock");
   const own = `${process.pid} ${startTime(process.pid)}\n`;
   const endMs = performance.now() + limitMs;
+  let told = false;
   while (!tryCreate(file, own)) {
     const holder = read(file);
+    if (!told && holder !== undefined && isAlive(holder)) {
+      told = true;
+      onWait(holder.split(" ")[0]);
+    }
     if (holder !== undefined && !isAlive(holder)) breakStale(file, holder);
     else if (performance.now() > endMs) {
       throw new SetupError(

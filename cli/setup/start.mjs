@@ -1,6 +1,6 @@
 // Owns the way from a command line to a running command: checks, set-up of what the command needs, hand-over.
 import { join } from "node:path";
-import { exitWith, runForeground } from "./child.mjs";
+import { exitWith, Interrupted, runForeground } from "./child.mjs";
 import { checkMachine, checkTools } from "./checks.mjs";
 import { envoyBinary, envoyIsThere, fetchEnvoy } from "./envoy.mjs";
 import { SetupError } from "./errors.mjs";
@@ -39,6 +39,7 @@ export async function start(args) {
     const env = await prepare({ dev: command.dev, serves: command.serves && !asksHelp }, args.includes("--json"));
     exitWith(await runForeground(pinnedNode(), [join(root, command.entry), ...command.args], env));
   } catch (error) {
+    if (error instanceof Interrupted) exitWith({ code: null, signal: error.signal });
     console.error(error instanceof SetupError ? error.message : error);
     process.exit(1);
   }
@@ -57,7 +58,9 @@ async function prepare(needs, silent) {
   ];
   if (missing().length > 0) {
     checkTools();
-    const lock = await holdLock();
+    const lock = await holdLock(
+      (pid) => silent || console.error(`Waiting for another set-up of this checkout (process ${pid}) ...`),
+    );
     // Another launch may have done it all while this one waited.
     const progress = createProgress(missing(), silent);
     try {

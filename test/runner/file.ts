@@ -25,9 +25,13 @@ export async function runFile(path: string, root: string, timeoutMs: number, sto
     if (type === "test:stdout" || type === "test:stderr") output = (output + data.message).slice(-maxOutputLength);
     if (type !== "test:pass" && type !== "test:fail") continue;
     const isFile = data.nesting === 0 && data.name === path;
-    const result = resultOf({ name: data.name, file, passed: type === "test:pass", skip: data.skip, details: data.details }, isFile);
+    const result = resultOf(
+      { name: data.name, file, passed: type === "test:pass", skip: data.skip, details: data.details },
+      isFile,
+    );
     if (result !== undefined) results.push(result);
   }
-  if (late.aborted) results.push({ file, name: "(file)", kind: "failed", error: new Error(`not done after ${timeoutMs / 1_000} s: killed`) });
+  if (late.aborted)
+    results.push({ file, name: "(file)", kind: "failed", error: new Error(`not done after ${timeoutMs / 1_000} s: killed`) });
   return { file, durationMs: performance.now() - startedMs, results, output };
 }

@@ -5,7 +5,9 @@ import { countResults, summaryOf } from "./tally.ts";
 
 export function describeFile({ file, durationMs, results, output }: FileRun): string {
   const counts = countResults(results);
-  const lines = [`${counts.failed > 0 ? "FAILED" : "ok    "} ${file}: ${summaryOf(counts)} (${(durationMs / 1_000).toFixed(1)} s)`];
+  const lines = [
+    `${counts.failed > 0 ? "FAILED" : "ok    "} ${file}: ${summaryOf(counts)} (${(durationMs / 1_000).toFixed(1)} s)`,
+  ];
   for (const { kind, name, error } of results) {
     if (kind === "failed") lines.push(`  failed: ${name}`, indent(describeError(error), "    "));
     if (kind === "skipped") lines.push(`  skipped: ${name}`);

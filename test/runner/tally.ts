@@ -49,5 +49,7 @@ export function exitCodeOf({ passed, failed, skipped }: Counts, onBuildMachine: 
 
 /** The files whose path holds one of the filters; all without filters. In a stable order. */
 export function chooseFiles(files: readonly string[], filters: readonly string[]): readonly string[] {
-  return files.filter((file) => filters.length === 0 || filters.some((filter) => file.includes(filter.replace(/^\.\//, "")))).sort();
+  return files
+    .filter((file) => filters.length === 0 || filters.some((filter) => file.includes(filter.replace(/^\.\//, ""))))
+    .sort();
 }
