@@ -76,19 +76,19 @@ test("no model's name is the key of an entry", () => {
 });
 
 test("a set without models leaves in order: scopes first, then what they name", () => {
-  const { table, changed } = openTable();
+  const { table, changed }: { table: RouteTable; changed: string[] } = openTable();
   table.setPod(pod("a"));
   table.setPod(pod("b"));
   table.setModel("x", { slot: 0, podIds: ["a", "b"] });
   table.setModel("x", undefined);
   changed.length = 0;
   table.sweep(() => false);
-  assert.equal(changed.length as number, 0, "it may be wanted again at once");
+  assert.equal(changed.length, 0, "it may be wanted again at once");
   table.sweep(() => false);
-  assert.equal(changed.length as number, 1);
+  assert.equal(changed.length, 1);
   assert.match(changed[0]!, /^ScopedRouteConfiguration ~set-/);
   table.sweep(() => false);
-  assert.equal(changed.length as number, 1, "Envoy has not acknowledged yet");
+  assert.equal(changed.length, 1, "Envoy has not acknowledged yet");
   table.sweep(() => true);
   assert.deepEqual(
     changed
