@@ -1,0 +1,31 @@
+// Owns what a benchmark is: a name, an explanation of each figure, and a run that gives the figures.
+
+export interface BenchmarkContext {
+  readonly envoyBinary: string;
+  readonly libraryFolder: string;
+  readonly rounds: number;
+  /** How many models are warm. */
+  readonly models: number;
+  /** Tells how far it is. */
+  readonly say: (line: string) => void;
+}
+
+export interface Benchmark {
+  readonly name: string;
+  /** One line. */
+  readonly summary: string;
+  /** Every figure of the report, explained in one line. */
+  readonly figures: Readonly<Record<string, string>>;
+  /** What it starts ends with the stack. */
+  run(context: BenchmarkContext, signal: AbortSignal, stack: AsyncDisposableStack): Promise<Readonly<Record<string, number>>>;
+}
+
+export function formatFigures({ figures }: Benchmark, values: Readonly<Record<string, number>> = {}): string {
+  const width = Math.max(...Object.keys(figures).map((name) => name.length));
+  return Object.entries(figures)
+    .map(([name, meaning]) => {
+      const value = values[name];
+      return `  ${name.padEnd(width)}  ${value === undefined ? "" : `${String(value).padStart(9)}  `}${meaning}`;
+    })
+    .join("\n");
+}
