@@ -233,10 +233,13 @@ export function createLoads(parts: LoadsParts): Loads {
       () => resolve({ kind: "failed", code: "deadline-exceeded", reason: `model '${flight.model.name}' was not ready in time` }),
       Math.max(0, options.deadlineMs - arrivedMs),
     );
+    const step = options.span.step("load");
     const gone = (): void => resolve({ kind: "failed", code: "cancelled", reason: "the client went away" });
     options.signal.addEventListener("abort", gone, { once: true });
     try {
-      return await promise;
+      const result = await promise;
+      step.end(result.kind === "failed" ? result.code : undefined);
+      return result;
     } finally {
       clearTimeout(late);
       options.signal.removeEventListener("abort", gone);

@@ -35,7 +35,9 @@ export function createReroutes({ fleet, loads, verify }: ReroutesParts): Reroute
   return {
     async find(model, revision, wire, options) {
       for (let round = 0; round < maxRounds; round++) {
+        const step = options.span.step("verify");
         const podId = await verified(model, revision);
+        step.end(podId === undefined ? "no pod holds it" : undefined);
         const pod = podId === undefined ? undefined : fleet.pod(podId);
         if (pod !== undefined) return { kind: "found", cluster: podClusterName(pod.info, wire) };
         const ensured = await loads.ensure(model, options);

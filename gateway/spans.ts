@@ -6,8 +6,8 @@ import { contextOfSpan, endSpan, traceContextFromHeaders } from "#platform/telem
 
 export interface MissSpan {
   setModel(model: string): void;
-  /** A step of the miss, such as placing or loading; ends with what it returns. */
-  step(name: "place" | "load" | "push"): { end(failure?: string): void };
+  /** A part of the miss: `load` is the wait for a copy, `verify` the question whether a pod really holds one. */
+  step(name: "load" | "verify"): { end(failure?: string): void };
   end(failure?: string): void;
 }
 
