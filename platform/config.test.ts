@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { z } from "zod";
-import { durationMsOption, parseOptions, portOption, sizeBytesOption } from "./config.ts";
+import { durationMsOption, parseFlags, parseOptions, portOption, sizeBytesOption } from "./config.ts";
+import { StartupError } from "./lifecycle.ts";
 
 const schema = z.object({ httpPort: portOption, for: durationMsOption.optional(), memory: sizeBytesOption.optional() });
 
@@ -37,4 +38,29 @@ for (const [input, message] of [
   [{ httpPort: 1, memory: "lots" }, 'bad options: --memory must be a size such as 512Mi or 2G, not "lots"'],
 ] as const) {
   test(message, () => assert.throws(() => parseOptions(schema, input), { name: "StartupError", message }));
+}
+
+const flags = z.object({
+  podId: z.string(),
+  count: z.coerce.number().int().min(1).default(2),
+  verbose: z.boolean().default(false),
+});
+
+test("flags are named after their options; only one that takes true stands without a value", () => {
+  assert.deepEqual(parseFlags(flags, ["--pod-id", "a", "--verbose", "--count", "3"]), { podId: "a", count: 3, verbose: true });
+  assert.deepEqual(parseFlags(flags, ["--pod-id", "a"]), { podId: "a", count: 2, verbose: false });
+});
+
+for (const [what, argv, says] of [
+  ["an unknown flag", ["--pod-id", "a", "--nope"], /nope/],
+  ["a flag without its value", ["--pod-id"], /pod-id/],
+  ["a bad value", ["--pod-id", "a", "--count", "0"], /--count/],
+  ["a missing flag", [], /--pod-id/],
+] as const) {
+  test(`${what} is told in one line`, () => {
+    assert.throws(
+      () => parseFlags(flags, argv),
+      (error) => error instanceof StartupError && says.test(error.message) && !error.message.includes("\n"),
+    );
+  });
 }

@@ -28,7 +28,9 @@ export function parseFlags<Schema extends z.ZodObject>(
   const names = new Map(Object.keys(schema.shape).map((name) => [flagOf(name), name]));
   const options = Object.fromEntries(
     Array.from(names, ([flag, name]) => {
-      const type = z.safeParse(schema.shape[name] ?? z.never(), true).success ? ("boolean" as const) : ("string" as const);
+      // A coerced number would take `true` as well, but not give it back.
+      const taken = z.safeParse(schema.shape[name] ?? z.never(), true);
+      const type = taken.success && taken.data === true ? ("boolean" as const) : ("string" as const);
       return [flag, { type }];
     }),
   );
