@@ -5,6 +5,7 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { toBinary } from "@bufbuild/protobuf";
+import { Client } from "undici";
 import { buildBootstrap } from "#envoy/bootstrap.ts";
 import type { Log } from "#platform/log.ts";
 import { describeExit, type ProcessOptions, type SupervisedProcess, superviseProcess } from "#platform/process.ts";
@@ -100,6 +101,9 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
     name: "envoy",
     command: options.envoyBinary,
     args: ["--config-path", bootstrapFile, "--log-level", "warning", "--disable-hot-restart", "--concurrency", "2"],
+    readyProbe: () => isLive(envoyAdmin),
+    // Without a gateway it listens all the same, but only when it has waited for each part of its configuration.
+    readyTimeoutMs: 120_000,
   });
   return {
     processes,
@@ -107,6 +111,18 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
     podRestUrls: pods.map(({ restPort }) => `http://${loopback}:${restPort}`),
     ready: Promise.all([...processes.values()].map(({ ready }) => ready)).then(() => undefined),
   };
+}
+
+/** Envoy listens on its ports once it has its first configuration, which is later than its start. */
+async function isLive(adminSocket: string): Promise<boolean> {
+  const client = new Client("http://envoy", { socketPath: adminSocket, headersTimeout: 1_000, bodyTimeout: 1_000 });
+  try {
+    const { statusCode, body } = await client.request({ method: "GET", path: "/ready" });
+    await body.dump();
+    return statusCode === 200;
+  } finally {
+    await client.destroy();
+  }
 }
 
 function buildBootstrapFile(options: UpOptions, adminSocket: string, gatewaySocket: string): Uint8Array {
