@@ -1,0 +1,194 @@
+// Owns a whole real fleet for tests: Envoy, gateway, and pods with adapter and model server, as `warmpath up` starts them,
+// on free ports and in folders of its own. Nothing of it is left after disposal, however the test ends: the processes end
+// with the one that started them.
+import { readFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { Client } from "undici";
+import { type Oracle, openOracle } from "#cli/library/oracle.ts";
+import { createManagement, type Management, type Stats } from "#cli/up/management.ts";
+import { findFreePorts } from "#cli/up/ports.ts";
+import { startFleet } from "#cli/up/processes.ts";
+import { openState, registerLibrary } from "#cli/up/state.ts";
+import type { SupervisedProcess } from "#platform/process.ts";
+import { openRunFolder } from "#platform/tempdir.ts";
+import { createRecordingLog, type RecordingLog } from "#platform/testing.ts";
+import { createRestClient, type RestAnswer } from "./http.ts";
+import { type Asker, createAsker } from "./models.ts";
+import { findEnvoy, findLibrary } from "./setup.ts";
+import { waitUntil } from "./wait.ts";
+
+export interface FleetOptions {
+  /** 2 when absent. */
+  readonly pods?: number;
+  /** Of each pod; 28 MiB when absent. */
+  readonly capacityBytes?: number;
+  /** Adapters may load models from nowhere else; the whole library when absent. */
+  readonly libraryFolder?: string;
+}
+
+export interface TestFleet extends AsyncDisposable {
+  readonly restUrl: string;
+  /** `host:port` */
+  readonly grpcTarget: string;
+  readonly adminUrl: string;
+  readonly oracle: Oracle;
+  readonly asker: Asker;
+  readonly management: Management;
+  /** envoy, gateway, pod-0-server, pod-0-adapter, pod-1-server ... */
+  readonly processes: ReadonlyMap<string, SupervisedProcess>;
+  readonly libraryFolder: string;
+  readonly runFolder: string;
+  /** What the supervisor said. */
+  readonly log: RecordingLog;
+  stats(): Promise<Stats>;
+  /** Calls the management API. */
+  manage(method: "GET" | "PUT" | "POST" | "DELETE", path: string, body?: unknown): Promise<RestAnswer>;
+  /** Registers a model and waits until the gateway knows it. */
+  register(name: string, storageUri: string): Promise<void>;
+  /** Envoy's counters and gauges whose names match. */
+  envoyStats(filter: string): Promise<ReadonlyMap<string, number>>;
+  /** Inference requests that the model servers have had since their start. */
+  serverRequests(): Promise<number>;
+  process(name: string): SupervisedProcess;
+  /** The end of what a process has printed. */
+  tail(name: string): Promise<string>;
+  /** Every process is ready, every pod linked, and Envoy connected. */
+  whenServing(): Promise<void>;
+}
+
+const loopback = "127.0.0.1";
+const startMs = 30_000;
+
+export async function openFleet(options: FleetOptions = {}): Promise<TestFleet> {
+  const { pods = 2, capacityBytes = 28 * 2 ** 20 } = options;
+  await using opening = new AsyncDisposableStack();
+  const libraryFolder = options.libraryFolder ?? (await findLibrary());
+  const stateFolder = opening.use(await openRunFolder()).path;
+  const state = await openState(stateFolder, opening);
+  await registerLibrary(state.registryFile, libraryFolder);
+  const runFolder = opening.use(await openRunFolder()).path;
+  // The fleet takes the first free ones for its pods; nobody listens on any of them yet.
+  const [httpPort = 0, grpcPort = 0, adminPort = 0] = (await findFreePorts(loopback, pods * 2 + 3)).slice(pods * 2);
+  const log = createRecordingLog();
+  const fleet = await startFleet(
+    {
+      options: {
+        host: loopback,
+        httpPort,
+        grpcPort,
+        adminPort,
+        pods,
+        capacityBytes,
+        stateFolder,
+        forMs: undefined,
+        concurrency: 16,
+        json: false,
+        logLevel: "info",
+        envoyBinary: await findEnvoy(),
+        libraryFolder,
+      },
+      state,
+      runFolder,
+      log,
+    },
+    opening,
+  );
+  const restUrl = `http://${loopback}:${httpPort}`;
+  const grpcTarget = `${loopback}:${grpcPort}`;
+  const adminUrl = `http://${loopback}:${adminPort}`;
+  const management = opening.use(createManagement(adminUrl));
+  const oracle = await openOracle(libraryFolder);
+  const asker = opening.use(createAsker({ restUrl, grpcTarget, oracle, connections: 256 }));
+
+  const parts: Omit<TestFleet, typeof Symbol.asyncDispose> = {
+    restUrl,
+    grpcTarget,
+    adminUrl,
+    oracle,
+    asker,
+    management,
+    processes: fleet.processes,
+    libraryFolder,
+    runFolder,
+    log,
+    async stats() {
+      return (await waitUntil(
+        "the gateway tells its counters",
+        () => management.stats(),
+        (stats) => stats !== undefined,
+      ))!;
+    },
+    async manage(method, path, body) {
+      await using client = createRestClient(adminUrl);
+      const headers = body === undefined ? [] : [["content-type", "application/json"] as const];
+      return await client.ask(path, { method, headers, body });
+    },
+    async register(name, storageUri) {
+      const put = await parts.manage("PUT", `/api/v1/models/${name}`, { format: "onnx", storageUri });
+      if (put.status !== 201) throw new Error(`${name} could not be registered: ${put.status} ${put.text}`);
+      await waitUntil(
+        `${name} is known`,
+        async () => (await parts.manage("GET", `/api/v1/models/${name}`)).status,
+        (status) => status === 200,
+      );
+    },
+    async envoyStats(filter) {
+      const text = await askSocket(fleet.envoyAdmin, `/stats?filter=${encodeURIComponent(filter)}`);
+      const lines = text.split("\n").map((line) => line.split(": "));
+      return new Map(lines.flatMap(([name = "", value]) => (/^\d+$/.test(value ?? "") ? [[name, Number(value)] as const] : [])));
+    },
+    async serverRequests() {
+      let sum = 0;
+      for (let pod = 0; pod < pods; pod++) {
+        const stats: unknown = JSON.parse(await askSocket(join(dirname(fleet.envoyAdmin), `pod-${pod}.sock`), "/stats"));
+        if (typeof stats !== "object" || stats === null || !("requests" in stats) || typeof stats.requests !== "number") {
+          throw new Error(`pod-${pod} does not tell its requests: ${JSON.stringify(stats)}`);
+        }
+        sum += stats.requests;
+      }
+      return sum;
+    },
+    process(name) {
+      const found = fleet.processes.get(name);
+      if (found === undefined) throw new Error(`there is no process ${name}, but ${[...fleet.processes.keys()].join(", ")}`);
+      return found;
+    },
+    async tail(name) {
+      const text = await readFile(join(state.logFolder, `${name}.log`), "utf8").catch(String);
+      return text.split("\n").slice(-30).join("\n");
+    },
+    async whenServing() {
+      await waitUntil(
+        "the fleet serves",
+        async () => ({
+          processes: Object.fromEntries([...fleet.processes].map(([name, { state }]) => [name, state.kind])),
+          linkedPods: await management.linkedPods(),
+          gatewayReady: await management.isReady(),
+        }),
+        ({ processes, linkedPods, gatewayReady }) =>
+          linkedPods === pods && gatewayReady && Object.values(processes).every((kind) => kind === "ready"),
+        startMs,
+      );
+    },
+  };
+  try {
+    await parts.whenServing();
+  } catch (error) {
+    const tails = await Promise.all([...fleet.processes.keys()].map(async (name) => `--- ${name}\n${await parts.tail(name)}`));
+    throw new Error(`the fleet did not start\n${tails.join("\n")}`, { cause: error });
+  }
+  const opened = opening.move();
+  return { ...parts, [Symbol.asyncDispose]: () => opened.disposeAsync() };
+}
+
+async function askSocket(socketPath: string, path: string): Promise<string> {
+  const client = new Client("http://localhost", { socketPath, headersTimeout: 5_000, bodyTimeout: 5_000 });
+  try {
+    const { statusCode, body } = await client.request({ method: "GET", path });
+    const text = await body.text();
+    if (statusCode !== 200) throw new Error(`${socketPath}${path} answered ${statusCode} ${text}`);
+    return text;
+  } finally {
+    await client.destroy();
+  }
+}

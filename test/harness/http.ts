@@ -1,0 +1,59 @@
+// Owns plain calls over HTTP whose path and headers go out exactly as given.
+import { Client } from "undici";
+
+export interface RestAsk {
+  readonly method?: "GET" | "POST" | "PUT" | "DELETE" | "HEAD";
+  /** In this order, repeats included. */
+  readonly headers?: readonly (readonly [string, string])[];
+  /** Anything but text and bytes is sent as JSON. */
+  readonly body?: unknown;
+}
+
+export interface RestAnswer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly text: string;
+  /** Undefined when the text is no JSON. */
+  readonly json: unknown;
+  readonly tookMs: number;
+}
+
+export interface RestClient extends AsyncDisposable {
+  /** POST when there is a body, else GET. */
+  ask(path: string, ask?: RestAsk): Promise<RestAnswer>;
+}
+
+const timeoutMs = 30_000;
+
+export function createRestClient(url: string): RestClient {
+  const client = new Client(url, { headersTimeout: timeoutMs, bodyTimeout: timeoutMs, pipelining: 1 });
+  return {
+    async ask(path, { method, headers = [], body } = {}) {
+      const startMs = performance.now();
+      const sent = body === undefined || typeof body === "string" || body instanceof Uint8Array ? body : JSON.stringify(body);
+      const answer = await client.request({
+        method: method ?? (sent === undefined ? "GET" : "POST"),
+        path,
+        headers: headers.flat(),
+        ...(sent === undefined ? {} : { body: sent }),
+      });
+      const text = await answer.body.text();
+      return {
+        status: answer.statusCode,
+        headers: answer.headers,
+        text,
+        json: parseJson(text),
+        tookMs: performance.now() - startMs,
+      };
+    },
+    [Symbol.asyncDispose]: () => client.destroy(),
+  };
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
