@@ -8,6 +8,7 @@ import { superviseProcess, type SupervisedProcess } from "#platform/process.ts";
 import { openRegistry } from "#platform/registry/open.ts";
 import { runPodWatch } from "#platform/registry/presence.ts";
 import type { PodPresence } from "#platform/registry/records.ts";
+import type { Registry } from "#platform/registry/registry.ts";
 import { openRunFolder, type RunFolder } from "#platform/tempdir.ts";
 import { waitFor } from "#platform/testing.ts";
 import { CopyState, FailureKind } from "#proto/gen/warmpath/link/v1/link_pb.ts";
@@ -22,6 +23,8 @@ describe("the adapter beside a real model server", { timeout: 60_000 }, () => {
   let modelServer: SupervisedProcess;
   let adapter: SupervisedProcess;
   let gateway: TestGateway;
+  let registry: Registry;
+  let watching: Promise<void>;
   let restPort = 0;
   const linkPorts: number[] = [];
   const printed: string[] = [];
@@ -60,11 +63,11 @@ describe("the adapter beside a real model server", { timeout: 60_000 }, () => {
       name: "adapter",
       command: process.execPath,
       args: [
-        "adapters/main.ts",
-        ...["--pod-id", "pod-1", "--runtime", "onnx", "--admin-socket", at("admin.sock"), "--registry", at("registry.db")],
-        ...["--rest-address", "127.0.0.1:1001", "--grpc-address", "127.0.0.1:1002", "--storage-root", at("models")],
-        ...["--capacity-bytes", String(capacityBytes), "--headroom-bytes", "0", "--labels", "zone=a", "--min-age", "1h"],
-      ],
+        ["adapters/main.ts"],
+        ["--pod-id", "pod-1", "--runtime", "onnx", "--admin-socket", at("admin.sock"), "--registry", at("registry.db")],
+        ["--rest-address", "127.0.0.1:1001", "--grpc-address", "127.0.0.1:1002", "--storage-root", at("models")],
+        ["--capacity-bytes", String(capacityBytes), "--headroom-bytes", "0", "--labels", "zone=a", "--min-age", "1h"],
+      ].flat(),
       cwd: new URL("..", import.meta.url).pathname,
       readyLine: /"ready":true/,
       restart: { kind: "always", firstMs: 10 },
@@ -74,16 +77,20 @@ describe("the adapter beside a real model server", { timeout: 60_000 }, () => {
       },
     });
     await adapter.ready.catch((error: unknown) => assert.fail(`${String(error)}: ${printed.join("\n")}`));
-    const registry = await openRegistry({ kind: "embedded", file: at("registry.db") });
-    const listener = { onPod: (pod: PodPresence) => pods.set(pod.podId, pod), onGone: (podId: string) => pods.delete(podId) };
-    const watching = runPodWatch(registry, listener, silentLog, stop.signal).finally(() => registry[Symbol.asyncDispose]());
-    stop.signal.addEventListener("abort", () => void watching);
+    registry = await openRegistry({ kind: "embedded", file: at("registry.db") });
+    const listener = {
+      onPod: (pod: PodPresence): void => void pods.set(pod.podId, pod),
+      onGone: (podId: string): void => void pods.delete(podId),
+    };
+    watching = runPodWatch(registry, listener, silentLog, stop.signal);
     gateway = openTestGateway(`127.0.0.1:${linkPorts[0]}`);
   });
 
   after(async () => {
     gateway?.[Symbol.dispose]();
     stop.abort();
+    await watching;
+    await registry?.[Symbol.asyncDispose]();
     await adapter?.stop();
     await modelServer?.stop();
     await folder?.[Symbol.asyncDispose]();

@@ -1,7 +1,7 @@
 // Random events against the holding's invariants, with a naive picture of the model server and the gateways beside it.
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { loadClasses } from "#core/loadqueue.ts";
 import { parseRevision, type Revision } from "#core/model.ts";
 import { failureKinds } from "../drivers/driver.ts";
@@ -33,7 +33,16 @@ function nameOf(model: string, id: string, n: number): Name {
 }
 
 class World {
-  readonly holding = createHolding({ capacityBytes, loadConcurrency, unloadConcurrency, withdrawTimeoutMs, maxFailed, maxQueued: 6, minAgeMs: 200, headroomBytes: 50 });
+  readonly holding = createHolding({
+    capacityBytes,
+    loadConcurrency,
+    unloadConcurrency,
+    withdrawTimeoutMs,
+    maxFailed,
+    maxQueued: 6,
+    minAgeMs: 200,
+    headroomBytes: 50,
+  });
   nowMs = 0;
   up = false;
   stopped = false;
@@ -97,13 +106,19 @@ class World {
           for (const view of effect.changes) this.see(view, effect.withdraw);
           if (effect.withdraw) {
             const keys = effect.changes.map(copyKey);
-            this.withdrawals.set(effect.sequence, { keys, waiting: new Set(this.gateways), deadlineMs: this.nowMs + withdrawTimeoutMs });
+            this.withdrawals.set(effect.sequence, {
+              keys,
+              waiting: new Set(this.gateways),
+              deadlineMs: this.nowMs + withdrawTimeoutMs,
+            });
           }
           break;
         case "tell":
           assert.ok(this.gateways.has(effect.gatewayId));
           for (const sequence of effect.withdrawals) this.withdrawals.get(sequence)?.waiting.add(effect.gatewayId);
-          for (const view of effect.changes) if (isOutcome(view) && view.state !== "leaving") this.settle((ask) => ask.gatewayId === effect.gatewayId && ask.key === copyKey(view));
+          for (const view of effect.changes)
+            if (isOutcome(view) && view.state !== "leaving")
+              this.settle((ask) => ask.gatewayId === effect.gatewayId && ask.key === copyKey(view));
           break;
         case "refuse":
           this.settle((ask) => ask.gatewayId === effect.gatewayId && ask.key === copyKey(effect));
@@ -147,7 +162,16 @@ class World {
     const gatewayId = `g${gateway % 3}`;
     const { model, revision, serverName } = pick(names, name);
     if (!this.gateways.has(gatewayId)) return;
-    this.post({ kind: "load-asked", gatewayId, model, revision, serverName, loadClass: pick(loadClasses, loadClass), waitMs, idleMs: 10 });
+    this.post({
+      kind: "load-asked",
+      gatewayId,
+      model,
+      revision,
+      serverName,
+      loadClass: pick(loadClasses, loadClass),
+      waitMs,
+      idleMs: 10,
+    });
   }
 
   finishLoad(at: number, sizeBytes: number, ok: boolean): void {
@@ -208,7 +232,9 @@ class World {
 
   ack(at: number): void {
     const found = pick(
-      Array.from(this.withdrawals).flatMap(([sequence, { waiting }]) => Array.from(waiting, (gatewayId) => ({ sequence, gatewayId }))),
+      Array.from(this.withdrawals).flatMap(([sequence, { waiting }]) =>
+        Array.from(waiting, (gatewayId) => ({ sequence, gatewayId })),
+      ),
       at,
     );
     if (found !== undefined) this.post({ kind: "withdraw-acked", ...found });
@@ -286,22 +312,26 @@ describe("holding", () => {
         for (const step of steps) world.step(step);
         world.finish();
       }),
-      { numRuns: 400 },
+      { numRuns: 500 },
     );
   });
 
   test("refuses everything once it is stopping, and still ends what it began", () => {
     fc.assert(
-      fc.property(fc.array(fc.tuple(byte, byte, byte, byte), { maxLength: 100, size: "max" }), fc.nat({ max: 99 }), (steps, at) => {
-        const world = new World();
-        world.post({ kind: "gateway-attached", gatewayId: "g0" });
-        world.rise(0);
-        for (const [n, step] of steps.entries()) {
-          if (n === at) world.post({ kind: "stopping" });
-          world.step(step);
-        }
-        world.finish();
-      }),
+      fc.property(
+        fc.array(fc.tuple(byte, byte, byte, byte), { maxLength: 100, size: "max" }),
+        fc.nat({ max: 99 }),
+        (steps, at) => {
+          const world = new World();
+          world.post({ kind: "gateway-attached", gatewayId: "g0" });
+          world.rise(0);
+          for (const [n, step] of steps.entries()) {
+            if (n === at) world.post({ kind: "stopping" });
+            world.step(step);
+          }
+          world.finish();
+        },
+      ),
       { numRuns: 100 },
     );
   });

@@ -1,0 +1,198 @@
+// Owns the copies that are on their way into the model server, in it, or failed, and the bytes they stand for.
+// Every change of a copy's state is made here and noted for the next publication.
+// Invariants: used = the sizes of ready and leaving copies, reserved = those of loading ones; the LRU holds the ready
+// ones; a name on the model server belongs to at most one loading, ready or leaving copy; failed copies are bounded.
+import { createLru } from "#core/lru.ts";
+import type { EvictionCandidate } from "#core/placement/evict.ts";
+import {
+  assertArrow,
+  copyKey,
+  type CopyFailure,
+  type CopyName,
+  type CopyState,
+  type CopyView,
+  maxReasonLength,
+} from "./copies.ts";
+import type { SizeFacts } from "./sizes.ts";
+
+export interface Copy extends CopyName {
+  readonly key: string;
+  readonly serverName: string;
+  state: "loading" | "ready" | "leaving" | "failed";
+  /** Reserved while it loads, measured afterwards. */
+  sizeBytes: number;
+  lastUsedMs: number;
+  failure: CopyFailure | undefined;
+  /** What its size was predicted from; absent when it was adopted. */
+  readonly facts: SizeFacts | undefined;
+  userWaits: boolean;
+}
+
+export type NewCopy = Pick<Copy, "model" | "revision" | "slot" | "key" | "serverName" | "lastUsedMs" | "facts" | "userWaits">;
+
+export class Ledger {
+  readonly #maxFailed: number;
+  readonly #copies = new Map<string, Copy>();
+  /** The oldest first. */
+  readonly #failed = new Set<string>();
+  readonly #names = new Map<string, Copy>();
+  readonly #lru = createLru<string>();
+  #changed = new Map<string, CopyName>();
+  #leavingBytes = 0;
+  #reservedBytes = 0;
+  #loading = 0;
+
+  constructor(options: { readonly maxFailed: number }) {
+    this.#maxFailed = options.maxFailed;
+  }
+
+  get usedBytes(): number {
+    return this.#lru.totalBytes + this.#leavingBytes;
+  }
+  get leavingBytes(): number {
+    return this.#leavingBytes;
+  }
+  get reservedBytes(): number {
+    return this.#reservedBytes;
+  }
+  get loading(): number {
+    return this.#loading;
+  }
+  get ready(): number {
+    return this.#lru.size;
+  }
+  get oldestUsedMs(): number | undefined {
+    return this.#lru.oldest()?.lastUsedMs;
+  }
+
+  get(key: string): Copy | undefined {
+    return this.#copies.get(key);
+  }
+
+  has(key: string): boolean {
+    return this.#copies.has(key);
+  }
+
+  /** Who has this name on the model server. */
+  holderOf(serverName: string): Copy | undefined {
+    return this.#names.get(serverName);
+  }
+
+  all(): readonly Copy[] {
+    return [...this.#copies.values()];
+  }
+
+  *candidates(): Generator<EvictionCandidate<string>, void> {
+    for (const entry of this.#lru.fromOldest()) yield { ...entry, pinned: false };
+  }
+
+  /** What has changed since the last call. */
+  takeChanged(): ReadonlyMap<string, CopyName> {
+    const changed = this.#changed;
+    this.#changed = new Map();
+    return changed;
+  }
+
+  /** Notes a change of what has no copy here: it is queued, or was. */
+  move(copy: CopyName, from: CopyState, to: CopyState): void {
+    assertArrow(from, to);
+    const { model, revision, slot } = copy;
+    this.#changed.set(copyKey(copy), { model, revision, slot });
+  }
+
+  /** From the queue. */
+  load(name: NewCopy, reservedBytes: number): void {
+    const copy: Copy = { ...name, state: "loading", sizeBytes: reservedBytes, failure: undefined };
+    this.#reservedBytes += reservedBytes;
+    this.#loading += 1;
+    this.#copies.set(copy.key, copy);
+    this.#names.set(copy.serverName, copy);
+    this.move(copy, "queued", "loading");
+  }
+
+  loaded(copy: Copy, sizeBytes: number, lastUsedMs: number): void {
+    this.#endLoad(copy);
+    copy.lastUsedMs = lastUsedMs;
+    this.#becomeReady(copy, "loading", sizeBytes);
+  }
+
+  loadFailed(copy: Copy, failure: CopyFailure): void {
+    this.#endLoad(copy);
+    this.#names.delete(copy.serverName);
+    this.#fail(copy, "loading", failure);
+  }
+
+  /** Before it could even start. */
+  failQueued(name: NewCopy, failure: CopyFailure): void {
+    this.#fail({ ...name, state: "failed", sizeBytes: 0, failure: undefined }, "queued", failure);
+  }
+
+  /** The model server holds it already. */
+  adopt(name: NewCopy, from: CopyState, sizeBytes: number): void {
+    this.#becomeReady({ ...name, state: "ready", sizeBytes: 0, failure: undefined }, from, sizeBytes);
+  }
+
+  leave(copy: Copy): void {
+    this.#lru.delete(copy.key);
+    this.#leavingBytes += copy.sizeBytes;
+    copy.state = "leaving";
+    this.move(copy, "ready", "leaving");
+  }
+
+  /** A ready or leaving copy is not there any more. */
+  drop(copy: Copy): void {
+    if (copy.state === "leaving") this.#leavingBytes -= copy.sizeBytes;
+    this.#lru.delete(copy.key);
+    this.#names.delete(copy.serverName);
+    this.#copies.delete(copy.key);
+    this.move(copy, copy.state, "gone");
+  }
+
+  /** A failed copy is spoken of no more; what becomes of it the caller notes. */
+  forget(copy: Copy): void {
+    this.#failed.delete(copy.key);
+    this.#copies.delete(copy.key);
+  }
+
+  touch(key: string, lastUsedMs: number): void {
+    const copy = this.#copies.get(key);
+    if (copy?.state !== "ready" || lastUsedMs <= copy.lastUsedMs) return;
+    copy.lastUsedMs = lastUsedMs;
+    this.#lru.touch(key, lastUsedMs);
+  }
+
+  #endLoad(copy: Copy): void {
+    this.#loading -= 1;
+    this.#reservedBytes -= copy.sizeBytes;
+  }
+
+  #becomeReady(copy: Copy, from: CopyState, sizeBytes: number): void {
+    copy.state = "ready";
+    copy.sizeBytes = sizeBytes;
+    this.#copies.set(copy.key, copy);
+    this.#names.set(copy.serverName, copy);
+    this.#lru.set(copy.key, { lastUsedMs: copy.lastUsedMs, sizeBytes });
+    this.move(copy, from, "ready");
+  }
+
+  #fail(copy: Copy, from: CopyState, { kind, reason }: CopyFailure): void {
+    copy.state = "failed";
+    copy.sizeBytes = 0;
+    copy.failure = { kind, reason: reason.slice(0, maxReasonLength).toWellFormed() };
+    this.#copies.set(copy.key, copy);
+    this.#failed.add(copy.key);
+    this.move(copy, from, "failed");
+    for (const key of this.#failed) {
+      if (this.#failed.size <= this.#maxFailed) break;
+      const oldest = this.#copies.get(key);
+      if (oldest === undefined) continue;
+      this.forget(oldest);
+      this.move(oldest, "failed", "gone");
+    }
+  }
+}
+
+export function viewOf(copy: Copy): CopyView {
+  const { model, revision, slot, state, sizeBytes, lastUsedMs, failure } = copy;
+  return { model, revision, slot, state, sizeBytes, lastUsedMs, ...(failure === undefined ? {} : { failure }) };
+}

@@ -1,0 +1,137 @@
+// Owns the making of room: which loads in hand start now, and which copies leave for them.
+//
+// Invariants:
+// - Used + reserved bytes exceed the capacity only by what copies measured more than was predicted (or held when the
+//   adapter started), and evictions repay that at once. Used counts a leaving copy until it is unloaded.
+// - A load starts only when its predicted bytes are free and no other copy has its name on the model server.
+// - What was taken in hand earlier is never overtaken by a later one that would take the room made for it.
+// - For background loads no copy leaves that was used within the anti-thrash age: they are parked until there is one.
+import { chooseVictims, type EvictionCandidate } from "#core/placement/evict.ts";
+import type { Ask, Asks } from "./asks.ts";
+import type { Ledger } from "./ledger.ts";
+
+export interface RoomOptions {
+  readonly capacityBytes: number;
+  readonly headroomBytes: number;
+  readonly minAgeMs: number;
+  readonly loadConcurrency: number;
+}
+
+export interface RoomActions {
+  /** Undefined: the artefact must be looked up first. */
+  neededBytes(ask: Ask): number | undefined;
+  probe(ask: Ask): void;
+  leave(key: string): void;
+  start(ask: Ask, reservedBytes: number): void;
+  refuse(ask: Ask, reason: string): void;
+}
+
+export interface Room {
+  make(nowMs: number): void;
+  nextDueMs(): number | undefined;
+}
+
+const parkedRetryMs = 100;
+/** Copies used more recently than this part of the anti-thrash age do not leave for headroom. */
+const headroomAgePart = 0.1;
+
+export function createRoom(ledger: Ledger, asks: Asks, options: RoomOptions, actions: RoomActions): Room {
+  const { capacityBytes, headroomBytes, minAgeMs, loadConcurrency } = options;
+  let parkedUntilMs = 0;
+
+  /** The bytes that will be free in time, or why there are none. */
+  const evict = (
+    neededBytes: number,
+    freeBytes: number,
+    nowMs: number,
+    rule: { readonly waitingUser: boolean; readonly minAgeMs: number; readonly candidates: Iterable<EvictionCandidate<string>> },
+  ): number | "too-young" | "not-enough" => {
+    const chosen = chooseVictims({ neededBytes, freeBytes, nowMs, ...rule });
+    if (chosen.kind === "no-room") return chosen.why;
+    for (const victim of chosen.victims) actions.leave(victim.key);
+    return chosen.freedBytes;
+  };
+
+  const repay = (nowMs: number): void => {
+    const overBytes = ledger.usedBytes + ledger.reservedBytes - ledger.leavingBytes - capacityBytes;
+    if (overBytes > 0) evict(overBytes, 0, nowMs, { waitingUser: true, minAgeMs, candidates: ledger.candidates() });
+  };
+
+  /** Twice as many as may load at a time: while some load, room is made for the next ones. */
+  const fillHand = (nowMs: number): void => {
+    if (asks.parked > 0 && nowMs >= parkedUntilMs) {
+      asks.unpark();
+      parkedUntilMs = nowMs + parkedRetryMs;
+    }
+    let inHand = asks.hand().length;
+    while (inHand + ledger.loading < 2 * loadConcurrency && asks.take(nowMs) !== undefined) inHand += 1;
+  };
+
+  const park = (ask: Ask, nowMs: number): void => {
+    parkedUntilMs = Math.max(parkedUntilMs, nowMs + parkedRetryMs);
+    if (!asks.park(ask)) actions.refuse(ask, "every copy was used too recently to make room for it");
+  };
+
+  /** Only of copies no larger than itself: no large copy is given up before somebody needs its room. */
+  const keepHeadroom = (freeBytes: number, nowMs: number): void => {
+    if (freeBytes >= headroomBytes) return;
+    const candidates = ledger.candidates().filter(({ sizeBytes }) => sizeBytes <= headroomBytes);
+    evict(headroomBytes, freeBytes, nowMs, { waitingUser: false, minAgeMs: minAgeMs * headroomAgePart, candidates });
+  };
+
+  return {
+    make(nowMs): void {
+      repay(nowMs);
+      fillHand(nowMs);
+      let freeBytes = capacityBytes - ledger.usedBytes - ledger.reservedBytes;
+      let comingBytes = ledger.leavingBytes;
+      for (const ask of asks.hand()) {
+        const neededBytes = actions.neededBytes(ask);
+        if (neededBytes === undefined) {
+          actions.probe(ask);
+          continue;
+        }
+        if (neededBytes > capacityBytes) {
+          actions.refuse(ask, neverFits(neededBytes, capacityBytes));
+          continue;
+        }
+        const holder = ledger.holderOf(ask.serverName);
+        if (holder?.state === "ready") {
+          // Another revision in the same slot, which is free again: it is wanted no more.
+          actions.leave(holder.key);
+          comingBytes += holder.sizeBytes;
+        }
+        if (neededBytes > freeBytes + comingBytes) {
+          const waitingUser = ask.loadClass === "waiting-user";
+          const evicted = evict(neededBytes, freeBytes + comingBytes, nowMs, {
+            waitingUser,
+            minAgeMs,
+            candidates: ledger.candidates(),
+          });
+          // Copies that still load will be candidates; until then nothing behind it may take its room.
+          if (evicted === "not-enough") break;
+          if (evicted === "too-young") {
+            park(ask, nowMs);
+            continue;
+          }
+          comingBytes += evicted;
+        }
+        if (holder === undefined && neededBytes <= freeBytes && ledger.loading < loadConcurrency) {
+          actions.start(ask, neededBytes);
+          freeBytes -= neededBytes;
+        } else {
+          const fromFree = Math.min(freeBytes, neededBytes);
+          freeBytes -= fromFree;
+          comingBytes -= neededBytes - fromFree;
+        }
+      }
+      keepHeadroom(freeBytes + comingBytes, nowMs);
+    },
+
+    nextDueMs: () => (asks.parked > 0 ? parkedUntilMs : undefined),
+  };
+}
+
+export function neverFits(neededBytes: number, capacityBytes: number): string {
+  return `it takes ${neededBytes} bytes, and the whole pod has ${capacityBytes}`;
+}
