@@ -43,7 +43,7 @@ export const runtimeLayer = "warm-runtime";
 export const usageLog = "warm-usage";
 
 /** gRPC methods about the server, which the gateway answers; naming-grpc.lua knows them too. */
-export const serverMethods = ["ServerLive", "ServerReady", "ServerMetadata"] as const;
+export const serverMethods = ["ServerLive", "ServerReady", "ServerMetadata", "RepositoryIndex"] as const;
 
 /** Their scope key: no model's name begins with a slash. */
 export const serverScope = "/server";

@@ -8,7 +8,7 @@ local NAMED = {
   ModelInfer = true, ModelReady = true, ModelMetadata = true, ModelConfig = true, ModelStatistics = true,
 }
 -- About the server, not a model: a scope of their own.
-local SERVER = { ServerLive = true, ServerReady = true, ServerMetadata = true }
+local SERVER = { ServerLive = true, ServerReady = true, ServerMetadata = true, RepositoryIndex = true }
 local MAX_FIELDS = 4096
 
 -- Reads a varint at offset `at`; returns its value and the offset behind it, or nil.

@@ -16,6 +16,7 @@ import {
 import { ExternalProcessor } from "#proto/gen/envoy/service/ext_proc/v3/external_processor_pb.ts";
 import { GRPCInferenceService } from "#proto/gen/inference/open_inference_pb.ts";
 import { createXds } from "#xds/main.ts";
+import { createIndex } from "./about.ts";
 import { createAdmin } from "./admin/server.ts";
 import { createGatewayState } from "./admin/state.ts";
 import { openBook } from "./book.ts";
@@ -100,6 +101,7 @@ export async function startGateway(
     loadTimeoutMs: options.loadTimeoutMs,
   });
   const reroutes = createReroutes({ fleet, loads, verify: (podId, model, revision) => links.verify(podId, model, revision) });
+  const listIndex = createIndex({ count: () => book.count, names: (after, limit) => book.names(after, limit), routes });
   const processor = createProcessor({
     findModel: (name) => book.get(name),
     loads,
@@ -110,6 +112,7 @@ export async function startGateway(
     maxParkMs: options.maxParkMs,
     onWaited: (ms) => waits.record(ms),
     isReady: () => ready,
+    listIndex,
   });
   const usage = createUsage(clock);
   const envoy = options.envoyAdmin === undefined ? undefined : stack.use(openEnvoyStats(options.envoyAdmin));
@@ -124,7 +127,7 @@ export async function startGateway(
   addService(
     server,
     GRPCInferenceService,
-    serverCalls(() => ready),
+    serverCalls(() => ready, listIndex),
   );
   addService(server, AccessLogService, { streamAccessLogs: sinkOf(usage) });
   // A gateway that was killed leaves its socket behind.

@@ -1,18 +1,31 @@
 // Owns the gRPC calls that ask about the server rather than a model; Envoy brings them here by a route of their own.
 import { create } from "@bufbuild/protobuf";
+import { status } from "@grpc/grpc-js";
+import { errorMessage } from "#core/errors.ts";
 import type { ServiceHandlers } from "#platform/grpc.ts";
 import {
   type GRPCInferenceService,
+  RepositoryIndexResponseSchema,
   ServerLiveResponseSchema,
   ServerMetadataResponseSchema,
   ServerReadyResponseSchema,
 } from "#proto/gen/inference/open_inference_pb.ts";
-import { serverMetadata } from "./about.ts";
+import { type ListIndex, serverMetadata, tooMany } from "./about.ts";
 
-export function serverCalls(isReady: () => boolean): Partial<ServiceHandlers<typeof GRPCInferenceService>> {
+export function serverCalls(isReady: () => boolean, listIndex: ListIndex): Partial<ServiceHandlers<typeof GRPCInferenceService>> {
   return {
     serverLive: (_call, answer) => answer(null, create(ServerLiveResponseSchema, { live: true })),
     serverReady: (_call, answer) => answer(null, create(ServerReadyResponseSchema, { ready: isReady() })),
+    repositoryIndex: ({ request }, answer) => {
+      listIndex().then(
+        (index) => {
+          if (index.kind === "too-many") return answer({ code: status.RESOURCE_EXHAUSTED, details: tooMany(index.limit) });
+          const models = index.entries.filter(({ state }) => !request.ready || state === "READY");
+          return answer(null, create(RepositoryIndexResponseSchema, { models: [...models] }));
+        },
+        (error: unknown) => answer({ code: status.UNAVAILABLE, details: errorMessage(error) }),
+      );
+    },
     serverMetadata: (_call, answer) =>
       answer(null, create(ServerMetadataResponseSchema, { ...serverMetadata, extensions: [...serverMetadata.extensions] })),
   };

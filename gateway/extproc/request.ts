@@ -4,6 +4,8 @@ import type { ErrorCode } from "#core/errors.ts";
 import { type ModelName, parseModelName } from "#core/model.ts";
 import { headers as own } from "#envoy/names.ts";
 
+export type ServerCall = "live" | "ready" | "metadata" | "index" | "list";
+
 export type MissRequest =
   | {
       readonly kind: "infer";
@@ -14,20 +16,22 @@ export type MissRequest =
       readonly timeoutMs: number | undefined;
     }
   /** About this server rather than a model; answered by the gateway. */
-  | { readonly kind: "server"; readonly what: "live" | "ready" | "metadata" | "v1-list" }
+  | { readonly kind: "server"; readonly what: ServerCall }
   | { readonly kind: "refused"; readonly wire: "rest" | "grpc"; readonly code: ErrorCode; readonly reason: string };
 
-const rest = /^\/v2\/models\/([^/]*)(?:\/versions\/[^/]+)?(?:\/(?:infer|ready|config|stats|generate|generate_stream))?$/;
+const rest =
+  /^\/v2\/models\/([^/]*)(?:\/versions\/[A-Za-z0-9._-]+)?(?:\/(?:infer|ready|config|stats|generate|generate_stream))?$/;
 const v1 = /^\/v1\/models\/([^/:]*)(?:\/?:(?:predict|explain))?$/;
 const grpcService = "/inference.GRPCInferenceService/";
 const grpcMethods = new Set(["ModelInfer", "ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics", "ModelStreamInfer"]);
 
-const server: Readonly<Record<string, "live" | "ready" | "metadata" | "v1-list">> = {
+const server: Readonly<Record<string, ServerCall>> = {
   "/v2": "metadata",
   "/v2/": "metadata",
   "/v2/health/live": "live",
   "/v2/health/ready": "ready",
-  "/v1/models": "v1-list",
+  "/v2/repository/index": "index",
+  "/v1/models": "list",
   "/": "live",
 };
 

@@ -5,13 +5,13 @@ import { errorMessage } from "#core/errors.ts";
 import { activeRevision, type Model, type ModelName } from "#core/model.ts";
 import type { Clock } from "#platform/clock.ts";
 import type { Log } from "#platform/log.ts";
-import { serverMetadata } from "../about.ts";
+import { type ListIndex, serverMetadata, tooMany } from "../about.ts";
 import { type Ensured, type Loads } from "../loads.ts";
 import type { Reroutes } from "../reroutes.ts";
 import { type MissSpan, type MissSpans } from "../spans.ts";
 import { goOn, json, refuse, reroute } from "./answer.ts";
 import { decodeProcessing, encodeProcessing, type ProcessingAnswer, type ProcessingEvent } from "./codec.ts";
-import { type MissRequest, parseMiss } from "./request.ts";
+import { type MissRequest, parseMiss, type ServerCall } from "./request.ts";
 
 /** Codecs for platform/grpc's serviceDefinition. */
 export const processCodecs = {
@@ -43,6 +43,7 @@ export interface ProcessorParts {
   readonly maxParkMs: number;
   readonly onWaited: (ms: number) => void;
   readonly isReady: () => boolean;
+  readonly listIndex: ListIndex;
 }
 
 export type ProcessStream = ServerDuplexStream<ProcessingEvent, ProcessingAnswer>;
@@ -62,7 +63,7 @@ export function createProcessor(parts: ProcessorParts): Processor {
         counts.refused += 1;
         return refuse(request.code, request.reason);
       case "server":
-        return describeServer(request.what, parts.isReady());
+        return await describeServer(request.what, parts);
       case "infer":
         return await infer(request, rerouted, signal, span);
     }
@@ -140,15 +141,22 @@ export function createProcessor(parts: ProcessorParts): Processor {
   };
 }
 
-function describeServer(what: "live" | "ready" | "metadata" | "v1-list", ready: boolean): ProcessingAnswer {
+async function describeServer(what: ServerCall, parts: ProcessorParts): Promise<ProcessingAnswer> {
   switch (what) {
     case "live":
       return json({ live: true });
     case "ready":
-      return ready ? json({ ready: true }) : refuse("unavailable", "the gateway is not ready");
+      return parts.isReady() ? json({ ready: true }) : refuse("unavailable", "the gateway is not ready");
     case "metadata":
       return json(serverMetadata);
-    case "v1-list":
-      return refuse("unsupported-method", "models are listed by the management API");
+    case "index":
+    case "list": {
+      const index = await parts.listIndex();
+      if (index.kind === "too-many") return refuse("invalid-request", tooMany(index.limit));
+      if (what === "index") return json(index.entries);
+      // KServe's V1 reads `models`, OpenAI's clients read `data`.
+      const models = index.entries.map(({ name }) => name);
+      return json({ models, object: "list", data: models.map((id) => ({ id, object: "model", owned_by: "warmpath" })) });
+    }
   }
 }
