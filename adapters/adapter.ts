@@ -65,7 +65,7 @@ export async function openAdapter(parts: AdapterParts): Promise<Adapter> {
   const ended = agent.run(stop.signal);
   ended.catch(() => undefined);
 
-  const close = async (): Promise<void> => {
+  const end = async (): Promise<void> => {
     agent.post({ kind: "stopping" });
     link[Symbol.dispose]();
     stop.abort(new Error("the adapter is stopping"));
@@ -73,6 +73,8 @@ export async function openAdapter(parts: AdapterParts): Promise<Adapter> {
     await ended.catch(() => undefined);
     await driver[Symbol.asyncDispose]();
   };
+  let closing: Promise<void> | undefined;
+  const close = async (): Promise<void> => await (closing ??= end());
 
   try {
     await firstUp(agent.up, ended, parts.firstUpMs ?? 10_000, log);
