@@ -11,6 +11,10 @@ test("the table in docs/errors.md is what core/errors.ts says", () => {
   const text = readFileSync(file, "utf8");
   const [found] = table.exec(text) ?? [];
   assert.ok(found, "docs/errors.md has a table that begins with | code |");
-  if (process.env["UPDATE_DOCS"] === "1") return writeFileSync(file, text.replace(table, () => describeErrors()));
+  if (process.env["UPDATE_DOCS"] === "1")
+    return writeFileSync(
+      file,
+      text.replace(table, () => describeErrors()),
+    );
   return assert.equal(found, describeErrors(), "run `UPDATE_DOCS=1 npm test -- docs/errors` to write the table anew");
 });
