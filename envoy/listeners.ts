@@ -4,12 +4,14 @@
 import { readFileSync } from "node:fs";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { Any } from "@bufbuild/protobuf/wkt";
+import { errorCatalogue } from "#core/errors.ts";
 import { duration, packAny } from "#platform/any.ts";
 import { type AccessLogSchema, ComparisonFilter_Op } from "#proto/gen/envoy/config/accesslog/v3/accesslog_pb.ts";
 import { HeaderValueOption_HeaderAppendAction } from "#proto/gen/envoy/config/core/v3/base_pb.ts";
 import { ApiVersion } from "#proto/gen/envoy/config/core/v3/config_source_pb.ts";
 import { HttpProtocolOptions_HeadersWithUnderscoresAction } from "#proto/gen/envoy/config/core/v3/protocol_pb.ts";
 import type { ListenerSchema } from "#proto/gen/envoy/config/listener/v3/listener_pb.ts";
+import type { HeaderMatcherSchema } from "#proto/gen/envoy/config/route/v3/route_components_pb.ts";
 import { HttpGrpcAccessLogConfigSchema } from "#proto/gen/envoy/extensions/access_loggers/grpc/v3/als_pb.ts";
 import { ExternalProcessorSchema } from "#proto/gen/envoy/extensions/filters/http/ext_proc/v3/ext_proc_pb.ts";
 import {
@@ -25,6 +27,7 @@ import {
   HttpConnectionManagerSchema,
   type HttpFilterSchema,
   type LocalReplyConfigSchema,
+  type ResponseMapperSchema,
   type ScopedRoutes_ScopeKeyBuilder_FragmentBuilder_HeaderValueExtractorSchema,
 } from "#proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
 import { HeaderMutationSchema as EarlyHeaderMutationSchema } from "#proto/gen/envoy/extensions/http/early_header_mutation/header_mutation/v3/header_mutation_pb.ts";
@@ -46,7 +49,7 @@ export function buildListeners(options: BootstrapOptions): Listener[] {
     port("grpc", options.grpc, options, {
       key: { name: headers.model, extractType: { case: "index", value: 0 } },
       naming: script("naming-grpc.lua"),
-      localReplies: {},
+      localReplies: grpcErrors,
     }),
     reroute(options),
   ];
@@ -80,7 +83,8 @@ function port(name: string, address: PortAddress, options: BootstrapOptions, kin
                 ...kind.localReplies,
                 useRemoteAddress: true,
                 normalizePath: true,
-                pathWithEscapedSlashesAction: HttpConnectionManager_PathWithEscapedSlashesAction.REJECT_REQUEST,
+                // An escaped slash passes no route, and the gateway says so in words; Envoy would refuse it without any.
+                pathWithEscapedSlashesAction: HttpConnectionManager_PathWithEscapedSlashesAction.KEEP_UNCHANGED,
                 earlyHeaderMutationExtensions: [stripOwnHeaders],
                 accessLog: [usage()],
                 routeSpecifier: {
@@ -167,26 +171,70 @@ function connection(statPrefix: string, options: BootstrapOptions) {
       idleTimeout: duration(3_600_000),
       headersWithUnderscoresAction: HttpProtocolOptions_HeadersWithUnderscoresAction.ALLOW,
     },
-    // A gRPC client has one connection, and all its calls may be waiting at once.
+    // A gRPC client has one connection, and all its calls may be waiting at once. A stream's window is also how much of it
+    // Envoy keeps while a filter reads the body: a whole message, where the name is read from it.
     http2ProtocolOptions: {
       maxConcurrentStreams: 20_000,
-      initialStreamWindowSize: 1 << 20,
-      initialConnectionWindowSize: 16 << 20,
+      initialStreamWindowSize: options.maxMessageBytes + 64 * 1024,
+      initialConnectionWindowSize: 64 << 20,
     },
   } satisfies MessageInitShape<typeof HttpConnectionManagerSchema>;
 }
 
+type Mapper = MessageInitShape<typeof ResponseMapperSchema>;
+type LogFilter = NonNullable<Mapper["filter"]>;
+
+function status(op: ComparisonFilter_Op, code: number): LogFilter & object {
+  const value = { comparison: { op, value: { defaultValue: code, runtimeKey: `warm.status_${code}` } } };
+  return { filterSpecifier: { case: "statusCodeFilter", value } };
+}
+
+/** What Envoy itself refuses without a word gets one; the headers tell it from what the gateway refuses. */
+function wordFor(word: string, ...headers: MessageInitShape<typeof HeaderMatcherSchema>[]): Mapper {
+  const filters = headers.map((header): LogFilter => ({ filterSpecifier: { case: "headerFilter", value: { header } } }));
+  return {
+    filter: {
+      filterSpecifier: { case: "andFilter", value: { filters: [status(ComparisonFilter_Op.EQ, 400), ...filters] } },
+    },
+    body: { specifier: { case: "inlineString", value: word } },
+    bodyFormatOverride: asJson,
+  };
+}
+
+const asJson: Mapper["bodyFormatOverride"] = { format: { case: "jsonFormat", value: { error: "%LOCAL_REPLY_BODY%" } } };
+
 const jsonErrors: PortKind["localReplies"] = {
   localReplyConfig: {
     mappers: [
-      {
-        filter: {
-          filterSpecifier: {
-            case: "statusCodeFilter",
-            value: { comparison: { op: ComparisonFilter_Op.GE, value: { defaultValue: 400, runtimeKey: "warm.error_status" } } },
-          },
+      wordFor("the path must not contain %00", {
+        name: ":path",
+        headerMatchSpecifier: {
+          case: "stringMatch",
+          value: { matchPattern: { case: "safeRegex", value: { regex: "[^?]*%00.*" } } },
         },
-        bodyFormatOverride: { format: { case: "jsonFormat", value: { error: "%LOCAL_REPLY_BODY%" } } },
+      }),
+      wordFor(
+        "the request must name its host",
+        { name: ":method", headerMatchSpecifier: { case: "presentMatch", value: true } },
+        { name: ":authority", headerMatchSpecifier: { case: "presentMatch", value: false } },
+      ),
+      { filter: status(ComparisonFilter_Op.GE, 400), bodyFormatOverride: asJson },
+    ],
+  },
+};
+
+/** Envoy has no gRPC status of its own for a message over the limit. */
+const grpcErrors: PortKind["localReplies"] = {
+  localReplyConfig: {
+    mappers: [
+      {
+        filter: status(ComparisonFilter_Op.EQ, 413),
+        headersToAdd: [
+          {
+            header: { key: "grpc-status", value: `${errorCatalogue["body-too-large"].grpc}` },
+            appendAction: HeaderValueOption_HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
+          },
+        ],
       },
     ],
   },
@@ -195,7 +243,7 @@ const jsonErrors: PortKind["localReplies"] = {
 const stripOwnHeaders = {
   name: "envoy.http.early_header_mutation.header_mutation",
   typedConfig: packAny(EarlyHeaderMutationSchema, {
-    mutations: [headers.model, headers.loadMs, headers.cluster].map((name) => ({
+    mutations: [headers.model, headers.badName, headers.loadMs, headers.cluster].map((name) => ({
       action: { case: "remove" as const, value: name },
     })),
   }),

@@ -69,7 +69,7 @@ function buildRetry(set: PlacementSet): MessageInitShape<typeof RetryPolicySchem
 
 /** No `~`: that is for entries and slots, never for clients. */
 const name = "[A-Za-z0-9._-]+";
-const v2Calls = "(/versions/[^/]+)?(/infer|/ready|/config|/stats|/generate|/generate_stream)?";
+const v2Calls = "(/versions/[A-Za-z0-9._-]+)?(/infer|/ready|/config|/stats|/generate|/generate_stream)?";
 
 function v2Rest(set: PlacementSet, slot: number): Route {
   const slotted = slot === 0 ? {} : rewrite("^/v2/models/([^/]+)(.*)$", `/v2/models/\\1~${slot}\\2`);
