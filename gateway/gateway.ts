@@ -70,6 +70,7 @@ export async function startGateway(
       const pod = fleet.pod(podId);
       if (pod === undefined) xds.table.removePod(podId);
       else xds.table.setPod({ podId, rest: pod.info.rest, grpc: pod.info.grpc });
+      if (pod?.reachable !== true) loads.onUnreachable(podId);
     },
   });
   const book = stack.use(await openBook(options.registry, log));
@@ -100,7 +101,12 @@ export async function startGateway(
     maxWaiting: options.maxWaiting,
     loadTimeoutMs: options.loadTimeoutMs,
   });
-  const reroutes = createReroutes({ fleet, loads, verify: (podId, model, revision) => links.verify(podId, model, revision) });
+  const reroutes = createReroutes({
+    fleet,
+    loads,
+    clock,
+    verify: (podId, model, revision) => links.verify(podId, model, revision),
+  });
   const listIndex = createIndex({ count: () => book.count, names: (after, limit) => book.names(after, limit), routes });
   const processor = createProcessor({
     findModel: (name) => book.get(name),

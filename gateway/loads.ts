@@ -48,6 +48,8 @@ export interface Loads {
   ensure(model: Model, options: EnsureOptions): Promise<Ensured>;
   /** To be called with every change of copies, after the routes were refreshed. */
   onCopies(podId: string, changes: readonly CopyChange[]): void;
+  /** The pod does not answer: what was asked of it is asked of another. */
+  onUnreachable(podId: string): void;
   onRefused(podId: string, model: string, revision: string, code: ErrorCode, reason: string): void;
   readonly waiting: number;
   readonly flights: number;
@@ -161,16 +163,16 @@ export function createLoads(parts: LoadsParts): Loads {
   function advance(flight: Flight): void {
     const { name } = flight.model;
     let underWay: string | undefined;
+    let doubtful: string | undefined;
     for (const { podId, copy } of fleet.holders(name)) {
       if (copy.revision !== flight.revision.id || flight.excluded.has(podId)) continue;
-      if (copy.state === "ready") {
-        // Stopping the wait is the only way it rejects, and then the flight has landed.
-        finish(flight, podId).catch(() => undefined);
-        return;
-      }
-      if ((copy.state === "queued" || copy.state === "loading") && fleet.pod(podId)?.reachable === true) underWay = podId;
+      const reachable = fleet.pod(podId)?.reachable === true;
+      if (copy.state === "ready" && reachable) return goBy(flight, podId);
+      // Its adapter is gone. If the model server lives, this is as good; if not, only another pod will do.
+      if (copy.state === "ready") doubtful = podId;
+      if ((copy.state === "queued" || copy.state === "loading") && reachable) underWay = podId;
     }
-    const chosen = underWay ?? choose(flight);
+    const chosen = underWay ?? choose(flight, doubtful);
     if (chosen === undefined) return;
     assign(flight, chosen);
     clearTimeout(flight.timer);
@@ -181,7 +183,12 @@ export function createLoads(parts: LoadsParts): Loads {
     parts.sendLoad(chosen, name, flight.revision, parts.loadTimeoutMs);
   }
 
-  function choose(flight: Flight): string | undefined {
+  function goBy(flight: Flight, podId: string): void {
+    // Stopping the wait is the only way it rejects, and then the flight has landed.
+    finish(flight, podId).catch(() => undefined);
+  }
+
+  function choose(flight: Flight, otherwise: string | undefined): string | undefined {
     const decision = place(
       {
         model: flight.model.name,
@@ -200,7 +207,8 @@ export function createLoads(parts: LoadsParts): Loads {
       clock.monotonicMs(),
     );
     if (decision.kind === "placed") return decision.podId;
-    fail(flight, flight.worst ?? { kind: "failed", code: decision.code, reason: describePlacement(decision) });
+    if (otherwise !== undefined) goBy(flight, otherwise);
+    else fail(flight, flight.worst ?? { kind: "failed", code: decision.code, reason: describePlacement(decision) });
     return undefined;
   }
 
@@ -272,6 +280,14 @@ export function createLoads(parts: LoadsParts): Loads {
         if (change.state === "ready") advance(flight);
         else if (change.state === "failed") tryElsewhere(flight, podId, change.failure?.kind ?? "pod", reasonOf(change));
         else if (change.state === "gone") tryElsewhere(flight, podId, "pod", `pod ${podId} gave it up`);
+      }
+    },
+    onUnreachable(podId) {
+      for (const flight of Array.from(flights.values())) {
+        if (flight.podId !== podId) continue;
+        assign(flight, undefined);
+        flight.worst = { kind: "failed", code: "pod-failed", reason: `pod ${podId} cannot be reached` };
+        advance(flight);
       }
     },
     onRefused(podId, model, revision, code, reason) {

@@ -2,6 +2,7 @@
 // asked whether they really do; one that does gets the request, else the model is loaded anew. Either way the request
 // goes to the cluster of one pod, from which there is no second reroute.
 import type { Model, Revision } from "#core/model.ts";
+import { type Clock, sleep } from "#platform/clock.ts";
 import { podClusterName } from "#xds/main.ts";
 import type { Fleet } from "./fleet.ts";
 import type { EnsureOptions, Failure, Loads } from "./loads.ts";
@@ -15,13 +16,19 @@ export interface Reroutes {
 export interface ReroutesParts {
   readonly fleet: Fleet;
   readonly loads: Loads;
+  readonly clock: Clock;
   readonly verify: (podId: string, model: string, revision: string) => Promise<boolean>;
 }
 
-/** A copy may be lost again between its load and the request: so often it is tried anew. */
-const maxRounds = 3;
+/**
+ * A copy may be lost again between its load and the request, and for a moment after a model server's death its adapter
+ * does not know of it: so often it is tried anew, at growing pauses, some 3 s in all.
+ */
+const maxRounds = 12;
+const firstPauseMs = 5;
+const longestPauseMs = 500;
 
-export function createReroutes({ fleet, loads, verify }: ReroutesParts): Reroutes {
+export function createReroutes({ fleet, loads, clock, verify }: ReroutesParts): Reroutes {
   async function verified(model: Model, revision: Revision): Promise<string | undefined> {
     const asked = [...fleet.holders(model.name)]
       .filter(
@@ -35,6 +42,9 @@ export function createReroutes({ fleet, loads, verify }: ReroutesParts): Reroute
   return {
     async find(model, revision, wire, options) {
       for (let round = 0; round < maxRounds; round++) {
+        // What was loaded just now is asked for at once.
+        const pauseMs = round < 2 ? 0 : Math.min(longestPauseMs, firstPauseMs * 2 ** (round - 2));
+        if (!(await pause(pauseMs, options))) break;
         const step = options.span.step("verify");
         const podId = await verified(model, revision);
         step.end(podId === undefined ? "no pod holds it" : undefined);
@@ -46,4 +56,10 @@ export function createReroutes({ fleet, loads, verify }: ReroutesParts): Reroute
       return { kind: "failed", code: "pod-failed", reason: `model '${model.name}' was lost again and again` };
     },
   };
+
+  /** False when the request has no time left, or nobody waits for it. */
+  async function pause(ms: number, { deadlineMs, signal }: EnsureOptions): Promise<boolean> {
+    if (ms > 0) await sleep(ms, signal).catch(() => undefined);
+    return !signal.aborted && clock.monotonicMs() < deadlineMs;
+  }
 }
