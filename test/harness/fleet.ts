@@ -47,6 +47,8 @@ export interface TestFleet extends AsyncDisposable {
   register(name: string, storageUri: string): Promise<void>;
   /** Envoy's counters and gauges whose names match. */
   envoyStats(filter: string): Promise<ReadonlyMap<string, number>>;
+  /** A part of Envoy's configuration as it is now, as JSON. */
+  envoyConfig(resource: string): Promise<string>;
   /** Inference requests that the model servers have had since their start. */
   serverRequests(): Promise<number>;
   process(name: string): SupervisedProcess;
@@ -137,6 +139,7 @@ export async function openFleet(options: FleetOptions = {}): Promise<TestFleet> 
       const lines = text.split("\n").map((line) => line.split(": "));
       return new Map(lines.flatMap(([name = "", value]) => (/^\d+$/.test(value ?? "") ? [[name, Number(value)] as const] : [])));
     },
+    envoyConfig: (resource) => askSocket(fleet.envoyAdmin, `/config_dump?resource=${resource}`),
     async serverRequests() {
       let sum = 0;
       for (let pod = 0; pod < pods; pod++) {
