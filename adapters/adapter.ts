@@ -27,6 +27,8 @@ export interface AdapterParts {
   readonly firstUpMs?: number;
   /** Pull and load together; 120 s when absent. */
   readonly loadTimeoutMs?: number;
+  /** How often holding and model server are compared; 10 s when absent. */
+  readonly compareMs?: number;
 }
 
 export interface Adapter extends AsyncDisposable {
@@ -43,7 +45,7 @@ const maxGatewayMessageBytes = 16 * 2 ** 20;
 const closeGraceMs = 1_000;
 
 export async function openAdapter(parts: AdapterParts): Promise<Adapter> {
-  const { driver, puller, log, clock = systemClock, loadTimeoutMs = 120_000 } = parts;
+  const { driver, puller, log, clock = systemClock, loadTimeoutMs = 120_000, compareMs = 10_000 } = parts;
   const incarnation = randomUUID();
   const holding = createHolding(parts.holding);
   const stop = new AbortController();
@@ -55,6 +57,7 @@ export async function openAdapter(parts: AdapterParts): Promise<Adapter> {
     clock,
     log,
     loadTimeoutMs,
+    compareMs,
     onMessage: (message) => started.link?.tell(message),
   });
   const pod = { ...parts.pod, incarnation, capacityBytes: parts.holding.capacityBytes };

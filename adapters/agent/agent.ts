@@ -4,14 +4,14 @@
 //
 // Invariants: an effect is performed in the order in which it was decided; every call has a deadline; a result that comes
 // from before the model server was lost never counts as success. A load that may have reached the model server and failed
-// is unloaded there, so that it holds nothing the holding does not know.
+// is unloaded there; and from time to time both are compared, so that neither holds what the other does not know for long.
 import { errorMessage } from "#core/errors.ts";
 import { parseRevisionId, parseServerName } from "#core/model.ts";
-import type { Clock } from "#platform/clock.ts";
+import { type Clock, sleep } from "#platform/clock.ts";
 import type { Log } from "#platform/log.ts";
 import type { Driver, Failure, HeldModel } from "../drivers/driver.ts";
 import type { Puller } from "../pull/puller.ts";
-import type { CopyView } from "./copies.ts";
+import { copyKey, type CopyView } from "./copies.ts";
 import type { HeldCopy, HoldingEffect, HoldingEvent } from "./events.ts";
 import type { Holding, HoldingGauges } from "./holding.ts";
 
@@ -42,10 +42,13 @@ export interface AgentParts {
   readonly loadTimeoutMs?: number;
   /** 30 s when absent. */
   readonly unloadTimeoutMs?: number;
+  /** How often holding and model server are compared; 10 s when absent. */
+  readonly compareMs?: number;
 }
 
 const probeTimeoutMs = 10_000;
 const verifyTimeoutMs = 1_000;
+const listTimeoutMs = 5_000;
 
 export function createAgent(parts: AgentParts): Agent {
   return new PodAgent(parts);
@@ -105,6 +108,7 @@ class PodAgent implements Agent {
 
   async run(signal: AbortSignal): Promise<void> {
     const { driver, log } = this.#parts;
+    this.#spawn(this.#compareOften(signal));
     try {
       await driver.start(
         {
@@ -128,6 +132,41 @@ class PodAgent implements Agent {
       clearTimeout(this.#timer);
       await Promise.allSettled(this.#underWay);
     }
+  }
+
+  async #compareOften(signal: AbortSignal): Promise<void> {
+    const { driver, compareMs = 10_000 } = this.#parts;
+    while (!signal.aborted) {
+      await sleep(compareMs, signal).catch(() => undefined);
+      if (!signal.aborted && driver.alive()) await this.#compare(signal);
+    }
+  }
+
+  /** Speaks only of what was one way before and after the list was read: what changed meanwhile is told by itself. */
+  async #compare(signal: AbortSignal): Promise<void> {
+    const { driver, log } = this.#parts;
+    const life = this.#life;
+    const before = this.#onServer();
+    const listed = await driver.list(AbortSignal.any([signal, AbortSignal.timeout(listTimeoutMs)])).catch(() => undefined);
+    if (listed?.kind !== "ok" || life !== this.#life || signal.aborted) return;
+    const after = this.#onServer();
+    const there = new Set(listed.held.map((model) => `${model.serverName} ${model.revision}`));
+    for (const [name, view] of before) {
+      if (view.state !== "ready" || after.get(name)?.state !== "ready" || there.has(`${name} ${view.revision}`)) continue;
+      log.warn("the model server does not hold a copy that it should", { model: view.model, revision: view.revision });
+      this.post({ kind: "copy-missing", key: copyKey(view) });
+    }
+    const strange = listed.held.filter(({ serverName }) => !before.has(serverName) && !after.has(serverName));
+    const found = strange.flatMap((model) => this.#parseHeld(model));
+    if (found.length === 0) return;
+    log.warn("the model server holds copies that nobody waits for", { copies: found.length });
+    this.post({ kind: "copies-found", held: found });
+  }
+
+  /** What is in the model server, or on its way in or out, by its name there. */
+  #onServer(): ReadonlyMap<string, CopyView> {
+    const views = this.views().filter(({ state }) => state === "loading" || state === "ready" || state === "leaving");
+    return new Map(views.map((view) => [serverNameOf(view), view]));
   }
 
   #parseHeld(model: HeldModel): HeldCopy[] {

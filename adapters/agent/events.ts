@@ -31,6 +31,8 @@ export type HoldingEvent =
   /** The model server answers; these are all the copies it holds. */
   | { readonly kind: "server-up"; readonly held: readonly HeldCopy[] }
   | { readonly kind: "server-lost" }
+  /** The model server holds these besides: loads that outlived whoever asked for them. */
+  | { readonly kind: "copies-found"; readonly held: readonly HeldCopy[] }
   /** The model server says that it does not hold this copy, which is `ready` here. */
   | { readonly kind: "copy-missing"; readonly key: string }
   /** No load is taken on any more. */

@@ -169,7 +169,8 @@ class PodHolding implements Holding {
       case "unload-failed":
         return this.#departures.unloadFailed(event.key, nowMs);
       case "server-up":
-        this.#up = true;
+      case "copies-found":
+        this.#up ||= event.kind === "server-up";
         for (const held of event.held) this.#adopt(held, nowMs);
         return undefined;
       case "server-lost":

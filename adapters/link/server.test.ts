@@ -269,6 +269,35 @@ describe("the Link", { timeout: 30_000 }, () => {
     );
   });
 
+  test("a gateway that does not read is told the end of the story only, without a gap", async () => {
+    await using bench = await openBench({ capacityBytes: 2_000, withdrawTimeoutMs: 1 });
+    const fast = await bench.attach({ gatewayId: "g1" });
+    const slow = await bench.attach({ gatewayId: "g2" });
+    slow.pause();
+    // Long names fill the stream's window sooner.
+    for (let n = 0; n < 600; n++) fast.load(`${"m".repeat(200)}${n}`, hinted);
+    const { holding } = bench.adapter;
+    await waitFor(() => holding.gauges(0).loads === 600 && fast.copies.size === 20, { timeoutMs: 15_000 });
+    slow.resume();
+    const held = [...fast.copies.keys()].sort().join();
+    await waitFor(() => [...slow.copies.keys()].sort().join() === held);
+    assert.deepEqual(slow.faults, []);
+    assert.ok(slow.deltas < fast.deltas / 2, `${slow.deltas} of ${fast.deltas} deltas were told`);
+  });
+
+  test("finds what the model server holds or lacks behind its back", async () => {
+    await using bench = await openBench({}, { compareMs: 20 });
+    const gateway = await bench.attach();
+    gateway.load("a", hinted);
+    await gateway.reaches("a", CopyState.READY);
+    bench.server.held.delete("a");
+    await waitFor(() => gateway.copies.size === 0);
+    bench.server.held.set("b", { serverName: "b", revision: "r1", sizeBytes: 70 });
+    bench.server.held.set("not ours!", { serverName: "not ours!", revision: "r1", sizeBytes: 70 });
+    assert.equal((await gateway.reaches("b", CopyState.READY)).sizeBytes, 70n);
+    assert.equal(gateway.copies.size, 1);
+  });
+
   test("a storm of loads and evictions from two gateways leaves all of one mind", async () => {
     await using bench = await openBench({ capacityBytes: 2_000 });
     const gateways = [await bench.attach({ gatewayId: "g1" }), await bench.attach({ gatewayId: "g2" })];

@@ -30,6 +30,10 @@ export interface TestGateway extends Disposable {
   readonly faults: readonly string[];
   readonly withdrawals: readonly bigint[];
   readonly ended: boolean;
+  readonly deltas: number;
+  /** Reads nothing until resumed. */
+  pause(): void;
+  resume(): void;
   send(message: ToAdapter): void;
   load(model: string, options?: LoadOptions): void;
   /** Waits until the copy is in this state. */
@@ -68,6 +72,7 @@ export function openTestGateway(address: string, options: TestGatewayOptions = {
   let gauges: Gauges | undefined;
   let sequence = 0n;
   let ended = false;
+  let deltas = 0;
 
   const send = (message: ToAdapter): void => {
     if (!ended) stream.write(create(GatewayMessageSchema, { message }));
@@ -92,6 +97,7 @@ export function openTestGateway(address: string, options: TestGatewayOptions = {
         linked = message.value.last;
         return;
       case "delta":
+        deltas += 1;
         if (!linked) faults.push("delta before the snapshot");
         if (message.value.sequence !== sequence + 1n) faults.push(`gap after ${sequence}`);
         sequence = message.value.sequence;
@@ -140,6 +146,11 @@ export function openTestGateway(address: string, options: TestGatewayOptions = {
     get gauges(): Gauges | undefined {
       return gauges;
     },
+    get deltas(): number {
+      return deltas;
+    },
+    pause: () => void stream.pause(),
+    resume: () => void stream.resume(),
     get ended(): boolean {
       return ended;
     },
