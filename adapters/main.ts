@@ -1,4 +1,5 @@
 // Owns the adapter's process: flags, signals, presence in the registry, the line that tells it is ready.
+import { errorMessage } from "#core/errors.ts";
 import { StartupError, runMain } from "#platform/lifecycle.ts";
 import { createLog } from "#platform/log.ts";
 import { systemClock, untilAborted } from "#platform/clock.ts";
@@ -33,7 +34,8 @@ await runMain(
         link: { host: options.linkHost, port: options.linkPort },
         log,
       }).catch((cause: unknown) => {
-        throw new StartupError(`cannot listen for gateways on ${options.linkHost}:${options.linkPort}`, { cause });
+        const where = `${options.linkHost}:${options.linkPort}`;
+        throw new StartupError(`cannot listen for gateways on ${where}: ${errorMessage(cause)}`, { cause });
       }),
     );
     const { incarnation, linkAddress, linkPort } = adapter;

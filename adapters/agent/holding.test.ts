@@ -89,6 +89,18 @@ describe("holding", () => {
     assert.deepEqual(states(bench.loaded("a", 200)), { a: "leaving" });
   });
 
+  test("nothing overtakes a large load into the room that is being made for it", () => {
+    const bench = createBench({ loadConcurrency: 2 });
+    bench.ask("a", { hint: 200 });
+    assert.deepEqual(loads(bench.ask("large", { hint: 250 })), []);
+    assert.deepEqual(loads(bench.ask("small", { hint: 100 })), []);
+    bench.loaded("a", 200);
+    bench.nowMs += 2_000;
+    bench.step({ kind: "tick" });
+    assert.deepEqual(loads(bench.step({ kind: "unloaded", key: "a@r1" })), ["large"]);
+    assert.equal(bench.state("small"), "queued");
+  });
+
   test("looks the artefact up when nothing tells its size", () => {
     const bench = createBench({ capacityBytes: 1_000_000 });
     assert.deepEqual(kinds(bench.ask("a", { hint: undefined })), ["probe", "publish"]);

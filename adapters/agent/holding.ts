@@ -11,7 +11,7 @@ import { type Ask, createAsks } from "./asks.ts";
 import { copyKey, type CopyFailure, type CopyName, type CopyView } from "./copies.ts";
 import { createDepartures } from "./departures.ts";
 import type { HeldCopy, HoldingEffect, HoldingEvent, RefusalWhy } from "./events.ts";
-import { type Copy, Ledger, type NewCopy, viewOf } from "./ledger.ts";
+import { Ledger, type NewCopy, viewOf } from "./ledger.ts";
 import { createRoom, neverFits } from "./room.ts";
 import { createSizes, type SizeFacts } from "./sizes.ts";
 
@@ -164,7 +164,7 @@ class PodHolding implements Holding {
       case "unloaded": {
         this.#departures.unloaded(event.key);
         const copy = this.#ledger.get(event.key);
-        return copy?.state === "leaving" ? this.#drop(copy) : undefined;
+        return copy?.state === "leaving" ? this.#ledger.drop(copy) : undefined;
       }
       case "unload-failed":
         return this.#departures.unloadFailed(event.key, nowMs);
@@ -177,7 +177,7 @@ class PodHolding implements Holding {
         return this.#lose();
       case "copy-missing": {
         const copy = this.#ledger.get(event.key);
-        return copy?.state === "ready" ? this.#drop(copy) : undefined;
+        return copy?.state === "ready" ? this.#ledger.drop(copy) : undefined;
       }
       case "stopping":
         this.#stopping = true;
@@ -289,7 +289,7 @@ class PodHolding implements Holding {
     this.#up = false;
     this.#departures.clear();
     for (const copy of this.#ledger.all()) {
-      if (copy.state === "ready" || copy.state === "leaving") this.#drop(copy);
+      if (copy.state === "ready" || copy.state === "leaving") this.#ledger.drop(copy);
     }
   }
 
@@ -299,12 +299,6 @@ class PodHolding implements Holding {
     this.#ledger.leave(copy);
     this.#evictions += 1;
     this.#leaving.push(key);
-  }
-
-  /** A ready or leaving copy is not there any more; who asked for it behind its back is queued now. */
-  #drop(copy: Copy): void {
-    this.#ledger.drop(copy);
-    if (this.#asks.get(copy.key) !== undefined) this.#ledger.move(copy, "gone", "queued");
   }
 
   #probe({ key, revision }: Ask): void {
