@@ -4,14 +4,12 @@
 import { readFileSync } from "node:fs";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { Any } from "@bufbuild/protobuf/wkt";
-import { errorCatalogue } from "#core/errors.ts";
 import { duration, packAny } from "#platform/any.ts";
-import { type AccessLogSchema, ComparisonFilter_Op } from "#proto/gen/envoy/config/accesslog/v3/accesslog_pb.ts";
+import type { AccessLogSchema } from "#proto/gen/envoy/config/accesslog/v3/accesslog_pb.ts";
 import { HeaderValueOption_HeaderAppendAction } from "#proto/gen/envoy/config/core/v3/base_pb.ts";
 import { ApiVersion } from "#proto/gen/envoy/config/core/v3/config_source_pb.ts";
 import { HttpProtocolOptions_HeadersWithUnderscoresAction } from "#proto/gen/envoy/config/core/v3/protocol_pb.ts";
 import type { ListenerSchema } from "#proto/gen/envoy/config/listener/v3/listener_pb.ts";
-import type { HeaderMatcherSchema } from "#proto/gen/envoy/config/route/v3/route_components_pb.ts";
 import { HttpGrpcAccessLogConfigSchema } from "#proto/gen/envoy/extensions/access_loggers/grpc/v3/als_pb.ts";
 import { ExternalProcessorSchema } from "#proto/gen/envoy/extensions/filters/http/ext_proc/v3/ext_proc_pb.ts";
 import {
@@ -27,10 +25,10 @@ import {
   HttpConnectionManagerSchema,
   type HttpFilterSchema,
   type LocalReplyConfigSchema,
-  type ResponseMapperSchema,
   type ScopedRoutes_ScopeKeyBuilder_FragmentBuilder_HeaderValueExtractorSchema,
 } from "#proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
 import { HeaderMutationSchema as EarlyHeaderMutationSchema } from "#proto/gen/envoy/extensions/http/early_header_mutation/header_mutation/v3/header_mutation_pb.ts";
+import { grpcErrors, httpErrors } from "./localreplies.ts";
 import { clusters, filters, headers, rerouteListener, scopedRoutes, usageLog, usageSampleKey } from "./names.ts";
 import { type BootstrapOptions, overAds, type PortAddress } from "./options.ts";
 
@@ -44,7 +42,7 @@ export function buildListeners(options: BootstrapOptions): Listener[] {
       // /v2/models/NAME/...: the name is the third segment.
       key: { name: ":path", extractType: { case: "index", value: 3 }, elementSeparator: "/" },
       naming: script("naming-http.lua"),
-      localReplies: jsonErrors,
+      localReplies: httpErrors,
     }),
     port("grpc", options.grpc, options, {
       key: { name: headers.model, extractType: { case: "index", value: 0 } },
@@ -58,7 +56,7 @@ export function buildListeners(options: BootstrapOptions): Listener[] {
 interface PortKind {
   readonly key: Extractor;
   readonly naming: string;
-  readonly localReplies: { readonly localReplyConfig?: MessageInitShape<typeof LocalReplyConfigSchema> };
+  readonly localReplies: MessageInitShape<typeof LocalReplyConfigSchema>;
 }
 
 function port(name: string, address: PortAddress, options: BootstrapOptions, kind: PortKind): Listener {
@@ -80,7 +78,7 @@ function port(name: string, address: PortAddress, options: BootstrapOptions, kin
               case: "typedConfig",
               value: packAny(HttpConnectionManagerSchema, {
                 ...connection(`warm_${name}`, options),
-                ...kind.localReplies,
+                localReplyConfig: kind.localReplies,
                 useRemoteAddress: true,
                 normalizePath: true,
                 // An escaped slash passes no route, and the gateway says so in words; Envoy would refuse it without any.
@@ -180,65 +178,6 @@ function connection(statPrefix: string, options: BootstrapOptions) {
     },
   } satisfies MessageInitShape<typeof HttpConnectionManagerSchema>;
 }
-
-type Mapper = MessageInitShape<typeof ResponseMapperSchema>;
-type LogFilter = NonNullable<Mapper["filter"]>;
-
-function status(op: ComparisonFilter_Op, code: number): LogFilter & object {
-  const value = { comparison: { op, value: { defaultValue: code, runtimeKey: `warm.status_${code}` } } };
-  return { filterSpecifier: { case: "statusCodeFilter", value } };
-}
-
-/** What Envoy itself refuses without a word gets one; the headers tell it from what the gateway refuses. */
-function wordFor(word: string, ...headers: MessageInitShape<typeof HeaderMatcherSchema>[]): Mapper {
-  const filters = headers.map((header): LogFilter => ({ filterSpecifier: { case: "headerFilter", value: { header } } }));
-  return {
-    filter: {
-      filterSpecifier: { case: "andFilter", value: { filters: [status(ComparisonFilter_Op.EQ, 400), ...filters] } },
-    },
-    body: { specifier: { case: "inlineString", value: word } },
-    bodyFormatOverride: asJson,
-  };
-}
-
-const asJson: Mapper["bodyFormatOverride"] = { format: { case: "jsonFormat", value: { error: "%LOCAL_REPLY_BODY%" } } };
-
-const jsonErrors: PortKind["localReplies"] = {
-  localReplyConfig: {
-    mappers: [
-      wordFor("the path must not contain %00", {
-        name: ":path",
-        headerMatchSpecifier: {
-          case: "stringMatch",
-          value: { matchPattern: { case: "safeRegex", value: { regex: "[^?]*%00.*" } } },
-        },
-      }),
-      wordFor(
-        "the request must name its host",
-        { name: ":method", headerMatchSpecifier: { case: "presentMatch", value: true } },
-        { name: ":authority", headerMatchSpecifier: { case: "presentMatch", value: false } },
-      ),
-      { filter: status(ComparisonFilter_Op.GE, 400), bodyFormatOverride: asJson },
-    ],
-  },
-};
-
-/** Envoy has no gRPC status of its own for a message over the limit. */
-const grpcErrors: PortKind["localReplies"] = {
-  localReplyConfig: {
-    mappers: [
-      {
-        filter: status(ComparisonFilter_Op.EQ, 413),
-        headersToAdd: [
-          {
-            header: { key: "grpc-status", value: `${errorCatalogue["body-too-large"].grpc}` },
-            appendAction: HeaderValueOption_HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
-          },
-        ],
-      },
-    ],
-  },
-};
 
 const stripOwnHeaders = {
   name: "envoy.http.early_header_mutation.header_mutation",

@@ -89,7 +89,7 @@ local function rename(handle, body, from, text, size, name)
 end
 
 local function valid(name)
-  return name ~= nil and #name <= 253 and string.find(name, "^[%w_][%w%._%-]*$") ~= nil
+  return name ~= nil and #name <= 253 and string.find(name, "^[%w_%-][%w%._%-]*$") ~= nil
 end
 
 -- So that the gateway can say what is wrong with a name that no header could carry as it is.

@@ -26,7 +26,7 @@ export function refuse(code: ErrorCode, reason: string, retryAfterMs?: number): 
 export function goOn(waitedMs: number, wire: "rest" | "grpc", path: string, entry: string): ProcessingAnswer {
   const waited: [string, string] = [headers.loadMs, waitedMs.toFixed(1)];
   const key: [string, string] =
-    wire === "grpc" ? [headers.model, entry] : [":path", path.replace(/^(\/v[12]\/models\/)/, `$1${entry}/`)];
+    wire === "grpc" ? [headers.model, entry] : [":path", path.replace(/^(\/(?:v1|v2|openai)\/models\/)/, `$1${entry}/`)];
   return { kind: "continue", setHeaders: [waited, key] };
 }
 

@@ -22,6 +22,9 @@ export type MissRequest =
 const rest =
   /^\/v2\/models\/([^/]*)(?:\/versions\/[A-Za-z0-9._-]+)?(?:\/(?:infer|ready|config|stats|generate|generate_stream))?$/;
 const v1 = /^\/v1\/models\/([^/:]*)(?:\/?:(?:predict|explain))?$/;
+/** As the naming filter writes it, and as it leaves it when the body names no model. */
+const openai = /^\/openai\/models\/([^/]*)\/v1\/(?:chat\/completions|completions|embeddings)$/;
+const openaiCall = /^(?:\/openai)?\/v1\/(?:chat\/completions|completions|embeddings)$/;
 const grpcService = "/inference.GRPCInferenceService/";
 const grpcMethods = new Set(["ModelInfer", "ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics", "ModelStreamInfer"]);
 
@@ -52,7 +55,12 @@ function parseRest(headers: ReadonlyMap<string, string>): MissRequest {
     return refused("rest", "invalid-request", "x-request-timeout-ms must be a whole number of milliseconds");
   const what = Object.hasOwn(server, path) ? server[path] : undefined;
   if (what !== undefined) return { kind: "server", what };
-  const found = rest.exec(path)?.[1] ?? v1.exec(path)?.[1];
+  const badName = headers.get(own.badName);
+  if (badName !== undefined) return infer("rest", path, decode(badName), timeoutMs);
+  if (openaiCall.test(path))
+    return refused("rest", "invalid-request", "the body must be a JSON object that names one model as text");
+  const named = headers.has(own.model) ? openai.exec(path)?.[1] : undefined;
+  const found = named ?? rest.exec(path)?.[1] ?? v1.exec(path)?.[1];
   if (found === undefined) return refused("rest", "unsupported-method", "this path is no inference call");
   return infer("rest", headers.get(":path") ?? "", decode(found), timeoutMs);
 }

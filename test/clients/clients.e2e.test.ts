@@ -1,14 +1,28 @@
 // The real client libraries that users have, unchanged, against a whole fleet.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { openRegistry } from "#platform/registry/open.ts";
+import { openFakePod } from "../harness/fakepod.ts";
 import { openFleet } from "../harness/fleet.ts";
+import { openOpenaiServer } from "../harness/openaiserver.ts";
+import { waitUntil } from "../harness/wait.ts";
 import { clientPython, runCases } from "./environment.ts";
 
-const scripts = ["triton_clients.py", "kserve_clients.py"];
+const scripts = ["triton_clients.py", "kserve_clients.py", "openai_clients.py"];
 
 test("stock clients", { timeout: 230_000 }, async (context) => {
   const python = await clientPython();
   await using fleet = await openFleet();
+  await using server = await openOpenaiServer();
+  await using registry = await openRegistry({ kind: "embedded", file: fleet.registryFile });
+  const { address } = server;
+  await using _pod = await openFakePod({ registry, podId: "llm-0", runtime: "llm", restAddress: address, grpcAddress: address });
+  await waitUntil(
+    "the pod is linked",
+    () => fleet.management.linkedPods(),
+    (pods) => pods === 3,
+  );
+  await fleet.register("smol", "file:///smol.gguf", "llm");
   const target = new URL(fleet.restUrl).host;
   for (const script of scripts) {
     const results = await runCases(python, script, [target, fleet.grpcTarget]);

@@ -37,6 +37,7 @@ export interface TestFleet extends AsyncDisposable {
   /** envoy, gateway, pod-0-server, pod-0-adapter, pod-1-server ... */
   readonly processes: ReadonlyMap<string, SupervisedProcess>;
   readonly libraryFolder: string;
+  readonly registryFile: string;
   readonly runFolder: string;
   /** What the supervisor said. */
   readonly log: RecordingLog;
@@ -44,7 +45,7 @@ export interface TestFleet extends AsyncDisposable {
   /** Calls the management API. */
   manage(method: "GET" | "PUT" | "POST" | "DELETE", path: string, body?: unknown): Promise<RestAnswer>;
   /** Registers a model and waits until the gateway knows it. */
-  register(name: string, storageUri: string): Promise<void>;
+  register(name: string, storageUri: string, format?: string): Promise<void>;
   /** Envoy's counters and gauges whose names match. */
   envoyStats(filter: string): Promise<ReadonlyMap<string, number>>;
   /** A part of Envoy's configuration as it is now, as JSON. */
@@ -111,6 +112,7 @@ export async function openFleet(options: FleetOptions = {}): Promise<TestFleet> 
     management,
     processes: fleet.processes,
     libraryFolder,
+    registryFile: state.registryFile,
     runFolder,
     log,
     async stats() {
@@ -125,8 +127,8 @@ export async function openFleet(options: FleetOptions = {}): Promise<TestFleet> 
       const headers = body === undefined ? [] : [["content-type", "application/json"] as const];
       return await client.ask(path, { method, headers, body });
     },
-    async register(name, storageUri) {
-      const put = await parts.manage("PUT", `/api/v1/models/${name}`, { format: "onnx", storageUri });
+    async register(name, storageUri, format = "onnx") {
+      const put = await parts.manage("PUT", `/api/v1/models/${name}`, { format, storageUri });
       if (put.status !== 201) throw new Error(`${name} could not be registered: ${put.status} ${put.text}`);
       await waitUntil(
         `${name} is known`,

@@ -33,7 +33,14 @@ export function buildRoutes(set: PlacementSet, slot: number): RouteConfiguration
         domains: ["*"],
         retryPolicy: buildRetry(set),
         requestBodyBufferLimit: BigInt(retryBodyBytes),
-        routes: [v2Rest(set, slot), v1Verb(set, slot), v1Model(set, slot), ...v2Grpc(set, slot), ...waited(set, slot)],
+        routes: [
+          v2Rest(set, slot),
+          v1Verb(set, slot),
+          v1Model(set, slot),
+          ...v2Grpc(set, slot),
+          openai(set),
+          ...waited(set, slot),
+        ],
       },
     ],
   });
@@ -97,14 +104,29 @@ function v1Model(set: PlacementSet, slot: number): Route {
   return { name: "v1", match: path(`/v1/models/${name}`), action: toSet(set, "rest", slotted), typedPerFilterConfig: notCreated };
 }
 
+const openaiCalls = "/v1/(chat/completions|completions|embeddings)";
+
+// The naming filter has put the name, which is in the body, in front; only it can set the header.
+function openai(set: PlacementSet): Route {
+  return {
+    name: "openai",
+    match: marked(`/openai/models/${name}${openaiCalls}`, headers.model),
+    action: toSet(set, "rest", rewrite("^/openai/models/[^/]+", "")),
+    typedPerFilterConfig: switchedOff,
+  };
+}
+
+function marked(regex: string, header: string): NonNullable<Route["match"]> {
+  return create(RouteMatchSchema, {
+    pathSpecifier: { case: "safeRegex", value: { regex } },
+    headers: [{ name: header, headerMatchSpecifier: { case: "presentMatch", value: true } }],
+  });
+}
+
 // A request that has waited comes by its set's entry: /v2/models/ENTRY/NAME/infer. The header is set by the gateway only.
 function waited(set: PlacementSet, slot: number): Route[] {
   const suffix = slot === 0 ? "" : `~${slot}`;
-  const match = (regex: string): NonNullable<Route["match"]> =>
-    create(RouteMatchSchema, {
-      pathSpecifier: { case: "safeRegex", value: { regex } },
-      headers: [{ name: headers.loadMs, headerMatchSpecifier: { case: "presentMatch", value: true } }],
-    });
+  const match = (regex: string): NonNullable<Route["match"]> => marked(regex, headers.loadMs);
   return [
     {
       name: "v2-waited",
@@ -116,6 +138,12 @@ function waited(set: PlacementSet, slot: number): Route[] {
       name: "v1-verb-waited",
       match: match(`/v1/models/~[^/]+/${name}/:(predict|explain)`),
       action: toSet(set, "rest", rewrite("^/v1/models/~[^/]+/([^/]+)/:(.*)$", `/v1/models/\\1${suffix}:\\2`)),
+      typedPerFilterConfig: switchedOff,
+    },
+    {
+      name: "openai-waited",
+      match: match(`/openai/models/~[^/]+/${name}${openaiCalls}`),
+      action: toSet(set, "rest", rewrite("^/openai/models/~[^/]+/[^/]+", "")),
       typedPerFilterConfig: switchedOff,
     },
     {

@@ -1,0 +1,101 @@
+// Owns the form of what Envoy itself answers: its own refusals, and those that the gateway decided. The first mapper that
+// fits an answer gives it its form.
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { errorCatalogue } from "#core/errors.ts";
+import { ComparisonFilter_Op } from "#proto/gen/envoy/config/accesslog/v3/accesslog_pb.ts";
+import { HeaderValueOption_HeaderAppendAction } from "#proto/gen/envoy/config/core/v3/base_pb.ts";
+import type { HeaderMatcherSchema } from "#proto/gen/envoy/config/route/v3/route_components_pb.ts";
+import type {
+  LocalReplyConfigSchema,
+  ResponseMapperSchema,
+} from "#proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
+
+type Mapper = MessageInitShape<typeof ResponseMapperSchema>;
+type LogFilter = NonNullable<Mapper["filter"]>;
+
+function status(op: ComparisonFilter_Op, code: number): LogFilter & object {
+  const value = { comparison: { op, value: { defaultValue: code, runtimeKey: `warm.status_${code}` } } };
+  return { filterSpecifier: { case: "statusCodeFilter", value } };
+}
+
+/** What Envoy itself refuses without a word gets one; the headers tell it from what the gateway refuses. */
+function wordFor(word: string, ...headers: MessageInitShape<typeof HeaderMatcherSchema>[]): Mapper {
+  const filters = headers.map((header): LogFilter => ({ filterSpecifier: { case: "headerFilter", value: { header } } }));
+  return {
+    filter: {
+      filterSpecifier: { case: "andFilter", value: { filters: [status(ComparisonFilter_Op.EQ, 400), ...filters] } },
+    },
+    body: { specifier: { case: "inlineString", value: word } },
+    bodyFormatOverride: asJson,
+  };
+}
+
+const asJson: Mapper["bodyFormatOverride"] = { format: { case: "jsonFormat", value: { error: "%LOCAL_REPLY_BODY%" } } };
+
+/** As OpenAI's clients read errors. */
+function openaiErrors(op: ComparisonFilter_Op, code: number, type: string): Mapper {
+  return {
+    filter: {
+      filterSpecifier: {
+        case: "andFilter",
+        value: { filters: [status(op, code), { filterSpecifier: { case: "headerFilter", value: { header: openaiPath } } }] },
+      },
+    },
+    bodyFormatOverride: {
+      format: {
+        case: "jsonFormat",
+        value: { error: { message: "%LOCAL_REPLY_BODY%", type, param: null, code: "%RESPONSE_CODE%" } },
+      },
+    },
+  };
+}
+
+/** As clients send it, and as the naming filter writes it. */
+const openaiPath: MessageInitShape<typeof HeaderMatcherSchema> = {
+  name: ":path",
+  headerMatchSpecifier: {
+    case: "stringMatch",
+    value: {
+      matchPattern: {
+        case: "safeRegex",
+        value: { regex: "(/openai)?(/models/[^/]+)?/v1/(chat/completions|completions|embeddings)([?].*)?" },
+      },
+    },
+  },
+};
+
+/** The HTTP port: `{"error": TEXT}`, and OpenAI's own form on its paths. */
+export const httpErrors: MessageInitShape<typeof LocalReplyConfigSchema> = {
+  mappers: [
+    wordFor("the path must not contain %00", {
+      name: ":path",
+      headerMatchSpecifier: {
+        case: "stringMatch",
+        value: { matchPattern: { case: "safeRegex", value: { regex: "[^?]*%00.*" } } },
+      },
+    }),
+    wordFor(
+      "the request must name its host",
+      { name: ":method", headerMatchSpecifier: { case: "presentMatch", value: true } },
+      { name: ":authority", headerMatchSpecifier: { case: "presentMatch", value: false } },
+    ),
+    openaiErrors(ComparisonFilter_Op.GE, 500, "server_error"),
+    openaiErrors(ComparisonFilter_Op.GE, 400, "invalid_request_error"),
+    { filter: status(ComparisonFilter_Op.GE, 400), bodyFormatOverride: asJson },
+  ],
+};
+
+/** The gRPC port: Envoy has no gRPC status of its own for a message over the limit. */
+export const grpcErrors: MessageInitShape<typeof LocalReplyConfigSchema> = {
+  mappers: [
+    {
+      filter: status(ComparisonFilter_Op.EQ, 413),
+      headersToAdd: [
+        {
+          header: { key: "grpc-status", value: `${errorCatalogue["body-too-large"].grpc}` },
+          appendAction: HeaderValueOption_HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
+        },
+      ],
+    },
+  ],
+};
