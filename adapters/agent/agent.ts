@@ -26,7 +26,7 @@ export interface Agent {
   gauges(): HoldingGauges;
   /** Resolves once the model server has answered for the first time. */
   readonly up: Promise<void>;
-  /** Watches over the model server until the signal is aborted, and ends what is under way. */
+  /** Watches over the model server until the signal is aborted, and ends what is under way. Rejects at a fault. */
   run(signal: AbortSignal): Promise<void>;
 }
 
@@ -49,6 +49,8 @@ export interface AgentParts {
 const probeTimeoutMs = 10_000;
 const verifyTimeoutMs = 1_000;
 const listTimeoutMs = 5_000;
+/** Somebody waits to hear of the failure. */
+const cleanUpTimeoutMs = 5_000;
 
 export function createAgent(parts: AgentParts): Agent {
   return new PodAgent(parts);
@@ -57,14 +59,18 @@ export function createAgent(parts: AgentParts): Agent {
 class PodAgent implements Agent {
   readonly #parts: AgentParts;
   readonly #firstUp = Promise.withResolvers<void>();
+  readonly #fault = Promise.withResolvers<never>();
   readonly #underWay = new Set<Promise<void>>();
   readonly #stop = new AbortController();
   /** Aborted when the model server is lost; another one for each of its lives. */
   #life = new AbortController();
   #timer: NodeJS.Timeout | undefined;
+  /** The one that is being handled, and those that came meanwhile. */
+  readonly #events: HoldingEvent[] = [];
 
   constructor(parts: AgentParts) {
     this.#parts = parts;
+    this.#fault.promise.catch(() => undefined);
   }
 
   get up(): Promise<void> {
@@ -73,7 +79,13 @@ class PodAgent implements Agent {
 
   post(event: HoldingEvent): void {
     const { holding, clock } = this.#parts;
-    for (const effect of holding.step(event, clock.monotonicMs())) this.#perform(effect);
+    this.#events.push(event);
+    // Posted by an effect: its own effects come after the ones that are being performed.
+    if (this.#events.length > 1) return;
+    for (const next of this.#events) {
+      for (const effect of holding.step(next, clock.monotonicMs())) this.#perform(effect);
+    }
+    this.#events.length = 0;
     clearTimeout(this.#timer);
     const dueMs = holding.nextDueMs();
     if (dueMs === undefined || this.#stop.signal.aborted) return;
@@ -108,9 +120,10 @@ class PodAgent implements Agent {
 
   async run(signal: AbortSignal): Promise<void> {
     const { driver, log } = this.#parts;
-    this.#spawn(this.#compareOften(signal));
+    const ended = AbortSignal.any([signal, this.#stop.signal]);
+    this.#spawn(this.#compareOften(ended));
     try {
-      await driver.start(
+      const watching = driver.start(
         {
           onUp: (held) => {
             log.info("the model server is up", { models: held.length });
@@ -125,8 +138,9 @@ class PodAgent implements Agent {
             lost.abort(new Error(`the model server is lost: ${reason}`));
           },
         },
-        signal,
+        ended,
       );
+      await Promise.race([watching, this.#fault.promise]);
     } finally {
       this.#stop.abort(new Error("the adapter is stopping"));
       clearTimeout(this.#timer);
@@ -199,7 +213,8 @@ class PodAgent implements Agent {
   #spawn(work: Promise<void>): void {
     const done = work.finally(() => this.#underWay.delete(done));
     this.#underWay.add(done);
-    done.catch((error: unknown) => this.#parts.log.error("an effect of the holding failed", { error }));
+    // A holding that contradicts itself cannot be trusted with the next event.
+    done.catch(this.#fault.reject);
   }
 
   async #probe(key: string, storageUri: string): Promise<void> {
@@ -229,15 +244,17 @@ class PodAgent implements Agent {
     { serverName, revision }: Extract<HoldingEffect, { kind: "load" }>,
     signal: AbortSignal,
   ): Promise<{ readonly kind: "ok"; readonly sizeBytes: number } | Failure> {
-    const { driver, puller, unloadTimeoutMs = 30_000 } = this.#parts;
+    const { driver, puller } = this.#parts;
+    const life = this.#life.signal;
     const pulled = await puller.pull(revision.storageUri, signal).catch((error: unknown) => failedBy("storage", error));
     if (pulled.kind === "failed") return pulled;
     try {
       const loaded = await driver
         .load({ serverName, revision: revision.id, path: pulled.path, format: revision.format, signal })
         .catch((error: unknown) => failedBy("pod", error));
-      if (loaded.kind === "failed" && (loaded.failure === "pod" || signal.aborted) && !this.#stop.signal.aborted) {
-        await driver.unload(serverName, AbortSignal.timeout(unloadTimeoutMs)).catch(() => undefined);
+      if (loaded.kind === "failed" && (loaded.failure === "pod" || signal.aborted)) {
+        const patience = AbortSignal.any([life, this.#stop.signal, AbortSignal.timeout(cleanUpTimeoutMs)]);
+        if (!patience.aborted) await driver.unload(serverName, patience).catch(() => undefined);
       }
       return loaded;
     } finally {

@@ -73,6 +73,11 @@ export function createLinkServer(parts: LinkServerParts): LinkServer {
   let gaugesTimer: NodeJS.Timeout | undefined;
 
   const attach = (call: Call): void => {
+    // Strangers who never say Hello are let in only so many at a time.
+    if (opened.size >= 2 * maxGateways) {
+      call.end();
+      return;
+    }
     opened.add(call);
     const late = setTimeout(() => call.end(), helloTimeoutMs);
     let stream: Stream | undefined;

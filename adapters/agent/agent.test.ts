@@ -1,0 +1,82 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { systemClock } from "#platform/clock.ts";
+import { silentLog } from "#platform/log.ts";
+import type { Puller } from "../pull/puller.ts";
+import { createFakeServer } from "../testing/driver.ts";
+import { createAgent } from "./agent.ts";
+import type { HoldingEffect } from "./events.ts";
+import { createHolding, type Holding } from "./holding.ts";
+
+const puller: Puller = {
+  probe: async () => ({ kind: "ok", sizeBytes: 1 }),
+  pull: async () => ({ kind: "ok", path: "/fake/good", sizeBytes: 1, release: async () => undefined }),
+};
+
+describe("the agent", () => {
+  test("ends when the holding contradicts itself, rather than going on", async () => {
+    const holding = createHolding({ capacityBytes: 100 });
+    const broken: Holding = {
+      step(event, nowMs): readonly HoldingEffect[] {
+        if (event.kind === "probed") throw new Error("a copy cannot go from here to there");
+        if (event.kind === "tick") return [{ kind: "probe", key: "a@r1", storageUri: "file:///a" }];
+        return holding.step(event, nowMs);
+      },
+      nextDueMs: () => undefined,
+      views: () => [],
+      view: () => undefined,
+      gauges: (nowMs) => holding.gauges(nowMs),
+    };
+    const server = createFakeServer();
+    await using driver = server.openDriver(systemClock);
+    const agent = createAgent({
+      holding: broken,
+      driver,
+      puller,
+      clock: systemClock,
+      log: silentLog,
+      onMessage: () => undefined,
+    });
+    const stop = new AbortController();
+    const run = agent.run(stop.signal);
+    await agent.up;
+    agent.post({ kind: "tick" });
+    await assert.rejects(run, /cannot go from here to there/);
+    stop.abort();
+  });
+
+  test("performs what an effect brings about after the effects before it", async () => {
+    const told: string[] = [];
+    const holding = createHolding({ capacityBytes: 100 });
+    const server = createFakeServer();
+    await using driver = server.openDriver(systemClock);
+    const step = (kind: string): HoldingEffect => ({
+      kind: "refuse",
+      gatewayId: "g",
+      model: kind,
+      revision: "r1",
+      why: "no-room",
+      reason: "",
+    });
+    const scripted: Holding = {
+      ...holding,
+      step: (event) =>
+        event.kind === "tick" ? [step("first"), step("second")] : event.kind === "stopping" ? [step("third")] : [],
+      nextDueMs: () => undefined,
+    };
+    const agent = createAgent({
+      holding: scripted,
+      driver,
+      puller,
+      clock: systemClock,
+      log: silentLog,
+      onMessage(message): void {
+        if (message.kind !== "refuse") return;
+        told.push(message.model);
+        if (message.model === "first") agent.post({ kind: "stopping" });
+      },
+    });
+    agent.post({ kind: "tick" });
+    assert.deepEqual(told, ["first", "second", "third"]);
+  });
+});
