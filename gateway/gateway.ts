@@ -5,7 +5,7 @@ import { rmSync } from "node:fs";
 import { type handleClientStreamingCall, Server } from "@grpc/grpc-js";
 import { createHistogram } from "#core/samples.ts";
 import { sleep, systemClock } from "#platform/clock.ts";
-import { addService, bindServer, closeServer } from "#platform/grpc.ts";
+import { addService, allowResets, bindServer, closeServer } from "#platform/grpc.ts";
 import type { Log } from "#platform/log.ts";
 import { createTracer } from "#platform/telemetry.ts";
 import {
@@ -128,6 +128,7 @@ export async function startGateway(
   await waitForLinks(() => present.every((podId) => links.isLinked(podId)), signal);
 
   const server = new Server({ "grpc.max_receive_message_length": 16 << 20, "grpc.max_concurrent_streams": 1_000_000 });
+  allowResets(server);
   xds.addTo(server);
   addService(server, ExternalProcessor, { process: (stream) => processor.process(stream) }, processCodecs);
   addService(

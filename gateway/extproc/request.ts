@@ -76,7 +76,9 @@ function parseGrpc(headers: ReadonlyMap<string, string>): MissRequest {
   if (badName !== undefined) return infer("grpc", path, decode(badName), timeoutMs);
   const named = headers.get(own.model) ?? headers.get("mm-vmodel-id") ?? headers.get("mm-model-id");
   if (named === undefined) {
-    return refused("grpc", "invalid-request", "the message is malformed or names no model");
+    const why =
+      method === "ModelStreamInfer" ? "a stream names its model in mm-model-id" : "the message is malformed or names no model";
+    return refused("grpc", "invalid-request", why);
   }
   return infer("grpc", path, named, timeoutMs);
 }

@@ -5,6 +5,7 @@ import { randomUUID } from "node:crypto";
 import { EventEmitter, once } from "node:events";
 import { setImmediate as turn } from "node:timers/promises";
 import { systemClock } from "../clock.ts";
+import { createLease, type KeptLease } from "./lease.ts";
 import {
   assertKey,
   type DeleteResult,
@@ -22,7 +23,6 @@ import {
   type Registry,
   type WatchBatch,
 } from "./registry.ts";
-import { createLease, type KeptLease } from "./lease.ts";
 import { openStore, type Store } from "./store.ts";
 
 export interface EmbeddedOptions {

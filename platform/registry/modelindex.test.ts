@@ -7,7 +7,7 @@ import { createRecordingLog, waitFor } from "../testing.ts";
 import { openEmbeddedRegistry } from "./embedded.ts";
 import { openModelIndex } from "./modelindex.ts";
 import { runPodWatch, runPresence } from "./presence.ts";
-import { deleteModel, getModel, modelKey, parsePodRecord, type PodPresence, putModel, putModels } from "./records.ts";
+import { deleteModel, getModel, modelKey, type PodPresence, parsePodRecord, putModel, putModels } from "./records.ts";
 import type { Registry } from "./registry.ts";
 
 const folder = await openRunFolder();

@@ -3,7 +3,7 @@
 import { sleep } from "../clock.ts";
 import type { Log } from "../log.ts";
 import { runFollow } from "./follow.ts";
-import { nameOfKey, parsePodRecord, type PodPresence, podPrefix, putPod } from "./records.ts";
+import { nameOfKey, type PodPresence, parsePodRecord, podPrefix, putPod } from "./records.ts";
 import type { Registry } from "./registry.ts";
 
 const retryMs = 500;

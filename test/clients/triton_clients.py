@@ -81,6 +81,32 @@ for attempt in ("cold", "warm"):
     case(f"grpc: {attempt} infer, mm-vmodel-id", lambda: is_setosa(grpc_infer("iris-t0206", headers={"mm-vmodel-id": "iris-t0206"})))
     case(f"grpc: {attempt} infer, the header wins over the message", lambda: is_setosa(
         grpc_infer("another", headers={"mm-model-id": "iris-t0207"})))
+
+
+def streamed(model, **more):
+    answers = queue.Queue()
+    grpc.start_stream(lambda result, error: answers.put((result, error)), **more)
+    try:
+        tensor = over_grpc.InferInput("x", ROW.shape, "FP32")
+        tensor.set_data_from_numpy(ROW)
+        for number in range(3):
+            grpc.async_stream_infer(model, [tensor], request_id=str(number))
+        for number in range(3):
+            result, error = answers.get(timeout=20)
+            if error is not None:
+                raise error
+            is_setosa(result)
+            assert result.get_response().id == str(number)
+    finally:
+        grpc.stop_stream(cancel_requests=True)
+
+
+for attempt in ("cold", "warm"):
+    case(f"grpc: {attempt} stream, named by mm-model-id", lambda: streamed("iris-t0208", headers={"mm-model-id": "iris-t0208"}))
+case("grpc: stream of an unknown model", lambda: refused(
+    lambda: streamed("nope", headers={"mm-model-id": "nope"}), InferenceServerException, "NOT_FOUND"))
+case("grpc: stream named only in its messages", lambda: refused(
+    lambda: streamed("iris-t0208"), InferenceServerException, "mm-model-id"))
 case("grpc: answer names the model", lambda: grpc_infer("iris-t0202").get_response().model_name == "iris-t0202")
 case("grpc: infer of an unknown model", lambda: refused(lambda: grpc_infer("nope"), InferenceServerException, "NOT_FOUND", "nope"))
 case("grpc: load is unreachable", lambda: refused(lambda: grpc.load_model("iris-t0200"), InferenceServerException, "UNIMPLEMENTED"))

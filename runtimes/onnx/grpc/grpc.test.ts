@@ -240,3 +240,27 @@ test("a connection lives through thousands of cancelled calls", async () => {
   assert.equal(session.destroyed, false);
   await new Promise<void>((resolve) => session.close(resolve));
 });
+
+test("a stream answers request after request, an error among them", async () => {
+  const stream = server.grpc.modelStreamInfer({ timeoutMs: 5_000 });
+  const inputs = [{ name: "x", datatype: "FP32", shape: [1n, 2n], contents: { fp32Contents: [1, 2] } }];
+  for (const request of [{ id: "a", inputs }, { id: "b" }, { id: "c", inputs }]) {
+    stream.write(create(ModelInferRequestSchema, { modelName: "plus~2", ...request }));
+  }
+  stream.end();
+  const seen: string[] = [];
+  for await (const { errorMessage, inferResponse } of stream) seen.push(inferResponse?.id ?? errorMessage);
+  assert.deepEqual([seen[0], seen[2], seen.length], ["a", "c", 3]);
+  assert.match(seen[1]!, /missing/);
+});
+
+test("a stream for a model that is not here ends as another pod's call", async () => {
+  const stream = server.grpc.modelStreamInfer({ timeoutMs: 5_000 });
+  const ended = Promise.withResolvers<ServiceError>();
+  stream.on("error", ended.resolve);
+  stream.on("data", () => ended.reject(new Error("it was answered")));
+  stream.write(create(ModelInferRequestSchema, { modelName: "nope" }));
+  const error = await ended.promise;
+  assert.equal(error.code, status.NOT_FOUND);
+  assert.deepEqual(error.metadata.get("x-warm-not-here"), ["1"]);
+});

@@ -1,9 +1,10 @@
 // Owns the gRPC face of the models: inference.GRPCInferenceService. Loading is not here (admin.ts).
 // A model that is not here is NOT_FOUND with the not-here mark, sent as trailers only: status and mark stand in the headers,
 // where Envoy sees them in time to ask another pod. A request that is no message is INVALID_ARGUMENT, not INTERNAL.
+import { once } from "node:events";
 import { create, type DescMessage, fromBinary, type MessageShape } from "@bufbuild/protobuf";
-import { Metadata, Server, type ServerUnaryCall, type sendUnaryData } from "@grpc/grpc-js";
-import { addService } from "#platform/grpc.ts";
+import { Metadata, Server, type ServerDuplexStream, type ServerUnaryCall, type sendUnaryData } from "@grpc/grpc-js";
+import { addService, allowResets } from "#platform/grpc.ts";
 import {
   GRPCInferenceService,
   type ModelInferRequest,
@@ -13,6 +14,8 @@ import {
   ModelMetadataResponseSchema,
   ModelReadyRequestSchema,
   ModelReadyResponseSchema,
+  type ModelStreamInferResponse,
+  ModelStreamInferResponseSchema,
   ServerLiveRequestSchema,
   ServerLiveResponseSchema,
   ServerMetadataRequestSchema,
@@ -79,21 +82,11 @@ export function createGrpcServer(options: GrpcOptions): Server {
         });
       }),
       modelInfer: unary((request: ModelInferRequest) => infer(options, request)),
+      modelStreamInfer: (stream) => serveStream(options, stream),
     },
     codecs,
   );
   return server;
-}
-
-/**
- * Lets a connection live through any number of cancelled calls. Node's HTTP/2 server ends a connection after 1,000 resets at
- * more than 33 a second, with all calls on it; behind Envoy one connection carries the cancellations of all clients.
- * grpc-js has no option for it, so this reaches for the options that it hands to Node; grpc.test.ts notices if they move.
- */
-function allowResets(server: Server): void {
-  const options: unknown = Reflect.get(server, "commonServerOptions");
-  if (typeof options === "object" && options !== null)
-    Object.assign(options, { streamResetBurst: 2 ** 31, streamResetRate: 2 ** 31 });
 }
 
 const codecs = {
@@ -103,6 +96,7 @@ const codecs = {
   modelReady: { requestDeserialize: parser(ModelReadyRequestSchema) },
   modelMetadata: { requestDeserialize: parser(ModelMetadataRequestSchema) },
   modelInfer: { requestDeserialize: parser(ModelInferRequestSchema) },
+  modelStreamInfer: { requestDeserialize: parser(ModelInferRequestSchema) },
 } as const;
 
 function parser<Desc extends DescMessage>(schema: Desc): (bytes: Buffer) => MessageShape<Desc> | Refusal {
@@ -130,6 +124,51 @@ async function infer(options: GrpcOptions, request: ModelInferRequest): Promise<
   return outputs instanceof Refusal ? outputs : buildResponse(held, request, outputs);
 }
 
+type InferStream = ServerDuplexStream<ModelInferRequest | Refusal, ModelStreamInferResponse>;
+
+/**
+ * Requests are answered one after the other, and the next is read when the client has taken the answer. Only a first request
+ * for a model that is not here ends the stream: then nothing was answered yet, and Envoy may ask another pod.
+ */
+function serveStream(options: GrpcOptions, stream: InferStream): void {
+  let answered = 0;
+  let turn: Promise<void> = Promise.resolve();
+  const serve = async (request: ModelInferRequest | Refusal): Promise<void> => {
+    const result = request instanceof Refusal ? request : await infer(options, request);
+    if (stream.cancelled || stream.destroyed) return;
+    const refused = result instanceof Refusal;
+    if (refused) options.counters.errors += 1;
+    if (refused && result.notHere && answered === 0) {
+      stream.emit("error", { code: result.grpcStatus, details: result.message, metadata: notHere() });
+      return;
+    }
+    answered += 1;
+    const message = refused ? { errorMessage: result.message } : { inferResponse: result };
+    if (!stream.write(create(ModelStreamInferResponseSchema, message))) await once(stream, "drain");
+  };
+  stream.on("data", (request: ModelInferRequest | Refusal) => {
+    stream.pause();
+    turn = turn
+      .then(() => serve(request))
+      .then(
+        () => {
+          stream.resume();
+        },
+        () => {
+          stream.destroy();
+        },
+      );
+  });
+  stream.on("end", () => void turn.finally(() => stream.end()));
+  stream.on("error", () => undefined);
+}
+
+function notHere(): Metadata {
+  const metadata = new Metadata();
+  metadata.set(notHereHeader, "1");
+  return metadata;
+}
+
 async function answer<Request, Response>(
   { counters }: GrpcOptions,
   handle: (request: Request) => Response | Refusal | Promise<Response | Refusal>,
@@ -147,7 +186,5 @@ async function answer<Request, Response>(
     return;
   }
   counters.errors += 1;
-  const metadata = new Metadata();
-  if (result.notHere) metadata.set(notHereHeader, "1");
-  done({ code: result.grpcStatus, details: result.message, metadata });
+  done({ code: result.grpcStatus, details: result.message, metadata: result.notHere ? notHere() : new Metadata() });
 }
