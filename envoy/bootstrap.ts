@@ -29,7 +29,9 @@ export function buildBootstrap(options: BootstrapOptions): Bootstrap {
         transportApiVersion: ApiVersion.V3,
         // Otherwise every ACK carries the whole node, some 60 KB.
         setNodeOnFirstMessageOnly: true,
-        grpcServices: [{ targetSpecifier: { case: "envoyGrpc", value: { clusterName: clusters.gateway } } }],
+        grpcServices: [
+          { targetSpecifier: { case: "envoyGrpc", value: { clusterName: clusters.gateway, retryPolicy: reconnect } } },
+        ],
       },
       cdsConfig: overAds,
     },
@@ -42,6 +44,9 @@ export function buildBootstrap(options: BootstrapOptions): Bootstrap {
     },
   });
 }
+
+/** A gateway that starts is on the same machine: Envoy's own pauses, which grow to 30 s, would keep misses waiting. */
+const reconnect = { retryBackOff: { baseInterval: duration(50), maxInterval: duration(500) } };
 
 const runtimeFlags = {
   // Envoy resets each ext_proc stream otherwise, and Node's HTTP/2 server drops a connection after 1,000 resets.
