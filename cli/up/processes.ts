@@ -11,6 +11,7 @@ import type { Log } from "#platform/log.ts";
 import { describeExit, type ProcessOptions, type SupervisedProcess, superviseProcess } from "#platform/process.ts";
 import { BootstrapSchema } from "#proto/gen/envoy/config/bootstrap/v3/bootstrap_pb.ts";
 import type { UpOptions } from "./options.ts";
+import { dyingWithParent } from "./parentdeath.ts";
 import { findFreePorts } from "./ports.ts";
 import type { State } from "./state.ts";
 
@@ -63,8 +64,12 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
         "admin-socket": pod.adminSocket,
         "exit-with-parent": true,
       }),
-      // Otherwise the memory of an unloaded model stays with the process.
-      env: { MALLOC_TRIM_THRESHOLD_: "131072" },
+      env: {
+        // Otherwise the memory of an unloaded model stays with the process.
+        MALLOC_TRIM_THRESHOLD_: "131072",
+        // ONNX Runtime would tell its maker of its use, and leave files in the temporary folder and in the user's cache.
+        ORT_DISABLE_TELEMETRY: "1",
+      },
       readyLine,
     });
     start({
@@ -99,8 +104,10 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
   });
   start({
     name: "envoy",
-    command: options.envoyBinary,
-    args: ["--config-path", bootstrapFile, "--log-level", "warning", "--disable-hot-restart", "--concurrency", "2"],
+    ...(await dyingWithParent({
+      command: options.envoyBinary,
+      args: ["--config-path", bootstrapFile, "--log-level", "warning", "--disable-hot-restart", "--concurrency", "2"],
+    })),
     readyProbe: () => isLive(envoyAdmin),
     // Without a gateway it listens all the same, but only when it has waited for each part of its configuration.
     readyTimeoutMs: 120_000,
