@@ -1,4 +1,4 @@
-// Owns how a benchmark finds the pod that Envoy routes to: it asks Envoy.
+// Owns what a benchmark asks of Envoy's admin interface: whether it listens, and which pod it routes to.
 import { Client } from "undici";
 import { z } from "zod";
 
@@ -43,11 +43,23 @@ export function parsePodAddress(clusters: unknown): PodAddress | undefined {
 
 /** Undefined while Envoy does not answer or knows no pod. */
 export async function askPodAddress(adminSocket: string): Promise<PodAddress | undefined> {
+  const answer = await askAdmin(adminSocket, "/clusters?format=json");
+  return answer === undefined ? undefined : parsePodAddress(JSON.parse(answer));
+}
+
+/** Whether Envoy has its first configuration and listens. */
+export async function isListening(adminSocket: string): Promise<boolean> {
+  return (await askAdmin(adminSocket, "/ready")) !== undefined;
+}
+
+async function askAdmin(adminSocket: string, path: string): Promise<string | undefined> {
   const client = new Client("http://envoy", { socketPath: adminSocket, headersTimeout: 2_000, bodyTimeout: 2_000 });
   try {
-    const { body } = await client.request({ path: "/clusters?format=json", method: "GET" });
-    return parsePodAddress(await body.json());
+    const { statusCode, body } = await client.request({ path, method: "GET" });
+    const text = await body.text();
+    return statusCode === 200 ? text : undefined;
   } catch {
+    // It may be starting: the next question tells.
     return undefined;
   } finally {
     await client.destroy();

@@ -13,7 +13,7 @@ import { StartupError } from "#platform/lifecycle.ts";
 import { createLog } from "#platform/log.ts";
 import { superviseProcess } from "#platform/process.ts";
 import { openRunFolder } from "#platform/tempdir.ts";
-import { askPodAddress, type PodAddress, type SocketAddress, type Wire } from "./addresses.ts";
+import { askPodAddress, isListening, type PodAddress, type SocketAddress, type Wire } from "./addresses.ts";
 import { addPlainRoutes } from "./plainroute.ts";
 
 export type PathName = "hit" | "static" | "direct";
@@ -74,15 +74,17 @@ export async function openBenchFleet(
       });
     }
   };
+  const ready = started.ready.then((): true => true);
+  const notYet = Promise.resolve(undefined);
+  // A promise that is settled wins the race against one that is settled after it.
+  await until("the fleet", () => Promise.race([ready, notYet]));
   const pod = await until("the pod", () => askPodAddress(started.envoyAdmin));
 
   await started.processes.get("envoy")?.stop();
   const plain = { rest: { host, port: plainHttpPort }, grpc: { host, port: plainGrpcPort } };
   const envoyPid = await startEnvoy(options.envoyBinary, folder, pod, plain, stack);
   await until("a fleet that is ready", async () => {
-    const stats = await management.stats();
-    const ready =
-      stats?.hits !== undefined && (await management.isReady()) && (await askPodAddress(started.envoyAdmin)) !== undefined;
+    const ready = (await isListening(started.envoyAdmin)) && (await management.isReady());
     return ready ? true : undefined;
   });
 

@@ -73,11 +73,8 @@ async function runHit(
   const before = await fleet.management.stats();
   if (before === undefined) throw new Error("the gateway does not answer");
 
-  const runner = createRunner(fleet, load);
-  const tell = (what: string, of: number) => (round: number) => {
-    signal.throwIfAborted();
-    say(`${what}: round ${round} of ${of}`);
-  };
+  const runner = createRunner(fleet, load, signal);
+  const tell = (what: string, of: number) => (round: number) => say(`${what}: round ${round} of ${of}`);
   const busy = await runRounds(rounds, (path) => runner("rest", path, clients), tell("REST", rounds));
   const alone = await runRounds(rounds, (path) => runner("rest", path, 1), tell("REST, one client", rounds));
   const grpc = await runRounds(rounds, (path) => runner("grpc", path, clients), tell("gRPC", rounds));
@@ -111,18 +108,21 @@ async function warm(fleet: BenchFleet, cases: readonly BenchCase[], signal: Abor
   }
 }
 
-function createRunner(fleet: BenchFleet, load: LoadProcess) {
+function createRunner(fleet: BenchFleet, load: LoadProcess, signal: AbortSignal) {
   const { envoy, gateway, modelServer } = fleet.pids;
   return (wire: Wire, path: PathName, concurrency: number): Promise<LoadResult> =>
-    load.run({
-      wire,
-      requests: wire,
-      ...fleet.ports[path][wire],
-      concurrency,
-      settleMs: path === "hit" && concurrency > 1 ? hitSettleMs : settleMs,
-      measureMs,
-      watchedPids: [envoy, gateway, modelServer],
-    });
+    load.run(
+      {
+        wire,
+        requests: wire,
+        ...fleet.ports[path][wire],
+        concurrency,
+        settleMs: path === "hit" && concurrency > 1 ? hitSettleMs : settleMs,
+        measureMs,
+        watchedPids: [envoy, gateway, modelServer],
+      },
+      signal,
+    );
 }
 
 export function summarise(busy: Samples, alone: Samples, grpc: Samples): Record<string, number> {

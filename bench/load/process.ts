@@ -5,8 +5,8 @@ import { fileURLToPath } from "node:url";
 import { type LoadPlan, type LoadResult, replySchema } from "./plan.ts";
 
 export interface LoadProcess extends AsyncDisposable {
-  /** One at a time. Rejects when the load process cannot do it. */
-  run(plan: LoadPlan): Promise<LoadResult>;
+  /** One at a time. Rejects when the load process cannot do it, and with the signal's reason when that comes first. */
+  run(plan: LoadPlan, signal: AbortSignal): Promise<LoadResult>;
 }
 
 const entry = fileURLToPath(new URL("main.ts", import.meta.url));
@@ -26,8 +26,11 @@ export function openLoadProcess(requestFile: string): LoadProcess {
   });
   void exited.promise.then(() => pending?.reject(new Error("the load process ended")));
   return {
-    async run(plan) {
+    async run(plan, signal) {
+      signal.throwIfAborted();
       pending = Promise.withResolvers<LoadResult>();
+      const onAbort = (): void => pending?.reject(signal.reason);
+      signal.addEventListener("abort", onAbort, { once: true });
       child.send(plan);
       const late = setTimeout(
         () => pending?.reject(new Error("the load process does not answer")),
@@ -37,6 +40,7 @@ export function openLoadProcess(requestFile: string): LoadProcess {
         return await pending.promise;
       } finally {
         clearTimeout(late);
+        signal.removeEventListener("abort", onAbort);
       }
     },
     async [Symbol.asyncDispose]() {
