@@ -4,12 +4,13 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { duration, packAny } from "#platform/any.ts";
 import { type Bootstrap, BootstrapSchema } from "#proto/gen/envoy/config/bootstrap/v3/bootstrap_pb.ts";
 import { Cluster_DiscoveryType, type ClusterSchema } from "#proto/gen/envoy/config/cluster/v3/cluster_pb.ts";
+import type { AddressSchema } from "#proto/gen/envoy/config/core/v3/address_pb.ts";
 import { ApiConfigSource_ApiType, ApiVersion } from "#proto/gen/envoy/config/core/v3/config_source_pb.ts";
 import { InternalListenerSchema } from "#proto/gen/envoy/extensions/bootstrap/internal_listener/v3/internal_listener_pb.ts";
 import { HttpProtocolOptionsSchema } from "#proto/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.ts";
 import { buildListeners } from "./listeners.ts";
-import { clusters, runtimeLayer, usageSampleKey } from "./names.ts";
-import { type BootstrapOptions, overAds, pipe } from "./options.ts";
+import { clusters, rerouteListener, runtimeLayer, usageSampleKey } from "./names.ts";
+import { type BootstrapOptions, internal, overAds, pipe } from "./options.ts";
 
 export function buildBootstrap(options: BootstrapOptions): Bootstrap {
   return create(BootstrapSchema, {
@@ -38,8 +39,10 @@ export function buildBootstrap(options: BootstrapOptions): Bootstrap {
     staticResources: {
       listeners: buildListeners(options),
       clusters: [
-        gatewayCluster(clusters.gateway, options.gatewaySocket, 0),
-        gatewayCluster(clusters.extProc, options.gatewaySocket, 800),
+        staticCluster(clusters.gateway, pipe(options.gatewaySocket)),
+        staticCluster(clusters.extProc, pipe(options.gatewaySocket), 800),
+        // Where routes of slots send gRPC calls that have waited: there the message is made to name the slot.
+        staticCluster(clusters.reroute, internal(rerouteListener)),
       ],
     },
   });
@@ -49,15 +52,21 @@ export function buildBootstrap(options: BootstrapOptions): Bootstrap {
 const reconnect = { retryBackOff: { baseInterval: duration(50), maxInterval: duration(500) } };
 
 const runtimeFlags = {
-  // Envoy resets each ext_proc stream otherwise, and Node's HTTP/2 server drops a connection after 1,000 resets.
-  "envoy.reloadable_features.ext_proc_graceful_grpc_close": true,
+  // Envoy then resets each ext_proc stream, which the gateway's server allows. Closing them gracefully would be cheaper,
+  // but together with the retry policy of these streams Envoy 1.40 crashes when a client leaves after a minute or so.
+  "envoy.reloadable_features.ext_proc_graceful_grpc_close": false,
   "re2.max_program_size.error_level": 1_000,
   [usageSampleKey]: { numerator: 1_000_000, denominator: "MILLION" },
 };
 
 const unlimited = 1_000_000;
 
-function gatewayCluster(name: string, socket: string, requestsPerConnection: number): MessageInitShape<typeof ClusterSchema> {
+/** Over HTTP/2, to one address; `requestsPerConnection` 0: any number. */
+function staticCluster(
+  name: string,
+  address: MessageInitShape<typeof AddressSchema>,
+  requestsPerConnection = 0,
+): MessageInitShape<typeof ClusterSchema> {
   return {
     name,
     clusterDiscoveryType: { case: "type", value: Cluster_DiscoveryType.STATIC },
@@ -77,7 +86,7 @@ function gatewayCluster(name: string, socket: string, requestsPerConnection: num
     },
     loadAssignment: {
       clusterName: name,
-      endpoints: [{ lbEndpoints: [{ hostIdentifier: { case: "endpoint", value: { address: pipe(socket) } } }] }],
+      endpoints: [{ lbEndpoints: [{ hostIdentifier: { case: "endpoint", value: { address } } }] }],
     },
   };
 }

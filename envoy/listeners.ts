@@ -46,7 +46,7 @@ export function buildListeners(options: BootstrapOptions): Listener[] {
     }),
     port("grpc", options.grpc, options, {
       key: { name: headers.model, extractType: { case: "index", value: 0 } },
-      naming: script("naming-grpc.lua"),
+      naming: script("message.lua", "naming-grpc.lua"),
       localReplies: grpcErrors,
     }),
     reroute(options),
@@ -94,7 +94,7 @@ function port(name: string, address: PortAddress, options: BootstrapOptions, kin
                     configSpecifier: { case: "scopedRds", value: { scopedRdsConfigSource: overAds } },
                   },
                 },
-                httpFilters: [naming(kind.naming), processor(filters.miss, options), mark, router],
+                httpFilters: [lua(filters.naming, kind.naming), processor(filters.miss, options), mark, router],
               }),
             },
           },
@@ -148,7 +148,12 @@ function reroute(options: BootstrapOptions): Listener {
                     ],
                   },
                 },
-                httpFilters: [processor(filters.reroute, options), mark, router],
+                httpFilters: [
+                  processor(filters.reroute, options),
+                  lua(filters.slot, script("message.lua", "slot-grpc.lua")),
+                  mark,
+                  router,
+                ],
               }),
             },
           },
@@ -182,16 +187,21 @@ function connection(statPrefix: string, options: BootstrapOptions) {
 const stripOwnHeaders = {
   name: "envoy.http.early_header_mutation.header_mutation",
   typedConfig: packAny(EarlyHeaderMutationSchema, {
-    mutations: [headers.model, headers.badName, headers.loadMs, headers.cluster].map((name) => ({
-      action: { case: "remove" as const, value: name },
-    })),
+    mutations: [headers.model, headers.badName, headers.publicName, headers.serverName, headers.loadMs, headers.cluster].map(
+      (name) => ({
+        action: { case: "remove" as const, value: name },
+      }),
+    ),
   }),
 };
 
-function naming(source: string): HttpFilter {
+function lua(name: string, source: string): HttpFilter {
   return filter(
-    filters.naming,
-    packAny(LuaSchema, { defaultSourceCode: { specifier: { case: "inlineString", value: source } }, statPrefix: "naming" }),
+    name,
+    packAny(LuaSchema, {
+      defaultSourceCode: { specifier: { case: "inlineString", value: source } },
+      statPrefix: name.replace(".", "_"),
+    }),
   );
 }
 
@@ -244,6 +254,7 @@ const forwarded = [
   "mm-vmodel-id",
   headers.model,
   headers.badName,
+  headers.publicName,
 ];
 
 /** Tells a client how long its request waited; made for misses only, so a hit's answer carries nothing. */
@@ -303,6 +314,7 @@ function usage(): MessageInitShape<typeof AccessLogSchema> {
   };
 }
 
-function script(name: string): string {
-  return readFileSync(new URL(name, import.meta.url), "utf8");
+/** Scripts one behind the other: Envoy's Lua has no modules. */
+function script(...names: string[]): string {
+  return names.map((name) => readFileSync(new URL(name, import.meta.url), "utf8")).join("\n");
 }

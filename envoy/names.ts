@@ -6,6 +6,10 @@ export const headers = {
   model: "x-warm-model",
   /** Instead of it, percent-encoded, when the name found breaks the naming rule. */
   badName: "x-warm-bad-name",
+  /** The model's public name, where x-warm-model holds an entry instead. */
+  publicName: "x-warm-public-name",
+  /** On the reroute listener: what the revision is called on the chosen pod, when the message must say so. */
+  serverName: "x-warm-server-name",
   /** On the answer to a request that waited: milliseconds from its arrival at the gateway until its route was live. */
   loadMs: "x-warm-load-ms",
   /** On the reroute listener: the cluster that the gateway chose. */
@@ -20,12 +24,14 @@ export const filters = {
   miss: "warm.miss",
   reroute: "warm.reroute",
   mark: "warm.mark",
+  slot: "warm.slot",
 } as const;
 
 /** Static clusters of the bootstrap. */
 export const clusters = {
   gateway: "warm-gateway",
   extProc: "warm-ext-proc",
+  reroute: "warm-reroute",
 } as const;
 
 /** The internal listener that a request enters when no pod of its placement set could answer. */

@@ -1,4 +1,5 @@
-// Owns what a bootstrap is made for, and the two ways in which Envoy finds others: over ADS and over a unix socket.
+// Owns what a bootstrap is made for, and the ways in which Envoy finds others: over ADS, by a
+// unix socket, by an internal listener.
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { duration } from "#platform/any.ts";
 import type { AddressSchema } from "#proto/gen/envoy/config/core/v3/address_pb.ts";
@@ -31,4 +32,14 @@ export const overAds: MessageInitShape<typeof ConfigSourceSchema> = {
 
 export function pipe(path: string): MessageInitShape<typeof AddressSchema> {
   return { address: { case: "pipe", value: { path, mode: 0o600 } } };
+}
+
+/** An internal listener of the same Envoy; `endpointId` keeps apart the connections of those who share it. */
+export function internal(listener: string, endpointId = ""): MessageInitShape<typeof AddressSchema> {
+  return {
+    address: {
+      case: "envoyInternalAddress",
+      value: { addressNameSpecifier: { case: "serverListenerName", value: listener }, endpointId },
+    },
+  };
 }

@@ -1,8 +1,12 @@
 // Owns how a decision becomes an answer in the protocol's own form. Pure.
 // The HTTP port's Envoy wraps an error's text into {"error": ...}; on the gRPC port the text is the grpc-message.
 import { type ErrorCode, errorCatalogue } from "#core/errors.ts";
+import { serverName } from "#core/model.ts";
 import { headers } from "#envoy/names.ts";
 import type { ProcessingAnswer } from "./codec.ts";
+import type { InferRequest } from "./request.ts";
+
+type Header = readonly [string, string];
 
 /** Printable text only, so that it stands in a header and a terminal. */
 function plain(text: string): string {
@@ -23,22 +27,30 @@ export function refuse(code: ErrorCode, reason: string, retryAfterMs?: number): 
 }
 
 /** On by the entry of a pod: over REST the entry stands in the path where the name was, the name behind it. */
-export function goOn(waitedMs: number, wire: "rest" | "grpc", path: string, entry: string): ProcessingAnswer {
-  const waited: [string, string] = [headers.loadMs, waitedMs.toFixed(1)];
-  const key: [string, string] =
-    wire === "grpc" ? [headers.model, entry] : [":path", path.replace(/^(\/(?:v1|v2|openai)\/models\/)/, `$1${entry}/`)];
-  return { kind: "continue", setHeaders: [waited, key] };
+export function goOn(waitedMs: number, request: InferRequest, entry: string): ProcessingAnswer {
+  const waited: Header = [headers.loadMs, waitedMs.toFixed(1)];
+  if (request.wire === "grpc") {
+    return { kind: "continue", setHeaders: [waited, [headers.model, entry], [headers.publicName, request.model]] };
+  }
+  const path = request.path.replace(/^(\/(?:v1|v2|openai)\/models\/)/, `$1${entry}/`);
+  return { kind: "continue", setHeaders: [waited, [":path", path]] };
 }
 
-/** Once more, to the cluster of one pod. */
-export function reroute(waitedMs: number, cluster: string): ProcessingAnswer {
-  return {
-    kind: "continue",
-    setHeaders: [
-      [headers.loadMs, waitedMs.toFixed(1)],
-      [headers.cluster, cluster],
-    ],
-  };
+/** Once more, to the cluster of one pod, under the name that the revision has there. */
+export function reroute(waitedMs: number, request: InferRequest, cluster: string, slot: number): ProcessingAnswer {
+  const waited: Header = [headers.loadMs, waitedMs.toFixed(1)];
+  const chosen: Header = [headers.cluster, cluster];
+  const name = serverName(request.model, slot);
+  if (request.wire === "rest") {
+    const path = request.path.replace(
+      /^(\/v[12]\/models\/)[^/:]+(?:\/:|)/,
+      (whole, front: string) => `${front}${name}${whole.endsWith("/:") ? ":" : ""}`,
+    );
+    return { kind: "continue", setHeaders: [waited, chosen, [":path", path]] };
+  }
+  // A stream's messages cannot be waited for.
+  const named: Header[] = request.path.endsWith("/ModelStreamInfer") ? [] : [[headers.serverName, name]];
+  return { kind: "continue", setHeaders: [waited, chosen, ...named] };
 }
 
 export function json(body: unknown): ProcessingAnswer {

@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type MissRequest, parseMiss } from "./request.ts";
+import type { ModelName } from "#core/model.ts";
+import { reroute } from "./answer.ts";
+import { type MissRequest, parseMiss, parseReroute } from "./request.ts";
 
 function rest(path: string, more: Record<string, string> = {}): MissRequest {
   return parseMiss(new Map(Object.entries({ ":path": path, ":method": "POST", ...more })), []);
@@ -96,4 +98,43 @@ for (const [text, ms] of timeouts) {
 function brief(request: MissRequest): string {
   if (request.kind === "infer") return `infer ${request.model}`;
   return request.kind === "server" ? `server ${request.what}` : `refused ${request.code}`;
+}
+
+const reroutes: [path: string, headers: Record<string, string>, model: string, kept: string][] = [
+  ["/v2/models/iris/infer?x=1", {}, "iris", "/v2/models/iris/infer?x=1"],
+  ["/v2/models/iris~3/versions/1/infer", {}, "iris", "/v2/models/iris/versions/1/infer"],
+  ["/v1/models/iris~12:predict", {}, "iris", "/v1/models/iris:predict"],
+  ["/v1/models/iris:predict", {}, "iris", "/v1/models/iris:predict"],
+  ["/v1/chat/completions", { "x-warm-model": "smol" }, "smol", "/v1/chat/completions"],
+  [infer, { "content-type": "application/grpc", "x-warm-model": "iris" }, "iris", infer],
+  [infer, { "content-type": "application/grpc", "x-warm-model": "~set-1-s2", "x-warm-public-name": "iris" }, "iris", infer],
+];
+
+for (const [path, more, model, kept] of reroutes) {
+  test(`rerouted ${path} ${JSON.stringify(more)} is for ${model}`, () => {
+    const request = parseReroute(new Map(Object.entries({ ":path": path, ...more })));
+    assert.deepEqual(request.kind === "infer" ? [request.model, request.path] : request, [model, kept]);
+  });
+}
+
+const rewrites: [path: string, slot: number, expected: string][] = [
+  ["/v2/models/iris/infer?x=1", 0, "/v2/models/iris/infer?x=1"],
+  ["/v2/models/iris/infer?x=1", 2, "/v2/models/iris~2/infer?x=1"],
+  ["/v1/models/iris:predict", 2, "/v1/models/iris~2:predict"],
+  ["/v1/models/iris/:predict", 2, "/v1/models/iris~2:predict"],
+  ["/v1/chat/completions", 2, "/v1/chat/completions"],
+];
+
+for (const [path, slot, expected] of rewrites) {
+  test(`${path} goes to slot ${slot} as ${expected}`, () => {
+    const answer = reroute(
+      1,
+      { kind: "infer", model: "iris" as ModelName, wire: "rest", path, timeoutMs: undefined },
+      "pod-a",
+      slot,
+    );
+    assert.equal(answer.kind, "continue");
+    const set = new Map(answer.kind === "continue" ? answer.setHeaders : []);
+    assert.deepEqual([set.get(":path"), set.get("x-warm-cluster")], [expected, "pod-a"]);
+  });
 }

@@ -6,15 +6,18 @@ import { headers as own } from "#envoy/names.ts";
 
 export type ServerCall = "live" | "ready" | "metadata" | "index" | "list";
 
+export interface InferRequest {
+  readonly kind: "infer";
+  readonly model: ModelName;
+  readonly wire: "rest" | "grpc";
+  /** With its query. */
+  readonly path: string;
+  /** The client's own limit, if it gave one. */
+  readonly timeoutMs: number | undefined;
+}
+
 export type MissRequest =
-  | {
-      readonly kind: "infer";
-      readonly model: ModelName;
-      readonly wire: "rest" | "grpc";
-      readonly path: string;
-      /** The client's own limit, if it gave one. */
-      readonly timeoutMs: number | undefined;
-    }
+  | InferRequest
   /** About this server rather than a model; answered by the gateway. */
   | { readonly kind: "server"; readonly what: ServerCall }
   | { readonly kind: "refused"; readonly wire: "rest" | "grpc"; readonly code: ErrorCode; readonly reason: string };
@@ -37,6 +40,20 @@ const server: Readonly<Record<string, ServerCall>> = {
   "/v1/models": "list",
   "/": "live",
 };
+
+/**
+ * A request that comes again by the reroute listener: its path has the form for the model server, where NAME~SLOT names the
+ * revision that failed, and our own headers say the rest.
+ */
+export function parseReroute(headers: ReadonlyMap<string, string>): MissRequest {
+  const path = headers.get(":path") ?? "";
+  const named = headers.get(own.model);
+  const plain = path.replace(/^(\/v[12]\/models\/[^/:~]+)~\d+/, "$1");
+  const known =
+    named !== undefined && openaiCall.test(path) ? new Map([...headers, [":path", `/openai/models/${named}${path}`]]) : headers;
+  const request = parseMiss(plain === path ? known : new Map([...headers, [":path", plain]]), []);
+  return request.kind === "infer" ? { ...request, path: request.path.replace(/^\/openai\/models\/[^/]+/, "") } : request;
+}
 
 /** `repeated`: names of headers that came more than once. */
 export function parseMiss(headers: ReadonlyMap<string, string>, repeated: readonly string[]): MissRequest {
@@ -74,7 +91,8 @@ function parseGrpc(headers: ReadonlyMap<string, string>): MissRequest {
     return refused("grpc", "unsupported-method", "this method is no inference call");
   const badName = headers.get(own.badName);
   if (badName !== undefined) return infer("grpc", path, decode(badName), timeoutMs);
-  const named = headers.get(own.model) ?? headers.get("mm-vmodel-id") ?? headers.get("mm-model-id");
+  const named =
+    headers.get(own.publicName) ?? headers.get(own.model) ?? headers.get("mm-vmodel-id") ?? headers.get("mm-model-id");
   if (named === undefined) {
     const why =
       method === "ModelStreamInfer" ? "a stream names its model in mm-model-id" : "the message is malformed or names no model";

@@ -11,7 +11,7 @@ import type { Reroutes } from "../reroutes.ts";
 import { type MissSpan, type MissSpans } from "../spans.ts";
 import { goOn, json, refuse, reroute } from "./answer.ts";
 import { decodeProcessing, encodeProcessing, type ProcessingAnswer, type ProcessingEvent } from "./codec.ts";
-import { type MissRequest, parseMiss, type ServerCall } from "./request.ts";
+import { type MissRequest, parseMiss, parseReroute, type ServerCall } from "./request.ts";
 
 /** Codecs for platform/grpc's serviceDefinition. */
 export const processCodecs = {
@@ -86,15 +86,16 @@ export function createProcessor(parts: ProcessorParts): Processor {
     const startMs = clock.monotonicMs();
     const options = { deadlineMs: startMs + Math.min(request.timeoutMs ?? parts.maxParkMs, parts.maxParkMs), signal, span };
     if (rerouted) {
-      const found = await parts.reroutes.find(model, activeRevision(model), request.wire, options);
+      const revision = activeRevision(model);
+      const found = await parts.reroutes.find(model, revision, request.wire, options);
       if (found.kind === "failed") return refused(found);
       parts.onWaited(clock.monotonicMs() - startMs);
-      return reroute(clock.monotonicMs() - startMs, found.cluster);
+      return reroute(clock.monotonicMs() - startMs, request, found.cluster, revision.slot);
     }
     const ensured = await parts.loads.ensure(model, options);
     if (ensured.kind === "failed") return refused(ensured);
     parts.onWaited(ensured.waitedMs);
-    return goOn(ensured.waitedMs, request.wire, request.path, ensured.entry);
+    return goOn(ensured.waitedMs, request, ensured.entry);
   }
 
   function refused(failure: Extract<Ensured, { kind: "failed" }>): ProcessingAnswer {
@@ -105,7 +106,7 @@ export function createProcessor(parts: ProcessorParts): Processor {
   function serve(stream: ProcessStream, event: Extract<ProcessingEvent, { kind: "request-headers" }>, signal: AbortSignal): void {
     counts.requests += 1;
     const rerouted = stream.metadata.get("x-warm-filter").includes("reroute");
-    const request = parseMiss(event.headers, event.repeated);
+    const request = rerouted ? parseReroute(event.headers) : parseMiss(event.headers, event.repeated);
     const span = parts.spans.start(rerouted ? "reroute" : "miss", stream.metadata, event.headers);
     const answered = decide(request, rerouted, signal, span).catch((error: unknown) => {
       log.error("a miss could not be decided", { error });

@@ -2,6 +2,7 @@
 // sends what it reroutes). A set never changes, so neither does its cluster: another set is another cluster.
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { rerouteListener } from "#envoy/names.ts";
+import { internal } from "#envoy/options.ts";
 import { duration, packAny } from "#platform/any.ts";
 import type { CircuitBreakersSchema } from "#proto/gen/envoy/config/cluster/v3/circuit_breaker_pb.ts";
 import {
@@ -72,24 +73,8 @@ function podEndpoints(addresses: readonly SocketAddress[]): Endpoints {
 }
 
 function rerouteEndpoints(clusterId: string): Endpoints {
-  return {
-    priority: 1,
-    lbEndpoints: [
-      {
-        hostIdentifier: {
-          case: "endpoint",
-          value: {
-            address: {
-              address: {
-                case: "envoyInternalAddress",
-                value: { addressNameSpecifier: { case: "serverListenerName", value: rerouteListener }, endpointId: clusterId },
-              },
-            },
-          },
-        },
-      },
-    ],
-  };
+  const address = internal(rerouteListener, clusterId);
+  return { priority: 1, lbEndpoints: [{ hostIdentifier: { case: "endpoint", value: { address } } }] };
 }
 
 const unlimited = 1_000_000;

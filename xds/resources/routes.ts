@@ -3,12 +3,16 @@
 // Only inference passes: a path that no route here knows gets no further, whatever the model server offers there.
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { Any } from "@bufbuild/protobuf/wkt";
-import { filters, headers } from "#envoy/names.ts";
+import { clusters, filters, headers } from "#envoy/names.ts";
 import { duration, packAny } from "#platform/any.ts";
 import {
   FilterConfigSchema,
+  type HeaderMatcher,
+  HeaderMatcherSchema,
   type RetryPolicySchema,
+  type RouteAction,
   RouteActionSchema,
+  type RouteMatch,
   RouteMatchSchema,
   type RouteSchema,
 } from "#proto/gen/envoy/config/route/v3/route_components_pb.ts";
@@ -116,17 +120,23 @@ function openai(set: PlacementSet): Route {
   };
 }
 
-function marked(regex: string, header: string): NonNullable<Route["match"]> {
-  return create(RouteMatchSchema, {
-    pathSpecifier: { case: "safeRegex", value: { regex } },
-    headers: [{ name: header, headerMatchSpecifier: { case: "presentMatch", value: true } }],
-  });
+function marked(regex: string, header: string): RouteMatch {
+  return create(RouteMatchSchema, { pathSpecifier: { case: "safeRegex", value: { regex } }, headers: [present(header)] });
+}
+
+function exactly(path: string, header?: string): RouteMatch {
+  const headers = header === undefined ? [] : [present(header)];
+  return create(RouteMatchSchema, { pathSpecifier: { case: "path", value: path }, headers });
+}
+
+function present(name: string): HeaderMatcher {
+  return create(HeaderMatcherSchema, { name, headerMatchSpecifier: { case: "presentMatch", value: true } });
 }
 
 // A request that has waited comes by its set's entry: /v2/models/ENTRY/NAME/infer. The header is set by the gateway only.
 function waited(set: PlacementSet, slot: number): Route[] {
   const suffix = slot === 0 ? "" : `~${slot}`;
-  const match = (regex: string): NonNullable<Route["match"]> => marked(regex, headers.loadMs);
+  const match = (regex: string): RouteMatch => marked(regex, headers.loadMs);
   return [
     {
       name: "v2-waited",
@@ -157,26 +167,37 @@ function waited(set: PlacementSet, slot: number): Route[] {
 
 const grpcMethods = ["ModelInfer", "ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics", "ModelStreamInfer"];
 
-// The model's name is in the message: the naming filter reads the slot from here and renames it there.
+// The model's name is in the message: the naming filter reads the slot from here and renames it there. A call that has
+// waited is past that filter already, so with a slot it goes over the reroute listener, which can do it as well.
 function v2Grpc(set: PlacementSet, slot: number): Route[] {
-  return grpcMethods.map((method) => ({
-    name: `grpc-${method}`,
-    ...(slot === 0 ? {} : { metadata: { filterMetadata: { [filters.naming]: { slot: `${slot}` } } } }),
-    match: { pathSpecifier: { case: "path", value: `/inference.GRPCInferenceService/${method}` } },
-    action: toSet(set, "grpc", {}),
-    typedPerFilterConfig: switchedOff,
-  }));
+  return grpcMethods.flatMap((method): Route[] => {
+    const path = `/inference.GRPCInferenceService/${method}`;
+    const action = toSet(set, "grpc", {});
+    if (slot === 0) return [{ name: method, match: exactly(path), action, typedPerFilterConfig: switchedOff }];
+    const metadata = { filterMetadata: { [filters.naming]: { slot: `${slot}` } } };
+    return [
+      {
+        name: `${method}-waited`,
+        match: exactly(path, headers.loadMs),
+        action: toCluster(clusters.reroute),
+        typedPerFilterConfig: switchedOff,
+      },
+      { name: method, metadata, match: exactly(path), action, typedPerFilterConfig: switchedOff },
+    ];
+  });
 }
 
-function toSet(
-  set: PlacementSet,
-  wire: Wire,
-  more: Pick<Action, "regexRewrite">,
-): { case: "route"; value: MessageInitShape<typeof RouteActionSchema> } {
+type ToCluster = { readonly case: "route"; readonly value: RouteAction };
+
+function toSet(set: PlacementSet, wire: Wire, more: Pick<Action, "regexRewrite">): ToCluster {
+  return toCluster(clusterName(set, wire), more);
+}
+
+function toCluster(cluster: string, more: Pick<Action, "regexRewrite"> = {}): ToCluster {
   return {
     case: "route",
     value: create(RouteActionSchema, {
-      clusterSpecifier: { case: "cluster", value: clusterName(set, wire) },
+      clusterSpecifier: { case: "cluster", value: cluster },
       // How long inference may take is the client's to say.
       timeout: duration(0),
       maxStreamDuration: { grpcTimeoutHeaderMax: duration(0) },
