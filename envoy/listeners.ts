@@ -79,7 +79,9 @@ function port(name: string, address: PortAddress, options: BootstrapOptions, kin
               value: packAny(HttpConnectionManagerSchema, {
                 ...connection(`warm_${name}`, options),
                 localReplyConfig: kind.localReplies,
+                // Whoever connects is the client: its word on where it came from counts for nothing, nor is it passed on.
                 useRemoteAddress: true,
+                skipXffAppend: true,
                 normalizePath: true,
                 // An escaped slash passes no route, and the gateway says so in words; Envoy would refuse it without any.
                 pathWithEscapedSlashesAction: HttpConnectionManager_PathWithEscapedSlashesAction.KEEP_UNCHANGED,
@@ -167,9 +169,9 @@ function connection(statPrefix: string, options: BootstrapOptions) {
   return {
     statPrefix,
     codecType: HttpConnectionManager_CodecType.AUTO,
-    // A parked request is idle; it is the gateway that ends it, at the request's own deadline or maxParkMs.
+    // A parked request is idle; it is the gateway that ends it, at the request's own deadline or maxParkMs. The same time
+    // bounds headers that come slowly: a timer of their own would cost a microsecond on every hit.
     streamIdleTimeout: duration(options.maxParkMs + 60_000),
-    requestHeadersTimeout: duration(30_000),
     commonHttpProtocolOptions: {
       idleTimeout: duration(3_600_000),
       headersWithUnderscoresAction: HttpProtocolOptions_HeadersWithUnderscoresAction.ALLOW,
@@ -277,7 +279,8 @@ const mark = filter(
   }),
 );
 
-const router = filter("envoy.filters.http.router", packAny(RouterSchema, { suppressEnvoyHeaders: true }));
+// Statistics per answer code would cost more than anything else that Envoy does for a hit.
+const router = filter("envoy.filters.http.router", packAny(RouterSchema, { suppressEnvoyHeaders: true, dynamicStats: false }));
 
 function filter(name: string, config: Any): HttpFilter {
   return { name, configType: { case: "typedConfig", value: config } };
@@ -307,7 +310,7 @@ function usage(): MessageInitShape<typeof AccessLogSchema> {
           bufferFlushInterval: duration(250),
           bufferSizeBytes: 64 * 1024,
         },
-        additionalRequestHeadersToLog: [headers.model],
+        additionalRequestHeadersToLog: [headers.model, headers.publicName],
         additionalResponseHeadersToLog: [headers.loadMs],
       }),
     },

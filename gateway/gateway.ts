@@ -8,15 +8,12 @@ import { sleep, systemClock } from "#platform/clock.ts";
 import { addService, allowResets, bindServer, closeServer } from "#platform/grpc.ts";
 import type { Log } from "#platform/log.ts";
 import { createTracer } from "#platform/telemetry.ts";
-import {
-  AccessLogService,
-  type StreamAccessLogsMessage,
-  type StreamAccessLogsResponse,
-} from "#proto/gen/envoy/service/accesslog/v3/als_pb.ts";
+import { AccessLogService, type StreamAccessLogsResponse } from "#proto/gen/envoy/service/accesslog/v3/als_pb.ts";
 import { ExternalProcessor } from "#proto/gen/envoy/service/ext_proc/v3/external_processor_pb.ts";
 import { GRPCInferenceService } from "#proto/gen/inference/open_inference_pb.ts";
 import { createXds } from "#xds/main.ts";
 import { createIndex } from "./about.ts";
+import { decodeAccessLogs, type LogEntry } from "./accesslog.ts";
 import { createAdmin } from "./admin/server.ts";
 import { createGatewayState } from "./admin/state.ts";
 import { openBook } from "./book.ts";
@@ -136,7 +133,7 @@ export async function startGateway(
     GRPCInferenceService,
     serverCalls(() => ready, listIndex),
   );
-  addService(server, AccessLogService, { streamAccessLogs: sinkOf(usage) });
+  addService(server, AccessLogService, { streamAccessLogs: sinkOf(usage) }, logCodecs);
   // A gateway that was killed leaves its socket behind.
   rmSync(options.socket, { force: true });
   await bindServer(server, `unix:${options.socket}`);
@@ -180,13 +177,14 @@ function every(ms: number, stack: AsyncDisposableStack, work: () => void): void 
   stack.defer(() => clearInterval(timer));
 }
 
-function sinkOf(usage: Usage): handleClientStreamingCall<StreamAccessLogsMessage, StreamAccessLogsResponse> {
+function sinkOf(usage: Usage): handleClientStreamingCall<readonly LogEntry[], StreamAccessLogsResponse> {
   return (call) => {
-    call.on("data", ({ logEntries }: StreamAccessLogsMessage) => {
-      if (logEntries.case !== "httpLogs") return;
-      for (const entry of logEntries.value.logEntry) usage.onEntry(entry);
+    call.on("data", (entries: readonly LogEntry[]) => {
+      for (const entry of entries) usage.onEntry(entry);
     });
     // Envoy keeps the stream open for good; when it breaks, Envoy opens another.
     call.on("error", () => undefined);
   };
 }
+
+const logCodecs = { streamAccessLogs: { requestDeserialize: decodeAccessLogs } } as const;

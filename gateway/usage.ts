@@ -5,7 +5,7 @@
 import { createHistogram, type Histogram } from "#core/samples.ts";
 import { headers } from "#envoy/names.ts";
 import type { Clock } from "#platform/clock.ts";
-import type { HTTPAccessLogEntry } from "#proto/gen/envoy/data/accesslog/v3/accesslog_pb.ts";
+import type { LogEntry } from "./accesslog.ts";
 
 export interface ModelUse {
   /** Requests that the entries stand for. */
@@ -14,7 +14,7 @@ export interface ModelUse {
 }
 
 export interface Usage {
-  onEntry(entry: HTTPAccessLogEntry): void;
+  onEntry(entry: LogEntry): void;
   /** What has come since it was last taken. */
   take(): ReadonlyMap<string, ModelUse>;
   /** Once a second: the share to sample from now on, in millionths. */
@@ -25,8 +25,10 @@ export interface Usage {
   readonly errors: number;
 }
 
-/** Entries a second that are worth their cost, some 20 us each. */
-const wantedPerSecond = 1_000;
+/** Entries a second that are worth their cost, here and in Envoy. */
+const wantedPerSecond = 200;
+/** So many seconds in a row it must be too few before the share rises: a pause in the traffic is no reason to log all of it. */
+const patience = 5;
 const whole = 1_000_000;
 const maxModels = 100_000;
 
@@ -35,31 +37,26 @@ const restModel = /^\/v[12]\/models\/([A-Za-z0-9._-]{1,253})(?:[/:?]|$)/;
 export function createUsage(clock: Clock): Usage {
   let uses = new Map<string, ModelUse>();
   let share = whole;
+  let calm = 0;
   let entries = 0;
   let hits = 0;
   let errors = 0;
   let adjustedMs = clock.monotonicMs();
   const latency = createHistogram();
 
-  function modelOf(entry: HTTPAccessLogEntry): string | undefined {
-    return entry.request?.requestHeaders[headers.model] ?? restModel.exec(entry.request?.path ?? "")?.[1];
-  }
-
   return {
-    onEntry(entry) {
+    onEntry({ path, requestHeaders, responseHeaders, status, tookMs, reachedPod }) {
       entries += 1;
-      const weight = whole / share;
-      const status = entry.response?.responseCode ?? 0;
       // A local answer of Envoy or of the gateway used no model.
-      if ((entry.commonProperties?.upstreamRemoteAddress ?? undefined) === undefined) return;
+      if (!reachedPod) return;
+      const weight = whole / share;
       if (status >= 500) errors += weight;
-      const model = modelOf(entry);
+      const named = requestHeaders.get(headers.publicName) ?? requestHeaders.get(headers.model);
+      const model = named ?? restModel.exec(path)?.[1];
       if (model === undefined) return;
-      const waited = entry.response?.responseHeaders[headers.loadMs] !== undefined;
-      const took = entry.commonProperties?.timeToLastDownstreamTxByte;
-      if (!waited) {
+      if (!responseHeaders.has(headers.loadMs)) {
         hits += weight;
-        if (took !== undefined) latency.record(Number(took.seconds) * 1_000 + took.nanos / 1e6, weight);
+        if (tookMs !== undefined) latency.record(tookMs, weight);
       }
       const use = uses.get(model);
       const nowMs = clock.monotonicMs();
@@ -79,10 +76,16 @@ export function createUsage(clock: Clock): Usage {
       entries = 0;
       adjustedMs = nowMs;
       const wanted = Math.min(whole, Math.floor((share * wantedPerSecond) / Math.max(perSecond, 1)));
-      // Moved in powers of two, and only when it is off by more than one: each move is a push to Envoy.
-      const rounded = 2 ** Math.floor(Math.log2(whole / Math.max(wanted, 1)));
+      // Moved in powers of two, and only when it is off by more than one: each move is a push to Envoy. Down at once, up
+      // step by step.
+      const rounded = 2 ** Math.ceil(Math.log2(whole / Math.max(wanted, 1)));
       const next = Math.max(100, Math.floor(whole / rounded));
-      if (next > share * 1.9 || next < share / 1.9) share = next;
+      calm = next > share * 1.9 ? calm + 1 : 0;
+      if (next < share / 1.9) share = next;
+      else if (calm >= patience) {
+        share = Math.min(whole, share * 2);
+        calm = 0;
+      }
       return share;
     },
     latency,

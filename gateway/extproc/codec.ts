@@ -3,6 +3,8 @@
 // Latin-1, since HTTP headers are bytes.
 // Spec: envoy/service/ext_proc/v3/external_processor.proto
 
+import { WireReader } from "#platform/wire.ts";
+
 /** What the gateway reads of a ProcessingRequest. */
 export type ProcessingEvent =
   /** Names are lower case; a header sent twice keeps its first value and is listed in `repeated`. */
@@ -22,54 +24,11 @@ export type ProcessingAnswer =
       readonly details: string;
     };
 
-class Reader {
-  at: number;
-  readonly bytes: Buffer;
-  readonly end: number;
-
-  constructor(bytes: Buffer, from: number, end: number) {
-    this.bytes = bytes;
-    this.at = from;
-    this.end = end;
-  }
-
-  varint(): number {
-    let value = 0;
-    let factor = 1;
-    for (let i = 0; i < 10; i++) {
-      const byte = this.at < this.end ? this.bytes[this.at++] : undefined;
-      if (byte === undefined) throw new RangeError("truncated message");
-      value += (byte & 127) * factor;
-      if (byte < 128) return value;
-      factor *= 128;
-    }
-    throw new RangeError("a varint of more than 10 bytes");
-  }
-
-  /** Moves behind a length-delimited field and returns where it began. */
-  block(): number {
-    const size = this.varint();
-    const from = this.at;
-    if (size > this.end - from) throw new RangeError("truncated message");
-    this.at = from + size;
-    return from;
-  }
-
-  skip(wire: number): void {
-    if (wire === 0) this.varint();
-    else if (wire === 1) this.at += 8;
-    else if (wire === 2) this.block();
-    else if (wire === 5) this.at += 4;
-    else throw new RangeError(`wire type ${wire}`);
-    if (this.at > this.end) throw new RangeError("truncated message");
-  }
-}
-
 /** Throws RangeError on what is no ProcessingRequest. */
 export function decodeProcessing(bytes: Buffer): ProcessingEvent {
   const headers = new Map<string, string>();
   const repeated: string[] = [];
-  const message = new Reader(bytes, 0, bytes.length);
+  const message = new WireReader(bytes, 0, bytes.length);
   let seen = false;
   while (message.at < message.end) {
     const key = message.varint();
@@ -80,12 +39,12 @@ export function decodeProcessing(bytes: Buffer): ProcessingEvent {
     }
     seen = true;
     const from = message.block();
-    readHttpHeaders(new Reader(bytes, from, message.at), headers, repeated);
+    readHttpHeaders(new WireReader(bytes, from, message.at), headers, repeated);
   }
   return seen ? { kind: "request-headers", headers, repeated } : { kind: "other" };
 }
 
-function readHttpHeaders(http: Reader, headers: Map<string, string>, repeated: string[]): void {
+function readHttpHeaders(http: WireReader, headers: Map<string, string>, repeated: string[]): void {
   while (http.at < http.end) {
     const key = http.varint();
     // headers = 1: HeaderMap
@@ -94,7 +53,7 @@ function readHttpHeaders(http: Reader, headers: Map<string, string>, repeated: s
       continue;
     }
     const from = http.block();
-    const map = new Reader(http.bytes, from, http.at);
+    const map = new WireReader(http.bytes, from, http.at);
     while (map.at < map.end) {
       const inner = map.varint();
       // headers = 1: HeaderValue
@@ -103,12 +62,12 @@ function readHttpHeaders(http: Reader, headers: Map<string, string>, repeated: s
         continue;
       }
       const start = map.block();
-      readHeader(new Reader(map.bytes, start, map.at), headers, repeated);
+      readHeader(new WireReader(map.bytes, start, map.at), headers, repeated);
     }
   }
 }
 
-function readHeader(header: Reader, headers: Map<string, string>, repeated: string[]): void {
+function readHeader(header: WireReader, headers: Map<string, string>, repeated: string[]): void {
   let name = "";
   let value = "";
   while (header.at < header.end) {

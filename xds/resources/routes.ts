@@ -9,6 +9,7 @@ import {
   FilterConfigSchema,
   type HeaderMatcher,
   HeaderMatcherSchema,
+  type RetryPolicy_RetryHostPredicateSchema,
   type RetryPolicySchema,
   type RouteAction,
   RouteActionSchema,
@@ -67,13 +68,8 @@ function buildRetry(set: PlacementSet): MessageInitShape<typeof RetryPolicySchem
         value: packAny(PreviousPrioritiesConfigSchema, { updateFrequency: Math.min(set.pods.length, 2) }),
       },
     },
-    retryHostPredicate: [
-      {
-        name: "envoy.retry_host_predicates.previous_hosts",
-        configType: { case: "typedConfig", value: packAny(PreviousHostsPredicateSchema, {}) },
-      },
-    ],
-    hostSelectionRetryMaxAttempts: 3n,
+    // With one pod there is no other in the set, and asking costs each hit a microsecond.
+    ...(set.pods.length > 1 ? { retryHostPredicate: [otherPod], hostSelectionRetryMaxAttempts: 3n } : {}),
     retryBackOff: { baseInterval: duration(5), maxInterval: duration(50) },
   };
 }
@@ -81,6 +77,11 @@ function buildRetry(set: PlacementSet): MessageInitShape<typeof RetryPolicySchem
 /** No `~`: that is for entries and slots, never for clients. */
 const name = "[A-Za-z0-9._-]+";
 const v2Calls = "(/versions/[A-Za-z0-9._-]+)?(/infer|/ready|/config|/stats|/generate|/generate_stream)?";
+
+const otherPod: MessageInitShape<typeof RetryPolicy_RetryHostPredicateSchema> = {
+  name: "envoy.retry_host_predicates.previous_hosts",
+  configType: { case: "typedConfig", value: packAny(PreviousHostsPredicateSchema, {}) },
+};
 
 function v2Rest(set: PlacementSet, slot: number): Route {
   const slotted = slot === 0 ? {} : rewrite("^/v2/models/([^/]+)(.*)$", `/v2/models/\\1~${slot}\\2`);
