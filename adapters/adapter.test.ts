@@ -4,7 +4,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { silentLog } from "#platform/log.ts";
-import { superviseProcess, type SupervisedProcess } from "#platform/process.ts";
+import { type SupervisedProcess, superviseProcess } from "#platform/process.ts";
 import { openRegistry } from "#platform/registry/open.ts";
 import { runPodWatch } from "#platform/registry/presence.ts";
 import type { PodPresence } from "#platform/registry/records.ts";

@@ -4,8 +4,8 @@
 // Stop: refuse loads -> end the Links -> end what is under way.
 import { randomUUID } from "node:crypto";
 import { Server } from "@grpc/grpc-js";
-import { bindServer, closeServer } from "#platform/grpc.ts";
 import { type Clock, sleep, systemClock } from "#platform/clock.ts";
+import { bindServer, closeServer } from "#platform/grpc.ts";
 import type { Log } from "#platform/log.ts";
 import { createAgent } from "./agent/agent.ts";
 import type { Holding, HoldingOptions } from "./agent/holding.ts";

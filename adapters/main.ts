@@ -1,8 +1,8 @@
 // Owns the adapter's process: flags, signals, presence in the registry, the line that tells it is ready.
 import { errorMessage } from "#core/errors.ts";
-import { StartupError, runMain } from "#platform/lifecycle.ts";
-import { createLog } from "#platform/log.ts";
 import { systemClock, untilAborted } from "#platform/clock.ts";
+import { runMain, StartupError } from "#platform/lifecycle.ts";
+import { createLog } from "#platform/log.ts";
 import { openRegistry } from "#platform/registry/open.ts";
 import { runPresence } from "#platform/registry/presence.ts";
 import { openAdapter } from "./adapter.ts";

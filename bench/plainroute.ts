@@ -10,8 +10,8 @@ import {
   HttpConnectionManager_CodecType,
   HttpConnectionManagerSchema,
 } from "#proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
-import type { PodAddress, SocketAddress, Wire } from "./addresses.ts";
 import { buildPodCluster } from "#xds/resources/cluster.ts";
+import type { PodAddress, SocketAddress, Wire } from "./addresses.ts";
 
 /** The bootstrap with one plain listener more for REST and for gRPC, both to this pod. */
 export function addPlainRoutes(bootstrap: Uint8Array, pod: PodAddress, at: Readonly<Record<Wire, SocketAddress>>): Uint8Array {

@@ -18,12 +18,16 @@ const flushDeadlineMs = 2_000;
 export async function createTracer(options: TracerOptions): Promise<OwnedTracer> {
   const { service, endpoint } = options;
   if (endpoint === undefined || endpoint === "") return { tracer: silentTracer, [Symbol.asyncDispose]: () => Promise.resolve() };
-  const [{ BatchSpanProcessor, TracerProvider }, { OTLPTraceExporter }] = await Promise.all([
+  const [{ BatchSpanProcessor, TracerProvider }, { OTLPTraceExporter }, { resourceFromAttributes }] = await Promise.all([
     import("@opentelemetry/sdk-trace"),
     import("@opentelemetry/exporter-trace-otlp-http"),
+    import("@opentelemetry/resources"),
   ]);
   const exporter = new OTLPTraceExporter({ url: `${endpoint.replace(/\/+$/, "")}/v1/traces`, timeoutMillis: flushDeadlineMs });
-  const provider = new TracerProvider({ spanProcessors: [new BatchSpanProcessor({ exporter, maxQueueSize: 2_048 })] });
+  const provider = new TracerProvider({
+    resource: resourceFromAttributes({ "service.name": service }),
+    spanProcessors: [new BatchSpanProcessor({ exporter, maxQueueSize: 2_048 })],
+  });
   return {
     tracer: provider.getTracer(service),
     async [Symbol.asyncDispose](): Promise<void> {

@@ -68,7 +68,20 @@ try {
   const made = join(work, "gen");
   const options = ["target=ts", "import_extension=ts", "erasable_syntax=true"];
   const template = { version: "v2", plugins: [{ local: join(bin, "protoc-gen-es"), out: made, strategy: "all", opt: options }] };
-  run("buf", ["generate", join(work, "all.binpb"), "--template", JSON.stringify(template), "--exclude-path", "google/protobuf", "--exclude-path", "known.proto"], work);
+  run(
+    "buf",
+    [
+      "generate",
+      join(work, "all.binpb"),
+      "--template",
+      JSON.stringify(template),
+      "--exclude-path",
+      "google/protobuf",
+      "--exclude-path",
+      "known.proto",
+    ],
+    work,
+  );
   rmSync(join(made, "known_pb.ts"), { force: true });
   rmSync(out, { recursive: true, force: true });
   cpSync(made, out, { recursive: true });

@@ -11,7 +11,7 @@ import { type Clock, sleep } from "#platform/clock.ts";
 import type { Log } from "#platform/log.ts";
 import type { Driver, Failure, HeldModel } from "../drivers/driver.ts";
 import type { Puller } from "../pull/puller.ts";
-import { copyKey, type CopyView } from "./copies.ts";
+import { type CopyView, copyKey } from "./copies.ts";
 import type { HeldCopy, HoldingEffect, HoldingEvent } from "./events.ts";
 import type { Holding, HoldingGauges } from "./holding.ts";
 

@@ -8,7 +8,7 @@
 // In hand are the few whose room is being made, in the order in which they were taken.
 // Invariants: an ask is in one place; it leaves when no gateway asks any longer, or at its deadline; queue, hand and
 // parked are all bounded.
-import { createLoadQueue, type LoadClass, loadClasses, type LoadEntry } from "#core/loadqueue.ts";
+import { createLoadQueue, type LoadClass, type LoadEntry, loadClasses } from "#core/loadqueue.ts";
 import type { Revision } from "#core/model.ts";
 
 export interface Ask {

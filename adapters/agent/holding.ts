@@ -8,7 +8,7 @@
 //   its route away already, so turning back would need as many messages as loading again.
 // - Every ask ends: its copy becomes ready or failed, or it is refused, or nobody asks any longer.
 import { type Ask, createAsks } from "./asks.ts";
-import { copyKey, type CopyFailure, type CopyName, type CopyView } from "./copies.ts";
+import { type CopyFailure, type CopyName, type CopyView, copyKey } from "./copies.ts";
 import { createDepartures } from "./departures.ts";
 import type { HeldCopy, HoldingEffect, HoldingEvent, RefusalWhy } from "./events.ts";
 import { Ledger, type NewCopy, viewOf } from "./ledger.ts";

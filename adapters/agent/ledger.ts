@@ -6,11 +6,11 @@ import { createLru } from "#core/lru.ts";
 import type { EvictionCandidate } from "#core/placement/evict.ts";
 import {
   assertArrow,
-  copyKey,
   type CopyFailure,
   type CopyName,
   type CopyState,
   type CopyView,
+  copyKey,
   maxReasonLength,
 } from "./copies.ts";
 import type { SizeFacts } from "./sizes.ts";

@@ -3,11 +3,11 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Client } from "undici";
 import { systemClock } from "#platform/clock.ts";
-import { superviseProcess, type SupervisedProcess } from "#platform/process.ts";
+import { type SupervisedProcess, superviseProcess } from "#platform/process.ts";
 import { openRunFolder } from "#platform/tempdir.ts";
 import { identityGraph } from "#runtimes/onnx/testing/graphs.ts";
 import { createOnnxDriver } from "./onnx.ts";
-import { describeDriver, type DriverHarness } from "./suite.ts";
+import { type DriverHarness, describeDriver } from "./suite.ts";
 
 async function openHarness(): Promise<DriverHarness> {
   const folder = await openRunFolder();

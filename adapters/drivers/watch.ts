@@ -4,8 +4,9 @@
 //
 // Invariants: up and lost are told in turn; what is told with `up` was listed in the life that it is told of. A slow
 // answer is no loss: a model server that creates a session may be busy for a while.
-import { sleep } from "#platform/clock.ts";
+
 import type { Clock } from "#platform/clock.ts";
+import { sleep } from "#platform/clock.ts";
 import type { DriverListener, Listed } from "./driver.ts";
 
 export type Pulse =

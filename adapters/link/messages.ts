@@ -3,17 +3,17 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { LoadClass } from "#core/loadqueue.ts";
 import { type ModelName, parseModelName, parseRevision, parseRevisionId, type Revision } from "#core/model.ts";
 import {
-  CopyState as CopyStateMessage,
   type CopySchema,
+  CopyState as CopyStateMessage,
   FailureKind as FailureKindMessage,
-  type Load as LoadMessage,
   LoadClass as LoadClassMessage,
+  type Load as LoadMessage,
   LoadRefused_Why,
   type PodMessage,
   PodMessageSchema,
   type Usage,
 } from "#proto/gen/warmpath/link/v1/link_pb.ts";
-import { copyKey, type CopyState, type CopyView } from "../agent/copies.ts";
+import { type CopyState, type CopyView, copyKey } from "../agent/copies.ts";
 import type { RefusalWhy } from "../agent/events.ts";
 import type { HoldingGauges } from "../agent/holding.ts";
 import type { FailureKind } from "../drivers/driver.ts";

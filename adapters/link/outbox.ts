@@ -2,7 +2,7 @@
 // Pure: it holds no stream. Invariants: sequence numbers of a stream are those of what is taken here, one after the
 // other; a refusal is never lost to conflation, nor told after a later state of the same copy; memory is bounded by the
 // number of copies and of the gateway's own questions.
-import { copyKey, type CopyView } from "../agent/copies.ts";
+import { type CopyView, copyKey } from "../agent/copies.ts";
 import type { ToGateway } from "./messages.ts";
 import { buildCopy } from "./messages.ts";
 

@@ -7,14 +7,14 @@
 // withdrawals do not wait for it.
 import type { Server, ServerDuplexStream } from "@grpc/grpc-js";
 import { parseModelName, serverName } from "#core/model.ts";
-import { addService } from "#platform/grpc.ts";
 import type { Clock } from "#platform/clock.ts";
+import { addService } from "#platform/grpc.ts";
 import type { Log } from "#platform/log.ts";
 import {
   type GatewayMessage,
   Link,
-  LoadRefused_Why,
   type Load,
+  LoadRefused_Why,
   type PodMessage,
   type Verify,
 } from "#proto/gen/warmpath/link/v1/link_pb.ts";

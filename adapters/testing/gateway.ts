@@ -5,8 +5,8 @@ import { waitFor } from "#platform/testing.ts";
 import {
   type Copy,
   CopyState,
-  type Gauges,
   GatewayMessageSchema,
+  type Gauges,
   Link,
   LoadClass,
   type LoadRefused,

@@ -1,5 +1,5 @@
 // Owns gRPC load: unary calls over one HTTP/2 connection, as a gRPC client has it. Each client waits for its answer.
-import { connect, constants, type ClientHttp2Session } from "node:http2";
+import { type ClientHttp2Session, connect, constants } from "node:http2";
 import type { Meter } from "./meter.ts";
 import type { LoadPlan, LoadRequest } from "./plan.ts";
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
-import { createServer as createGrpcServer, type ServerHttp2Stream } from "node:http2";
-import { createServer, type AddressInfo, type Server } from "node:net";
 import { writeFile } from "node:fs/promises";
+import { createServer as createGrpcServer, type ServerHttp2Stream } from "node:http2";
+import { type AddressInfo, createServer, type Server } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
 import { openRunFolder } from "#platform/tempdir.ts";

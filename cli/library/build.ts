@@ -4,7 +4,7 @@
 import { createHash } from "node:crypto";
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { dataFiles, type DatasetName, datasetNames, readDatasets } from "./datasets.ts";
+import { type DatasetName, dataFiles, datasetNames, readDatasets } from "./datasets.ts";
 import {
   dataFolderName,
   findManifest,
@@ -17,7 +17,7 @@ import {
   writeManifest,
 } from "./manifest.ts";
 import { buildOnnx } from "./onnx.ts";
-import { contentKey, listTenantModels, magikaName, recipes, tenantCounts, type TenantModel } from "./recipes.ts";
+import { contentKey, listTenantModels, magikaName, recipes, type TenantModel, tenantCounts } from "./recipes.ts";
 import { createTrainer, type Trainer } from "./train.ts";
 
 export interface BuildOptions {

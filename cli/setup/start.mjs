@@ -1,7 +1,7 @@
 // Owns the way from a command line to a running command: checks, set-up of what the command needs, hand-over.
 import { join } from "node:path";
-import { exitWith, Interrupted, runForeground } from "./child.mjs";
 import { checkMachine, checkTools } from "./checks.mjs";
+import { exitWith, Interrupted, runForeground } from "./child.mjs";
 import { envoyBinary, envoyIsThere, fetchEnvoy } from "./envoy.mjs";
 import { SetupError } from "./errors.mjs";
 import { buildLibrary, libraryFolder, libraryIsThere } from "./library.mjs";

@@ -7,7 +7,7 @@ import { after, before, describe, it } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { Metadata, Server, status } from "@grpc/grpc-js";
 import { buildLibrary } from "#cli/library/build.ts";
-import { openOracle, type Oracle } from "#cli/library/oracle.ts";
+import { type Oracle, openOracle } from "#cli/library/oracle.ts";
 import { fetchSources } from "#cli/library/sources.ts";
 import { addService, bindServer, closeServer } from "#platform/grpc.ts";
 import { openRunFolder, type RunFolder } from "#platform/tempdir.ts";
@@ -16,8 +16,8 @@ import {
   type ModelInferRequest,
   ModelInferResponseSchema,
 } from "#proto/gen/inference/open_inference_pb.ts";
-import { driveTraffic, type TrafficOptions } from "./drive.ts";
 import { loadHeader } from "./caller.ts";
+import { driveTraffic, type TrafficOptions } from "./drive.ts";
 import type { TrafficReport, TrafficSample } from "./report.ts";
 
 type Fault = "none" | "unavailable" | "other answer" | "no answer";

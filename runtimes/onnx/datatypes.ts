@@ -18,8 +18,6 @@ export type Elements =
 
 export type NumberElements = Exclude<Elements, readonly string[] | BigUint64Array | BigInt64Array>;
 
-export type Datatype = NumberType["name"] | BigType["name"] | "BOOL" | "BYTES";
-
 interface NumberType {
   readonly family: "integer" | "float";
   readonly name: "UINT8" | "INT8" | "UINT16" | "INT16" | "UINT32" | "INT32" | "FP16" | "FP32" | "FP64";

@@ -1,9 +1,9 @@
 // The main job on a whole fleet: any of the library's models answers rightly, hot or cold; hits touch no JavaScript of ours.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { createRandom } from "#cli/library/random.ts";
 import { driveTraffic } from "#cli/traffic/drive.ts";
-import { create, toBinary } from "@bufbuild/protobuf";
 import { ModelInferRequestSchema } from "#proto/gen/inference/open_inference_pb.ts";
 import { openFleet, type TestFleet } from "../harness/fleet.ts";
 import { frameOf, type GrpcClient, inferencePath, openGrpcClient } from "../harness/grpc.ts";

@@ -10,11 +10,20 @@ export interface TrafficOptions {
   readonly zipfExponent?: number;
 }
 
+export interface Trouble {
+  /** Since the start. */
+  readonly atMs: number;
+  readonly outcome: TrafficSample["outcome"];
+  readonly model: string;
+  readonly latencyMs: number;
+  readonly reason: string;
+}
+
 export interface Traffic {
   /** Resolves when so many more requests have been answered rightly. */
   more(right: number, timeoutMs?: number): Promise<void>;
-  /** What went wrong so far, the first of it, with the time since the start. */
-  readonly trouble: readonly string[];
+  /** What went wrong so far, the first of it. */
+  readonly trouble: readonly Trouble[];
   /** Ends it; requests under way are not counted. */
   stop(): Promise<TrafficReport>;
 }
@@ -24,14 +33,12 @@ const keptTrouble = 20;
 export function startTraffic(fleet: TestFleet, { models, concurrency = 8, zipfExponent = 1 }: TrafficOptions): Traffic {
   const stop = new AbortController();
   const startMs = performance.now();
-  const trouble: string[] = [];
+  const trouble: Trouble[] = [];
   let right = 0;
   const onSample = ({ outcome, reason, model, latencyMs }: TrafficSample): void => {
     if (outcome === "right") right += 1;
     else if (trouble.length < keptTrouble) {
-      trouble.push(
-        `${(performance.now() - startMs).toFixed(0)} ms: ${outcome}: ${model} after ${latencyMs.toFixed(0)} ms: ${reason}`,
-      );
+      trouble.push({ atMs: performance.now() - startMs, outcome, model, latencyMs, reason: reason ?? "" });
     }
   };
   const driven = driveTraffic({

@@ -1,7 +1,8 @@
 // Runs one test file in a process of its own and collects its results. A file that is not done in time is killed:
 // node:test's own timeout does not end a file whose tests are done but whose handles are not.
-import { run } from "node:test";
+
 import { relative } from "node:path";
+import { run } from "node:test";
 import { resultOf, type TestResult } from "./tally.ts";
 
 export interface FileRun {

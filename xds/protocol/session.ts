@@ -20,7 +20,6 @@ export type {
   RefusedResource,
   ResourceState,
   ResourceView,
-  SentResource,
   SessionEffect,
   SessionEvent,
   SessionLimits,
