@@ -36,7 +36,12 @@ function openBench(options: { maxWaiting?: number; loadTimeoutMs?: number } = {}
     },
     onAcked: () => undefined,
   };
-  const fleet = createFleet({ onCopies: (podId, changes) => loads.onCopies(podId, changes), onPod: () => undefined });
+  const fleet = createFleet({
+    onCopies: (podId, changes) => loads.onCopies(podId, changes),
+    onPod: (podId) => {
+      if (fleet.pod(podId)?.reachable !== true) loads.onUnreachable(podId);
+    },
+  });
   const loads = createLoads({
     fleet,
     routes,
@@ -211,4 +216,34 @@ test("a copy lost before the request went on is loaded again", async () => {
   settle("~a");
   settle("~b");
   assert.equal((await again).kind, "live");
+});
+
+test("a load asked of a pod that becomes unreachable is asked of another at once, though the first never told of it", async () => {
+  const { fleet, loads, sent, settle } = openBench();
+  fleet.attach(podInfo("a"), []);
+  fleet.attach(podInfo("b"), []);
+  const asked = ask(loads, "x");
+  const first = sent[0]!.split(" ")[1]!;
+  const second = first === "a" ? "b" : "a";
+  fleet.setUnreachable(first);
+  assert.deepEqual(sent, [`load ${first} x`, `load ${second} x`]);
+  change(fleet, second, copy("x", "ready"));
+  settle(`~${second}`);
+  assert.equal((await asked).kind, "live");
+});
+
+test("a ready copy behind a dead adapter is used only where no other pod can load the model", async () => {
+  const { fleet, loads, sent, settle } = openBench();
+  fleet.attach(podInfo("a"), [copy("x", "ready"), copy("y", "ready")]);
+  fleet.setUnreachable("a");
+  settle("~a");
+  const alone = await ask(loads, "x");
+  assert.equal(alone.kind === "live" ? alone.entry : alone.reason, "~a");
+  fleet.attach(podInfo("b"), []);
+  const asked = ask(loads, "y");
+  assert.deepEqual(sent, ["load b y"]);
+  change(fleet, "b", copy("y", "ready"));
+  settle("~b");
+  const elsewhere = await asked;
+  assert.equal(elsewhere.kind === "live" ? elsewhere.entry : elsewhere.reason, "~b");
 });

@@ -22,7 +22,7 @@ export interface ReroutesParts {
 
 /**
  * A copy may be lost again between its load and the request, and for a moment after a model server's death its adapter
- * does not know of it: so often it is tried anew, at growing pauses, some 3 s in all.
+ * does not know of it: so often it is tried anew, at growing pauses, some 2 s in all.
  */
 const maxRounds = 12;
 const firstPauseMs = 5;
@@ -44,7 +44,8 @@ export function createReroutes({ fleet, loads, clock, verify }: ReroutesParts): 
       for (let round = 0; round < maxRounds; round++) {
         // What was loaded just now is asked for at once.
         const pauseMs = round < 2 ? 0 : Math.min(longestPauseMs, firstPauseMs * 2 ** (round - 2));
-        if (!(await pause(pauseMs, options))) break;
+        const over = await pause(pauseMs, options);
+        if (over !== undefined) return over;
         const step = options.span.step("verify");
         const podId = await verified(model, revision);
         step.end(podId === undefined ? "no pod holds it" : undefined);
@@ -57,9 +58,12 @@ export function createReroutes({ fleet, loads, clock, verify }: ReroutesParts): 
     },
   };
 
-  /** False when the request has no time left, or nobody waits for it. */
-  async function pause(ms: number, { deadlineMs, signal }: EnsureOptions): Promise<boolean> {
-    if (ms > 0) await sleep(ms, signal).catch(() => undefined);
-    return !signal.aborted && clock.monotonicMs() < deadlineMs;
+  /** Undefined when the request still waits after it. */
+  async function pause(ms: number, { deadlineMs, signal }: EnsureOptions): Promise<Failure | undefined> {
+    const leftMs = deadlineMs - clock.monotonicMs();
+    if (ms > 0 && leftMs > 0) await sleep(Math.min(ms, leftMs), signal).catch(() => undefined);
+    if (signal.aborted) return { kind: "failed", code: "cancelled", reason: "the client went away" };
+    if (ms < leftMs) return undefined;
+    return { kind: "failed", code: "deadline-exceeded", reason: "no pod was found to hold the model in time" };
   }
 }

@@ -39,6 +39,7 @@ export interface TestFleet extends AsyncDisposable {
   readonly libraryFolder: string;
   readonly registryFile: string;
   readonly runFolder: string;
+  readonly logFolder: string;
   /** What the supervisor said. */
   readonly log: RecordingLog;
   stats(): Promise<Stats>;
@@ -114,6 +115,7 @@ export async function openFleet(options: FleetOptions = {}): Promise<TestFleet> 
     libraryFolder,
     registryFile: state.registryFile,
     runFolder,
+    logFolder: state.logFolder,
     log,
     async stats() {
       return (await waitUntil(

@@ -1,0 +1,109 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { activeRevision, type Model, parseModel } from "#core/model.ts";
+import { systemClock } from "#platform/clock.ts";
+import { createFleet, type Fleet } from "./fleet.ts";
+import type { Ensured, EnsureOptions, Loads } from "./loads.ts";
+import { createReroutes, type Rerouted } from "./reroutes.ts";
+import { silentSpan } from "./spans.ts";
+
+const model = modelOf("x");
+const revision = activeRevision(model);
+const copy = { model: "x", revision: "r1", slot: 0, state: "ready", sizeBytes: 1 } as const;
+
+function modelOf(name: string): Model {
+  const parsed = parseModel({
+    name,
+    revisions: [{ id: "r1", slot: 0, format: "onnx", storageUri: "file:///m.onnx" }],
+    active: "r1",
+  });
+  return parsed.kind === "ok" ? parsed.model : assert.fail(parsed.reason);
+}
+
+interface Bench {
+  readonly fleet: Fleet;
+  readonly asked: string[];
+  find(options?: Partial<EnsureOptions>): Promise<Rerouted>;
+}
+
+/** Two pods, of which `a` says that it holds the model. */
+function openBench(verify: (podId: string, time: number) => boolean, ensured: () => Ensured): Bench {
+  const fleet = createFleet({ onCopies: () => undefined, onPod: () => undefined });
+  for (const podId of ["a", "b"]) {
+    const address = { host: "127.0.0.1", port: podId === "a" ? 1 : 2 };
+    const info = { podId, incarnation: "1", runtime: "onnx", capacityBytes: 1e9, rest: address, grpc: address, labels: {} };
+    fleet.attach(info, podId === "a" ? [copy] : []);
+  }
+  const asked: string[] = [];
+  const loads: Pick<Loads, "ensure"> = {
+    async ensure() {
+      asked.push("ensure");
+      return ensured();
+    },
+  };
+  const reroutes = createReroutes({
+    fleet,
+    loads: loads as Loads,
+    clock: systemClock,
+    async verify(podId) {
+      asked.push(podId);
+      return verify(podId, asked.filter((other) => other === podId).length);
+    },
+  });
+  const find = (options: Partial<EnsureOptions> = {}): Promise<Rerouted> =>
+    reroutes.find(model, revision, "rest", {
+      deadlineMs: systemClock.monotonicMs() + 5_000,
+      signal: new AbortController().signal,
+      span: silentSpan,
+      ...options,
+    });
+  return { fleet, asked, find };
+}
+
+const live: Ensured = { kind: "live", waitedMs: 0, entry: "~a" };
+
+test("a pod that holds the model is found at once", async () => {
+  const { asked, find } = openBench(
+    () => true,
+    () => live,
+  );
+  assert.equal((await find()).kind, "found");
+  assert.deepEqual(asked, ["a"]);
+});
+
+test("a pod that is thought to hold the model, and does not, is asked until that is known", async () => {
+  const bench = openBench(
+    (podId) => podId === "b",
+    () => {
+      // Its adapter notices at last, and the model is loaded elsewhere.
+      if (bench.asked.filter((what) => what === "ensure").length === 5) {
+        bench.fleet.change("a", [{ ...copy, state: "gone" }]);
+        bench.fleet.change("b", [copy]);
+      }
+      return live;
+    },
+  );
+  assert.equal((await bench.find()).kind, "found");
+  assert.equal(bench.asked.at(-1), "b");
+  assert.equal(bench.asked.filter((what) => what === "a").length, 5);
+});
+
+test("it ends at the request's deadline, and when nobody waits any more", async () => {
+  const { find } = openBench(
+    () => false,
+    () => live,
+  );
+  const late = await find({ deadlineMs: systemClock.monotonicMs() + 50 });
+  assert.equal(late.kind === "failed" ? late.code : late.kind, "deadline-exceeded");
+  const gone = await find({ signal: AbortSignal.timeout(20) });
+  assert.equal(gone.kind === "failed" ? gone.code : gone.kind, "cancelled");
+});
+
+test("a load that fails is what the client hears", async () => {
+  const { fleet, find } = openBench(
+    () => false,
+    () => ({ kind: "failed", code: "no-capacity", reason: "full" }),
+  );
+  fleet.detach("a");
+  assert.deepEqual(await find(), { kind: "failed", code: "no-capacity", reason: "full" });
+});
