@@ -62,8 +62,8 @@ export async function registerLibrary(registryFile: string, libraryFolder: strin
 
 function buildModel(entry: LibraryManifest["models"][number], libraryFolder: string): Model {
   const storageUri = pathToFileURL(join(libraryFolder, entry.file)).href;
-  const revision = { id: "r1", slot: 0, format: entry.format, storageUri };
-  const parsed = parseModel({ name: entry.name, revisions: [revision], active: "r1" });
+  const id = `r-${entry.sha256.slice(0, 12)}`;
+  const parsed = parseModel({ name: entry.name, revisions: [{ id, slot: 0, format: entry.format, storageUri }], active: id });
   if (parsed.kind === "refused") throw new Error(`the library's model ${entry.name} is refused: ${parsed.reason}`);
   return parsed.model;
 }

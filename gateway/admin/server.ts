@@ -1,5 +1,6 @@
 // Owns the management API: what is registered, where it is, register and unregister, counters. JSON in and out; errors as
 // {"error", "code"}. On a port of its own, never on an inference port; loopback unless told otherwise.
+import { createHash } from "node:crypto";
 import Fastify, { type FastifyInstance } from "fastify";
 import { type ErrorCode, errorCatalogue, errorMessage } from "#core/errors.ts";
 import { type Model, parseModel, parseModelName } from "#core/model.ts";
@@ -107,12 +108,10 @@ function readModel(
   body: unknown,
 ): { readonly kind: "ok"; readonly model: Model } | { readonly kind: "refused"; readonly reason: string } {
   const { format, storageUri, sizeHintBytes } = asRecord(body);
-  return parseModel({
-    name,
-    revisions: [{ id: "r1", slot: 0, format, storageUri, sizeHintBytes }],
-    active: "r1",
-    target: undefined,
-  });
+  // Named after its content: whoever registers another artefact under the same name never gets an old copy.
+  const content = JSON.stringify([format, storageUri, sizeHintBytes]);
+  const id = `r-${createHash("sha256").update(content).digest("hex").slice(0, 12)}`;
+  return parseModel({ name, revisions: [{ id, slot: 0, format, storageUri, sizeHintBytes }], active: id, target: undefined });
 }
 
 function asRecord(value: unknown): Readonly<Record<string, unknown>> {
