@@ -67,8 +67,6 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
       env: {
         // Otherwise the memory of an unloaded model stays with the process.
         MALLOC_TRIM_THRESHOLD_: "131072",
-        // ONNX Runtime would tell its maker of its use, and leave files in the temporary folder and in the user's cache.
-        ORT_DISABLE_TELEMETRY: "1",
       },
       readyLine,
     });

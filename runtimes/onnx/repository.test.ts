@@ -161,10 +161,13 @@ for (const [name, model, kind, message] of unsupported) {
   });
 }
 
-test("a missing file and a folder are failures of storage", async () => {
+test("a missing file is a failure of storage, a folder one of the model", async () => {
   await using repository = new Repository();
-  for (const path of [join(folder, "nope.onnx"), folder]) {
+  for (const [path, kind] of [
+    [join(folder, "nope.onnx"), "storage"],
+    [folder, "model"],
+  ] as const) {
     const failed = await repository.load("m", { path, revision: "r" });
-    assert.equal("kind" in failed && failed.kind, "storage");
+    assert.equal("kind" in failed && failed.kind, kind);
   }
 });

@@ -202,10 +202,16 @@ function told(name: string): string {
   return /^[\w.~-]{1,128}$/.test(name) ? name : quote(name);
 }
 
-const podCodes: ReadonlySet<string> = new Set(["EMFILE", "ENFILE", "ENOMEM"]);
+const failureKinds: ReadonlyMap<string, LoadFailure["kind"]> = new Map([
+  ["EMFILE", "pod"],
+  ["ENFILE", "pod"],
+  ["ENOMEM", "pod"],
+  // A folder is no model, whoever looks.
+  ["EISDIR", "model"],
+]);
 
 function classifyFileError(error: unknown): LoadFailure {
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
   const message = error instanceof Error ? error.message : String(error);
-  return { kind: podCodes.has(code) ? "pod" : "storage", message };
+  return { kind: failureKinds.get(code) ?? "storage", message };
 }

@@ -7,6 +7,8 @@
 // - Released memory goes back to the system only when the process was started with MALLOC_TRIM_THRESHOLD_=131072.
 // - Its errors are texts without a code. A failed run is the request's doing unless memory ran out: shapes and datatypes
 //   of the whole graph were checked when the session was created.
+// First: ONNX Runtime reads the environment when it is loaded.
+import "./quiet.ts";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 import { type DatatypeInfo, type Elements, findDatatypeOfOrt } from "./datatypes.ts";
 import { badRequest, Refusal } from "./refusal.ts";

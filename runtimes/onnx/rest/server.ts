@@ -153,8 +153,9 @@ async function send(reply: FastifyReply, answer: Answer): Promise<FastifyReply> 
 function refuse({ counters }: RestOptions, reply: FastifyReply, refusal: Refusal): FastifyReply {
   counters.errors += 1;
   if (refusal.notHere) reply.header(notHereHeader, "1");
-  // What the client still sends of a body that is too large is not worth reading.
-  if (refusal.kind === "too-large") reply.header("connection", "close");
+  // What the client still sends of a body that is too large is read and thrown away: whoever meets a closed connection
+  // while sending, Envoy among them, does not see the answer.
+  if (refusal.kind === "too-large") reply.removeHeader("connection");
   return reply
     .code(refusal.httpStatus)
     .header("content-type", "application/json")
