@@ -1,11 +1,18 @@
 // Owns what a benchmark is: a name, an explanation of each figure, and a run that gives the figures.
 
+/** Figures by name; those of parts, such as of one size, under the part's name. */
+export interface Figures {
+  readonly [name: string]: number | Figures;
+}
+
 export interface BenchmarkContext {
   readonly envoyBinary: string;
   readonly libraryFolder: string;
   readonly rounds: number;
   /** How many models are warm. */
   readonly models: number;
+  /** How many cold requests are measured. */
+  readonly misses: number;
   /** Tells how far it is. */
   readonly say: (line: string) => void;
 }
@@ -17,15 +24,15 @@ export interface Benchmark {
   /** Every figure of the report, explained in one line. */
   readonly figures: Readonly<Record<string, string>>;
   /** What it starts ends with the stack. */
-  run(context: BenchmarkContext, signal: AbortSignal, stack: AsyncDisposableStack): Promise<Readonly<Record<string, number>>>;
+  run(context: BenchmarkContext, signal: AbortSignal, stack: AsyncDisposableStack): Promise<Figures>;
 }
 
-export function formatFigures({ figures }: Benchmark, values: Readonly<Record<string, number>> = {}): string {
+export function formatFigures({ figures }: Benchmark, values: Figures = {}): string {
   const width = Math.max(...Object.keys(figures).map((name) => name.length));
   return Object.entries(figures)
     .map(([name, meaning]) => {
       const value = values[name];
-      return `  ${name.padEnd(width)}  ${value === undefined ? "" : `${String(value).padStart(9)}  `}${meaning}`;
+      return `  ${name.padEnd(width)}  ${typeof value !== "number" ? "" : `${String(value).padStart(9)}  `}${meaning}`;
     })
     .join("\n");
 }

@@ -5,15 +5,18 @@ import { parseOptions } from "#platform/config.ts";
 import { runMain, StartupError } from "#platform/lifecycle.ts";
 import { type Benchmark, formatFigures } from "./benchmark.ts";
 import { hitBenchmark } from "./hit.ts";
+import { missBenchmark } from "./miss.ts";
+import { scaleBenchmark } from "./scale.ts";
 
-const benchmarks: readonly Benchmark[] = [hitBenchmark];
+const benchmarks: readonly Benchmark[] = [hitBenchmark, missBenchmark, scaleBenchmark];
 const names = benchmarks.map(({ name }) => name).join(", ");
 
-const help = `usage: npm run bench -- NAME [--json] [--rounds N] [--models N]
+const help = `usage: npm run bench -- NAME [--json] [--rounds N] [--models N] [--misses N]
 
   --json      the last line of the output is one JSON object; all else goes to standard error
   --rounds N  rounds, in each of which everything compared has its turn (default: 7)
-  --models N  models that are warm (default: 300)
+  --models N  models that are warm in \`hit\` (default: 300)
+  --misses N  cold requests of \`miss\` (default: 20000)
 
 ${benchmarks.map((benchmark) => `${benchmark.name}: ${benchmark.summary}\n${formatFigures(benchmark)}`).join("\n\n")}
 `;
@@ -30,6 +33,7 @@ const schema = z.object({
   help: z.boolean().default(false),
   rounds: count(1, 100).default(7),
   models: count(1, 9_999).default(300),
+  misses: count(1_000, 500_000).default(20_000),
 });
 
 await runMain(
@@ -74,6 +78,7 @@ function parseCommandLine(): { readonly values: unknown; readonly positionals: r
         help: { type: "boolean", short: "h" },
         rounds: { type: "string" },
         models: { type: "string" },
+        misses: { type: "string" },
       },
     });
   } catch (error) {
