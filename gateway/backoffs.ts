@@ -1,7 +1,7 @@
 // Owns the memory of failed loads: while a model is known bad, requests for it are answered at once with the reason.
 // After the wait the next request tries again, so a model heals on its own. Bounded: the oldest entries are forgotten.
 import type { Clock } from "#platform/clock.ts";
-import type { Failure } from "./loads.ts";
+import type { Failure } from "./failure.ts";
 
 export interface Backoffs {
   /** The failure to answer with, while it is too early to try again. */

@@ -16,16 +16,10 @@ import { describePlacement, place } from "#core/placement/place.ts";
 import type { Clock } from "#platform/clock.ts";
 import type { Log } from "#platform/log.ts";
 import { createBackoffs } from "./backoffs.ts";
+import type { Failure } from "./failure.ts";
 import { type Copy, type CopyChange, copyKey, type FailureKind, type Fleet } from "./fleet.ts";
 import type { Routes } from "./routes.ts";
 import type { MissSpan } from "./spans.ts";
-
-export interface Failure {
-  readonly kind: "failed";
-  readonly code: ErrorCode;
-  readonly reason: string;
-  readonly retryAfterMs?: number;
-}
 
 export interface Live {
   readonly kind: "live";

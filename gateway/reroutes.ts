@@ -4,8 +4,9 @@
 import type { Model, Revision } from "#core/model.ts";
 import { type Clock, sleep } from "#platform/clock.ts";
 import { podClusterName } from "#xds/main.ts";
+import type { Failure } from "./failure.ts";
 import type { Fleet } from "./fleet.ts";
-import type { EnsureOptions, Failure, Loads } from "./loads.ts";
+import type { EnsureOptions, Loads } from "./loads.ts";
 
 export type Rerouted = { readonly kind: "found"; readonly cluster: string } | Failure;
 
