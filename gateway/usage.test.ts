@@ -1,0 +1,109 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { createManualClock } from "#platform/clock.ts";
+import type { LogEntry } from "./accesslog.ts";
+import { createUsage } from "./usage.ts";
+
+function entryOf(path: string, more: Partial<LogEntry> = {}): LogEntry {
+  return { path, requestHeaders: new Map(), responseHeaders: new Map(), status: 200, tookMs: 2, reachedPod: true, ...more };
+}
+
+const hit = (model: string): LogEntry => entryOf(`/v2/models/${model}/infer`);
+
+const named: [what: string, entry: LogEntry, model: string | undefined][] = [
+  ["a V2 path", entryOf("/v2/models/iris/infer"), "iris"],
+  ["a V1 path", entryOf("/v1/models/iris:predict"), "iris"],
+  ["a bare path with a query", entryOf("/v2/models/iris?x"), "iris"],
+  [
+    "a gRPC header",
+    entryOf("/inference.GRPCInferenceService/ModelInfer", { requestHeaders: new Map([["x-warm-model", "iris"]]) }),
+    "iris",
+  ],
+  [
+    "a gRPC call that has waited",
+    entryOf("/p", {
+      requestHeaders: new Map([
+        ["x-warm-model", "~set-1-s0"],
+        ["x-warm-public-name", "iris"],
+      ]),
+    }),
+    "iris",
+  ],
+  ["nothing", entryOf("/v2"), undefined],
+  ["an answer that no pod gave", entryOf("/v2/models/iris/infer", { reachedPod: false, status: 404 }), undefined],
+];
+
+for (const [what, entry, model] of named) {
+  test(`${what} is use of ${model}`, () => {
+    const usage = createUsage(createManualClock());
+    usage.onEntry(entry);
+    assert.deepEqual([...usage.take().keys()], model === undefined ? [] : [model]);
+  });
+}
+
+test("a request that waited is use, but no hit", () => {
+  const usage = createUsage(createManualClock());
+  usage.onEntry(entryOf("/v2/models/iris/infer", { responseHeaders: new Map([["x-warm-load-ms", "3.0"]]) }));
+  assert.equal(usage.hits, 0);
+  assert.equal(usage.take().get("iris")?.requests, 1);
+});
+
+/** Numbers from 0 to 1 that repeat from run to run. */
+function createSequence(): () => number {
+  let state = 1;
+  return () => {
+    state = (state * 48_271) % 2_147_483_647;
+    return state / 2_147_483_647;
+  };
+}
+
+test("at 20,000 hits a second few are logged, and no busy model looks older than an idle one", () => {
+  const clock = createManualClock();
+  const usage = createUsage(clock);
+  const random = createSequence();
+  const busy = Array.from({ length: 200 }, (_, at) => `busy-${at}`);
+  const perSecond = 20_000;
+  const lastUsedMs = new Map<string, number>();
+  let share = 1;
+  let logged = 0;
+  let estimated = 0;
+  for (let second = 0; second < 60; second++) {
+    logged = 0;
+    for (let tick = 0; tick < 10; tick++) {
+      for (let request = 0; request < perSecond / 10; request++) {
+        const model = busy[Math.floor(random() * busy.length)]!;
+        if (random() >= share) continue;
+        logged += 1;
+        usage.onEntry(hit(model));
+      }
+      clock.advance(100);
+    }
+    estimated = 0;
+    for (const [model, use] of usage.take()) {
+      lastUsedMs.set(model, use.lastUsedMs);
+      estimated += use.requests;
+    }
+    share = usage.adjust() / 1e6;
+  }
+  assert.ok(logged <= 400, `${logged} entries in the last second`);
+  assert.ok(Math.abs(estimated - perSecond) < perSecond * 0.3, `${estimated} requests estimated of ${perSecond}`);
+  // An adapter evicts nothing that was used within 10 s unless it must; an idle model is older than that.
+  const oldestBusyMs = Math.max(...busy.map((model) => clock.monotonicMs() - (lastUsedMs.get(model) ?? 0)));
+  assert.ok(oldestBusyMs < 10_000, `a busy model looks ${oldestBusyMs} ms old`);
+});
+
+test("the share falls at once and rises step by step", () => {
+  const clock = createManualClock();
+  const usage = createUsage(clock);
+  for (let at = 0; at < 10_000; at++) usage.onEntry(hit("iris"));
+  clock.advance(1_000);
+  const low = usage.adjust();
+  assert.ok(low <= 20_000, `${low}`);
+  const shares: number[] = [];
+  for (let second = 0; second < 60; second++) {
+    clock.advance(1_000);
+    shares.push(usage.adjust());
+  }
+  assert.ok(shares.every((share, at) => at === 0 || share <= (shares[at - 1] ?? 0) * 2));
+  assert.equal(shares.at(-1), 1_000_000, "all is logged again where little happens");
+});
