@@ -254,6 +254,8 @@ const forwarded = [
   "traceparent",
   "mm-model-id",
   "mm-vmodel-id",
+  "mm-model-id-bin",
+  "mm-vmodel-id-bin",
   headers.model,
   headers.badName,
   headers.publicName,

@@ -1,8 +1,9 @@
 -- The naming filter of the gRPC port: finds the model's name and puts it into x-warm-model, the scope key there.
--- The name is in a header (mm-vmodel-id, mm-model-id) or in field 1 of the message (Open Inference Protocol). A header
--- wins, and the message is then made to agree with it; so it is when the revision has a slot (NAME~SLOT). message.lua
--- stands before this.
--- Any doubt about the message (compressed, cut off, named twice) leaves the name away: the gateway then refuses.
+-- The name is in a header (mm-vmodel-id or mm-model-id, or either with -bin, for any service) or in field 1 of the message
+-- (Open Inference Protocol). A header wins, and such a message is then made to agree with it; so it is when the revision
+-- has a slot (NAME~SLOT). message.lua stands before this.
+-- Any doubt (both kinds of header, a message compressed, cut off, or named twice) leaves the name away: the gateway then
+-- refuses.
 
 local SERVICE = "/inference.GRPCInferenceService/"
 local NAMED = {
@@ -23,6 +24,29 @@ local function escape(name)
   return escaped
 end
 
+local ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+
+-- Base64 with or without padding; a text that is none gives one that is no name.
+local function decode_base64(text)
+  local out, bits, count = {}, 0, 0
+  for character in string.gmatch(string.gsub(text, "=+$", ""), ".") do
+    local value = string.find(ALPHABET, character, 1, true)
+    if value == nil or #out > 300 then return "?" end
+    bits, count = (bits * 64 + value - 1) % 65536, count + 6
+    if count >= 8 then
+      count = count - 8
+      out[#out + 1] = string.char(math.floor(bits / 2 ^ count) % 256)
+    end
+  end
+  return table.concat(out)
+end
+
+local function from_header(headers, name)
+  local binary = headers:get(name .. "-bin")
+  if binary ~= nil then return decode_base64(binary) end
+  return headers:get(name)
+end
+
 function envoy_on_request(handle)
   local headers = handle:headers()
   local path = headers:get(":path") or ""
@@ -32,7 +56,9 @@ function envoy_on_request(handle)
     handle:clearRouteCache()
     return
   end
-  local name = headers:get("mm-vmodel-id") or headers:get("mm-model-id")
+  local vmodel, model = from_header(headers, "mm-vmodel-id"), from_header(headers, "mm-model-id")
+  if vmodel ~= nil and model ~= nil then return end
+  local name = vmodel or model
   local in_message = NAMED[method]
   local body, from, text, size
   if in_message then

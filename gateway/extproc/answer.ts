@@ -48,9 +48,13 @@ export function reroute(waitedMs: number, request: InferRequest, cluster: string
     );
     return { kind: "continue", setHeaders: [waited, chosen, [":path", path]] };
   }
-  // A stream's messages cannot be waited for.
-  const named: Header[] = request.path.endsWith("/ModelStreamInfer") ? [] : [[headers.serverName, name]];
-  return { kind: "continue", setHeaders: [waited, chosen, ...named] };
+  return { kind: "continue", setHeaders: [waited, chosen, nameOnPod(request.path, name)] };
+}
+
+/** The message says it where it can be made to: a stream's messages cannot be waited for, another service's not be read. */
+function nameOnPod(path: string, name: string): Header {
+  const inMessage = path.startsWith("/inference.GRPCInferenceService/") && !path.endsWith("/ModelStreamInfer");
+  return [inMessage ? headers.serverName : "mm-model-id", name];
 }
 
 export function json(body: unknown): ProcessingAnswer {

@@ -46,10 +46,13 @@ for (const [path, expected] of restCases) {
 const infer = "/inference.GRPCInferenceService/ModelInfer";
 const grpcCases: [what: string, request: MissRequest, expected: string][] = [
   ["named by the naming filter", grpc(infer, { "x-warm-model": "iris" }), "infer iris"],
-  ["named by mm-model-id", grpc(infer, { "mm-model-id": "iris" }), "infer iris"],
-  ["named by mm-vmodel-id", grpc(infer, { "mm-vmodel-id": "iris" }), "infer iris"],
+  ["named by both kinds of header", grpc(infer, { "mm-model-id": "a", "mm-vmodel-id-bin": "YQ==" }), "refused invalid-request"],
+  ["of another service, named", grpc("/tensorflow.serving.PredictionService/Predict", { "x-warm-model": "iris" }), "infer iris"],
+  ["of another service, not named", grpc("/tensorflow.serving.PredictionService/Predict"), "refused invalid-request"],
+  ["of a path that is no method", grpc("/a/b/c", { "x-warm-model": "iris" }), "refused unsupported-method"],
+  ["of the health service", grpc("/grpc.health.v1.Health/Check", { "x-warm-model": "iris" }), "refused unsupported-method"],
   ["not named", grpc(infer), "refused invalid-request"],
-  ["badly named", grpc(infer, { "mm-model-id": "a/b" }), "refused invalid-name"],
+  ["badly named", grpc(infer, { "x-warm-bad-name": "a%2Fb" }), "refused invalid-name"],
   [
     "repository load",
     grpc("/inference.GRPCInferenceService/RepositoryModelLoad", { "mm-model-id": "iris" }),

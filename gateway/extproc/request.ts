@@ -31,6 +31,8 @@ const openaiCall = /^(?:\/openai)?\/v1\/(?:chat\/completions|completions|embeddi
 const grpcService = "/inference.GRPCInferenceService/";
 const grpcMethods = new Set(["ModelInfer", "ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics", "ModelStreamInfer"]);
 
+const grpcMethod = /^\/[A-Za-z_][A-Za-z0-9_.]*\/[A-Za-z_][A-Za-z0-9_]*$/;
+
 const server: Readonly<Record<string, ServerCall>> = {
   "/v2": "metadata",
   "/v2/": "metadata",
@@ -86,19 +88,27 @@ function parseGrpc(headers: ReadonlyMap<string, string>): MissRequest {
   const path = headers.get(":path") ?? "";
   const timeoutMs = parseGrpcTimeout(headers.get("grpc-timeout"));
   if (timeoutMs === "bad") return refused("grpc", "invalid-request", "grpc-timeout is malformed");
-  const method = path.startsWith(grpcService) ? path.slice(grpcService.length) : undefined;
-  if (method === undefined || !grpcMethods.has(method))
-    return refused("grpc", "unsupported-method", "this method is no inference call");
+  if (!mayPass(path)) return refused("grpc", "unsupported-method", "this method is no inference call");
+  if (has(headers, "mm-model-id") && has(headers, "mm-vmodel-id")) {
+    return refused("grpc", "invalid-request", "mm-model-id and mm-vmodel-id exclude each other");
+  }
   const badName = headers.get(own.badName);
   if (badName !== undefined) return infer("grpc", path, decode(badName), timeoutMs);
-  const named =
-    headers.get(own.publicName) ?? headers.get(own.model) ?? headers.get("mm-vmodel-id") ?? headers.get("mm-model-id");
-  if (named === undefined) {
-    const why =
-      method === "ModelStreamInfer" ? "a stream names its model in mm-model-id" : "the message is malformed or names no model";
-    return refused("grpc", "invalid-request", why);
-  }
-  return infer("grpc", path, named, timeoutMs);
+  const named = headers.get(own.publicName) ?? headers.get(own.model);
+  if (named !== undefined) return infer("grpc", path, named, timeoutMs);
+  const inMessage = path.startsWith(grpcService) && !path.endsWith("/ModelStreamInfer");
+  const why = inMessage ? "the message is malformed or names no model" : "such a call names its model in mm-model-id";
+  return refused("grpc", "invalid-request", why);
+}
+
+/** Any unary or streaming method of any service that models may have; but of V2 only inference, of the runtimes' own none. */
+function mayPass(path: string): boolean {
+  if (path.startsWith(grpcService)) return grpcMethods.has(path.slice(grpcService.length));
+  return grpcMethod.test(path) && !path.startsWith("/mmesh.") && !path.startsWith("/grpc.");
+}
+
+function has(headers: ReadonlyMap<string, string>, name: string): boolean {
+  return headers.has(name) || headers.has(`${name}-bin`);
 }
 
 function infer(wire: "rest" | "grpc", path: string, name: string | undefined, timeoutMs: number | undefined): MissRequest {

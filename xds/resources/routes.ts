@@ -5,6 +5,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { Any } from "@bufbuild/protobuf/wkt";
 import { clusters, filters, headers } from "#envoy/names.ts";
 import { duration, packAny } from "#platform/any.ts";
+import { HeaderValueOption_HeaderAppendAction } from "#proto/gen/envoy/config/core/v3/base_pb.ts";
 import {
   FilterConfigSchema,
   type HeaderMatcher,
@@ -43,6 +44,7 @@ export function buildRoutes(set: PlacementSet, slot: number): RouteConfiguration
           v1Verb(set, slot),
           v1Model(set, slot),
           ...v2Grpc(set, slot),
+          ...anyGrpc(set, slot),
           openai(set),
           ...waited(set, slot),
         ],
@@ -121,8 +123,8 @@ function openai(set: PlacementSet): Route {
   };
 }
 
-function marked(regex: string, header: string): RouteMatch {
-  return create(RouteMatchSchema, { pathSpecifier: { case: "safeRegex", value: { regex } }, headers: [present(header)] });
+function marked(regex: string, ...marks: string[]): RouteMatch {
+  return create(RouteMatchSchema, { pathSpecifier: { case: "safeRegex", value: { regex } }, headers: marks.map(present) });
 }
 
 function exactly(path: string, header?: string): RouteMatch {
@@ -186,6 +188,44 @@ function v2Grpc(set: PlacementSet, slot: number): Route[] {
       { name: method, metadata, match: exactly(path), action, typedPerFilterConfig: switchedOff },
     ];
   });
+}
+
+/**
+ * Any other service that a model server has for its models, the model named in a header. V2 calls that are not listed above
+ * change or tell of the server, and the runtimes' own service loads and unloads: these go nowhere.
+ */
+function anyGrpc(set: PlacementSet, slot: number): Route[] {
+  const suffix = slot === 0 ? "" : `~${slot}`;
+  const method = "/[A-Za-z_][A-Za-z0-9_.]*/[A-Za-z_][A-Za-z0-9_]*";
+  const named = (header: string, ...present: string[]): Route => ({
+    name: `grpc-by-${header}`,
+    match: marked(method, header, ...present),
+    action: toSet(set, "grpc", {}),
+    typedPerFilterConfig: switchedOff,
+    requestHeadersToRemove: ["mm-vmodel-id", "mm-vmodel-id-bin", "mm-model-id-bin"],
+    requestHeadersToAdd: [
+      {
+        header: { key: "mm-model-id", value: `%REQ(${header})%${suffix}` },
+        appendAction: HeaderValueOption_HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
+      },
+    ],
+  });
+  return [
+    ...["/inference.GRPCInferenceService/", "/mmesh.", "/grpc."].map(nowhere),
+    named(headers.publicName, headers.loadMs, headers.model),
+    named(headers.model),
+  ];
+}
+
+function nowhere(prefix: string): Route {
+  return {
+    name: `not ${prefix}`,
+    match: { pathSpecifier: { case: "prefix", value: prefix } },
+    action: {
+      case: "directResponse",
+      value: { status: 404, body: { specifier: { case: "inlineString", value: "this method is no inference call" } } },
+    },
+  };
 }
 
 type ToCluster = { readonly case: "route"; readonly value: RouteAction };
