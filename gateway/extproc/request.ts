@@ -31,6 +31,8 @@ const openaiCall = /^(?:\/openai)?\/v1\/(?:chat\/completions|completions|embeddi
 const grpcService = "/inference.GRPCInferenceService/";
 const grpcMethods = new Set(["ModelInfer", "ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics", "ModelStreamInfer"]);
 
+/** Services of model servers and of ours that are no inference. */
+const closed = ["/mmesh.", "/grpc.", "/envoy.", "/warmpath."];
 const grpcMethod = /^\/[A-Za-z_][A-Za-z0-9_.]*\/[A-Za-z_][A-Za-z0-9_]*$/;
 
 const server: Readonly<Record<string, ServerCall>> = {
@@ -104,7 +106,7 @@ function parseGrpc(headers: ReadonlyMap<string, string>): MissRequest {
 /** Any unary or streaming method of any service that models may have; but of V2 only inference, of the runtimes' own none. */
 function mayPass(path: string): boolean {
   if (path.startsWith(grpcService)) return grpcMethods.has(path.slice(grpcService.length));
-  return grpcMethod.test(path) && !path.startsWith("/mmesh.") && !path.startsWith("/grpc.");
+  return grpcMethod.test(path) && !closed.some((prefix) => path.startsWith(prefix));
 }
 
 function has(headers: ReadonlyMap<string, string>, name: string): boolean {

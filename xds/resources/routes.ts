@@ -211,7 +211,7 @@ function anyGrpc(set: PlacementSet, slot: number): Route[] {
     ],
   });
   return [
-    ...["/inference.GRPCInferenceService/", "/mmesh.", "/grpc."].map(nowhere),
+    ...["/inference.GRPCInferenceService/", "/mmesh.", "/grpc.", "/envoy.", "/warmpath."].map(nowhere),
     named(headers.publicName, headers.loadMs, headers.model),
     named(headers.model),
   ];
