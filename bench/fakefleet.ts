@@ -8,6 +8,7 @@ import { toBinary } from "@bufbuild/protobuf";
 import { parseModel } from "#core/model.ts";
 import { buildBootstrap } from "#envoy/bootstrap.ts";
 import { createManagement, type Management } from "#cli/up/management.ts";
+import { dyingWithParent } from "#cli/up/parentdeath.ts";
 import { findFreePorts } from "#cli/up/ports.ts";
 import { sleep } from "#platform/clock.ts";
 import { StartupError } from "#platform/lifecycle.ts";
@@ -32,8 +33,6 @@ export interface FakeFleetOptions {
   readonly copies: readonly (readonly CopyInit[])[];
   /** What a load takes; at once when absent. */
   readonly load?: (podId: string, revision: Revision) => Promise<void>;
-  /** More arguments of Node for the gateway's process. */
-  readonly gatewayNodeArgs?: readonly string[];
 }
 
 export interface FakeFleet {
@@ -94,7 +93,6 @@ export async function openFakeFleet(
       name: "gateway",
       command: process.execPath,
       args: [
-        ...(options.gatewayNodeArgs ?? []),
         fileURLToPath(new URL("../gateway/main.ts", import.meta.url)),
         ...Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, `${value}`]),
       ],
@@ -120,6 +118,11 @@ export async function openFakeFleet(
   const bootstrapFile = join(folder, "envoy.pb");
   const address = { host: upstream.host, port: upstream.port };
   await writeFile(bootstrapFile, addPlainRoutes(toBinary(BootstrapSchema, bootstrap), { rest: address, grpc: address }, plain));
+  // A benchmark that dies leaves nothing behind.
+  const program = await dyingWithParent({
+    command: options.envoyBinary,
+    args: ["--config-path", bootstrapFile, "--log-level", "warning", "--disable-hot-restart", "--concurrency", "1"],
+  });
   let envoy = await startEnvoy();
   stack.defer(() => envoy.stop());
   const management = stack.use(createManagement(`http://${host}:${adminPort}`));
@@ -156,8 +159,7 @@ export async function openFakeFleet(
   async function startEnvoy(): Promise<SupervisedProcess> {
     const started = superviseProcess({
       name: "envoy",
-      command: options.envoyBinary,
-      args: ["--config-path", bootstrapFile, "--log-level", "warning", "--disable-hot-restart", "--concurrency", "1"],
+      ...program,
       restart: { kind: "never" },
       onOutput: outputTo(join(folder, "envoy.log")),
     });
