@@ -62,7 +62,7 @@ export interface FleetListener {
 
 export interface Fleet {
   pod(podId: string): Pod | undefined;
-  pods(): Iterable<Pod>;
+  pods(): IterableIterator<Pod>;
   /** Who holds the model, in any revision and state. */
   holders(model: string): Iterable<Holder>;
   /** The pod is linked, with this holding. */

@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { type Model, parseModel } from "#core/model.ts";
 import { systemClock } from "#platform/clock.ts";
 import { silentLog } from "#platform/log.ts";
+import { waitFor } from "#platform/testing.ts";
 import { type Copy, type CopyChange, createFleet, type Fleet, type PodInfo } from "./fleet.ts";
 import { createLoads, type Ensured, type Loads } from "./loads.ts";
 import type { Routes } from "./routes.ts";
@@ -201,21 +202,30 @@ test("a pod that falls silent in a load is passed over", async () => {
   assert.equal((await asked).kind, "live");
 });
 
-test("a copy lost before the request went on is loaded again", async () => {
+test("a pod that gives a load up is asked again after a pause when there is no other", async () => {
   const { fleet, loads, sent, settle } = openBench();
   fleet.attach(podInfo("a"), []);
   const asked = ask(loads, "x");
   change(fleet, "a", copy("x", "loading"));
   change(fleet, "a", { ...copy("x", "loading"), state: "gone" });
-  fleet.attach(podInfo("b"), []);
   assert.deepEqual(sent, ["load a x"]);
-  const failed = await asked;
-  assert.equal(failed.kind === "failed" ? failed.code : "", "pod-failed");
-  const again = ask(loads, "y");
-  change(fleet, sent[1]!.split(" ")[1]!, copy("y", "ready"));
+  await waitFor(() => sent.length === 2);
+  change(fleet, "a", copy("x", "ready"));
   settle("~a");
-  settle("~b");
-  assert.equal((await again).kind, "live");
+  assert.equal((await asked).kind, "live");
+});
+
+test("a pod that fails each time is asked a few times only, and then the client hears why", async () => {
+  const { fleet, loads, sent } = openBench();
+  fleet.attach(podInfo("a"), []);
+  const asked = ask(loads, "x");
+  for (let round = 1; round <= 6; round++) {
+    await waitFor(() => sent.length === round);
+    change(fleet, "a", copy("x", "failed", { kind: "pod", reason: "out of memory" }));
+  }
+  const failed = await asked;
+  assert.deepEqual(failed.kind === "failed" ? [failed.code, failed.reason] : [], ["pod-failed", "out of memory"]);
+  assert.equal(sent.length, 6);
 });
 
 test("a load asked of a pod that becomes unreachable is asked of another at once, though the first never told of it", async () => {

@@ -3,13 +3,14 @@
 //   place --Load sent--> loading --ready--> live
 //     ^                     |
 //     +--- another pod -----+--- no pod left, or the model itself is bad --> failed
+//     +--- after a pause, all pods once more, when it was pods that failed ---+
 //
 // A request that has waited goes by the entry of the pod that is ready, which Envoy has had since that pod came. It does
 // not wait for the model's own route: that would take longer, and even when Envoy has acknowledged a route, a worker of
 // it that is busy may not see it yet.
 // Invariants: at most one flight for a model; every waiter is answered once, at its deadline at the latest; a flight
-// without waiters ends and takes its load back; how many wait in all is bounded; how often a flight tries is bounded by
-// the number of pods.
+// without waiters ends and takes its load back; how many wait in all is bounded; a flight tries each pod at most once in
+// each of a few rounds.
 import type { ErrorCode } from "#core/errors.ts";
 import { activeRevision, type Model, type Revision } from "#core/model.ts";
 import { describePlacement, place } from "#core/placement/place.ts";
@@ -73,6 +74,8 @@ interface Flight {
   podId: string | undefined;
   timer: NodeJS.Timeout | undefined;
   worst: Failure | undefined;
+  /** How often it has been through all pods. */
+  rounds: number;
 }
 
 interface Waiter {
@@ -88,6 +91,10 @@ const codes: Readonly<Record<FailureKind, ErrorCode>> = {
 };
 
 const noHolders: ReadonlySet<string> = new Set();
+
+/** An adapter or model server that died is back within a second or two: 0.1 + 0.2 + ... + 1.6 s. */
+const maxRounds = 5;
+const firstPauseMs = 100;
 
 export function createLoads(parts: LoadsParts): Loads {
   const { fleet, routes, clock, log } = parts;
@@ -116,6 +123,7 @@ export function createLoads(parts: LoadsParts): Loads {
       podId: undefined,
       timer: undefined,
       worst: undefined,
+      rounds: 0,
     };
     flights.set(key, flight);
     return flight;
@@ -201,9 +209,26 @@ export function createLoads(parts: LoadsParts): Loads {
       clock.monotonicMs(),
     );
     if (decision.kind === "placed") return decision.podId;
+    const failure = flight.worst ?? { kind: "failed", code: decision.code, reason: describePlacement(decision) };
     if (otherwise !== undefined) goBy(flight, otherwise);
-    else fail(flight, flight.worst ?? { kind: "failed", code: decision.code, reason: describePlacement(decision) });
+    else if (!mayTryAgain(flight, failure)) fail(flight, failure);
     return undefined;
+  }
+
+  /** Pods that failed may be themselves again soon. True when the flight goes on after a pause. */
+  function mayTryAgain(flight: Flight, { code }: Failure): boolean {
+    const podsAtFault = code === "pod-failed" || code === "no-pods";
+    if (!podsAtFault || flight.rounds >= maxRounds || fleet.pods().next().done === true) return false;
+    clearTimeout(flight.timer);
+    flight.timer = setTimeout(
+      () => {
+        flight.excluded.clear();
+        advance(flight);
+      },
+      firstPauseMs * 2 ** flight.rounds,
+    );
+    flight.rounds += 1;
+    return true;
   }
 
   function tryElsewhere(flight: Flight, podId: string, kind: FailureKind, reason: string): void {
