@@ -13,6 +13,8 @@ export interface BenchmarkContext {
   readonly models: number;
   /** How many cold requests are measured. */
   readonly misses: number;
+  /** How many requests each fault has to bear, at least. */
+  readonly requests: number;
   /** Tells how far it is. */
   readonly say: (line: string) => void;
 }

@@ -4,19 +4,21 @@ import { z } from "zod";
 import { parseOptions } from "#platform/config.ts";
 import { runMain, StartupError } from "#platform/lifecycle.ts";
 import { type Benchmark, formatFigures } from "./benchmark.ts";
+import { faultsBenchmark } from "./faults.ts";
 import { hitBenchmark } from "./hit.ts";
 import { missBenchmark } from "./miss.ts";
 import { scaleBenchmark } from "./scale.ts";
 
-const benchmarks: readonly Benchmark[] = [hitBenchmark, missBenchmark, scaleBenchmark];
+const benchmarks: readonly Benchmark[] = [hitBenchmark, missBenchmark, scaleBenchmark, faultsBenchmark];
 const names = benchmarks.map(({ name }) => name).join(", ");
 
-const help = `usage: npm run bench -- NAME [--json] [--rounds N] [--models N] [--misses N]
+const help = `usage: npm run bench -- NAME [--json] [--rounds N] [--models N] [--misses N] [--requests N]
 
   --json      the last line of the output is one JSON object; all else goes to standard error
   --rounds N  rounds, in each of which everything compared has its turn (default: 7)
   --models N  models that are warm in \`hit\` (default: 300)
   --misses N  cold requests of \`miss\` (default: 20000)
+  --requests N  requests under each fault of \`faults\`, at least (default: 20000)
 
 ${benchmarks.map((benchmark) => `${benchmark.name}: ${benchmark.summary}\n${formatFigures(benchmark)}`).join("\n\n")}
 `;
@@ -34,6 +36,7 @@ const schema = z.object({
   rounds: count(1, 100).default(7),
   models: count(1, 9_999).default(300),
   misses: count(1_000, 500_000).default(20_000),
+  requests: count(1, 500_000).default(20_000),
 });
 
 await runMain(
@@ -79,6 +82,7 @@ function parseCommandLine(): { readonly values: unknown; readonly positionals: r
         rounds: { type: "string" },
         models: { type: "string" },
         misses: { type: "string" },
+        requests: { type: "string" },
       },
     });
   } catch (error) {

@@ -1,0 +1,101 @@
+// Owns the faults: how each is made on a whole fleet from outside, and when it is over. The fleet is told of none.
+import { join } from "node:path";
+import { Client } from "undici";
+import { sleep } from "#platform/clock.ts";
+import type { TestFleet } from "#test/harness/fleet.ts";
+import { waitUntil } from "#test/harness/wait.ts";
+import { type Fault, type FaultContext, type MakeFault, pidOf } from "./fault.ts";
+import { prepareFullQueue } from "./queue.ts";
+import { restartWhileParked } from "./parked.ts";
+import { prepareRefused } from "./refused.ts";
+import { prepareBrokenStreams } from "./streams.ts";
+
+export const faults: readonly Fault[] = [
+  fault("podKilled", "model server and adapter of a pod are killed at once", ({ fleet }) =>
+    killAndAwait(fleet, ["pod-0-server", "pod-0-adapter"]),
+  ),
+  fault("modelServerKilled", "a model server is killed, its adapter lives", ({ fleet }) => killAndAwait(fleet, ["pod-1-server"])),
+  fault("modelForgotten", "a model server forgets ten of the most frequent models; its adapter is not told", forget),
+  fault("podFrozen", "model server and adapter of a pod stand still for 10 s", freeze),
+  fault("gatewayKilled", "the gateway is killed and started again", ({ fleet }) => killAndAwait(fleet, ["gateway"])),
+  fault("gatewayKilledParked", "the gateway is killed while 1,000 requests wait for loads", restartWhileParked),
+  {
+    // A model takes some 100 KiB: a third of them fit, so that each is evicted again and again while it is asked for.
+    ...fault("hotEvicted", "models are evicted while they are asked for: a third fits", async ({ traffic }) => traffic.more(500)),
+    ownFleet: true,
+    capacityBytes: 2 * 2 ** 20,
+    evenModels: 120,
+  },
+  {
+    name: "streamsBroken",
+    what: "every connection between Envoy and its gateway is broken: xDS, calls for misses, access logs",
+    prepare: prepareBrokenStreams,
+    ownFleet: true,
+  },
+  {
+    name: "queueFull",
+    what: "more requests wait than may: the rest is refused in the right form, and hits go on",
+    prepare: prepareFullQueue,
+    ownFleet: true,
+    // All of them fit, beside what the queue lets load.
+    evenModels: 20,
+  },
+  {
+    name: "resourceRefused",
+    what: "Envoy refuses the resources of a pod whose address is none",
+    prepare: prepareRefused,
+    ownFleet: true,
+  },
+];
+
+function fault(name: string, what: string, make: MakeFault): Fault {
+  return { name, what, prepare: async () => make };
+}
+
+const restartMs = 30_000;
+const frozenMs = 10_000;
+const forgottenAtOnce = 10;
+
+/** Of these processes, at once; resolves when all serve again. */
+async function killAndAwait(fleet: TestFleet, names: readonly string[]): Promise<void> {
+  const killed = names.map((name) => {
+    const supervised = fleet.process(name);
+    return { supervised, pid: pidOf(fleet, name), restarts: supervised.restarts };
+  });
+  for (const { pid } of killed) process.kill(pid, "SIGKILL");
+  await waitUntil(
+    `${names.join(" and ")} started again`,
+    () => killed.map(({ supervised }) => ({ restarts: supervised.restarts, state: supervised.state.kind })),
+    (seen) => seen.every(({ restarts, state }, at) => state === "ready" && restarts > (killed[at]?.restarts ?? 0)),
+    restartMs,
+  );
+  await fleet.whenServing();
+}
+
+/** Behind the adapter's back: on the socket where the adapter itself unloads. */
+async function forget({ fleet, traffic, models }: FaultContext): Promise<void> {
+  for (const model of models.slice(0, forgottenAtOnce)) {
+    for (const pod of [0, 1]) {
+      const client = new Client("http://pod", { socketPath: join(fleet.runFolder, `pod-${pod}.sock`) });
+      try {
+        const { body } = await client.request({ method: "POST", path: `/v2/repository/models/${model}/unload` });
+        await body.dump();
+      } finally {
+        await client.destroy();
+      }
+    }
+    await traffic.more(20);
+  }
+}
+
+async function freeze({ fleet, traffic, signal }: FaultContext): Promise<void> {
+  const pids = ["pod-0-server", "pod-0-adapter"].map((name) => pidOf(fleet, name));
+  for (const pid of pids) process.kill(pid, "SIGSTOP");
+  try {
+    await sleep(frozenMs, signal);
+  } finally {
+    for (const pid of pids) process.kill(pid, "SIGCONT");
+  }
+  await fleet.whenServing();
+  await traffic.more(100);
+}
