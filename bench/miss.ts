@@ -13,7 +13,7 @@ export const missBenchmark: Benchmark = {
   name: "miss",
   summary: "a cold model's request through Envoy and the gateway, beyond the time that its load takes",
   figures: {
-    misses: "cold requests, each for another model: a twentieth one after another, the rest by 8 clients",
+    misses: "cold requests, each for another model: a twentieth (at most 2,000) one after another, the rest by 8 clients",
     failed: "requests of the whole run, parked ones included, that were not answered with 200",
     extProcErrors: "failures of Envoy's calls to the gateway for a miss, by its own statistics, over the whole run",
     overheadP50Ms:
@@ -41,6 +41,9 @@ const warmups = 200;
 const slowLoadMs = 20;
 const clients = 8;
 const aloneShare = 0.05;
+/** Of each kind of load. */
+const leastAlone = 250;
+const mostAlone = 1_000;
 const parked = 10_000;
 /** A pod forgets the model that it loaded so many loads ago, as one that is full evicts. */
 const keptPerPod = 1_000;
@@ -79,7 +82,7 @@ async function runMiss(context: BenchmarkContext, signal: AbortSignal, stack: As
   const hot = Array.from({ length: hits }, (_, at) => modelName(at % hotModels));
   await ask(hot, 1);
   const hitP50Ms = percentile(answeredMs(await ask(hot, 1)), 0.5);
-  const half = Math.max(250, Math.round((misses * aloneShare) / 2));
+  const half = Math.min(mostAlone, Math.max(leastAlone, Math.round((misses * aloneShare) / 2)));
   const cpu = { gateway: readCpuNs(fleet.gatewayPid), envoy: readCpuNs(fleet.envoyPid) };
   const overheads = async (count: number, clients: number, loadMs: number): Promise<readonly number[]> => {
     loads.loadMs = loadMs;
@@ -106,12 +109,12 @@ async function runMiss(context: BenchmarkContext, signal: AbortSignal, stack: As
   say(`${parked} requests at once`);
   const park = await measureParked(fleet, loads, take(parked), signal);
   failed += park.parkedFailed;
-  const stats = await fleet.management.stats();
+  const extProcErrors = await readErrors(fleet, signal);
   const alone = [...at0, ...at20];
   return {
     misses,
     failed,
-    extProcErrors: stats?.extProcErrors ?? Number.NaN,
+    extProcErrors,
     overheadP50Ms: roundTo(percentile(alone, 0.5), 2),
     overheadP99Ms: roundTo(percentile(alone, 0.99), 2),
     overheadAt0P50Ms: roundTo(percentile(at0, 0.5), 2),
@@ -124,6 +127,16 @@ async function runMiss(context: BenchmarkContext, signal: AbortSignal, stack: As
     envoyCpuMsPerMiss: roundTo(envoyCpuMs, 3),
     ...park,
   };
+}
+
+/** Envoy is still busy with what was parked: its admin may not answer at once. */
+async function readErrors({ management }: FakeFleet, signal: AbortSignal): Promise<number> {
+  let errors: number | undefined;
+  await waitFor("Envoy's statistics", signal, async () => {
+    errors = (await management.stats())?.extProcErrors;
+    return errors !== undefined;
+  });
+  return errors ?? Number.NaN;
 }
 
 function buildHoldings() {
