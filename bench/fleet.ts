@@ -5,6 +5,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createManagement, type Management } from "#cli/up/management.ts";
 import type { UpOptions } from "#cli/up/options.ts";
+import { dyingWithParent } from "#cli/up/parentdeath.ts";
 import { findFreePorts } from "#cli/up/ports.ts";
 import { startFleet } from "#cli/up/processes.ts";
 import { openState, registerLibrary } from "#cli/up/state.ts";
@@ -111,11 +112,13 @@ async function startEnvoy(
   const file = join(folder, "bench-envoy.pb");
   await writeFile(file, addPlainRoutes(await readFile(join(folder, "envoy.pb")), pod, plain));
   const output = createWriteStream(join(folder, "bench-envoy.log"));
+  const args = ["--config-path", file, "--log-level", "warning", "--disable-hot-restart", "--concurrency", "1"];
+  // A benchmark that dies leaves nothing behind.
+  const program = await dyingWithParent({ command, args });
   const envoy = stack.use(
     superviseProcess({
       name: "envoy",
-      command,
-      args: ["--config-path", file, "--log-level", "warning", "--disable-hot-restart", "--concurrency", "1"],
+      ...program,
       restart: { kind: "never" },
       onOutput: (line) => void output.write(`${line}\n`),
     }),
