@@ -213,10 +213,11 @@ function processor(name: string, options: BootstrapOptions): HttpFilter {
     packAny(ExternalProcessorSchema, {
       grpcService: {
         targetSpecifier: { case: "envoyGrpc", value: { clusterName: clusters.extProc } },
-        // A gateway that is being restarted is asked again: a request that it held goes on waiting with its successor.
+        // A gateway that is being restarted is asked again: a request that it held goes on waiting with its successor. The
+        // pauses are random, 250 ms on average, so this is some 15 s: on a busy machine a start takes 5 s or more.
         retryPolicy: {
           retryOn: "connect-failure,refused-stream,reset,unavailable",
-          numRetries: 20,
+          numRetries: 60,
           retryBackOff: { baseInterval: duration(50), maxInterval: duration(500) },
         },
         // Tells the gateway which filter asks.
