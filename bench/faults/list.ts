@@ -30,7 +30,6 @@ export const faults: readonly Fault[] = [
     name: "streamsBroken",
     what: "every connection between Envoy and its gateway is broken: xDS, calls for misses, access logs",
     prepare: prepareBrokenStreams,
-    ownFleet: true,
   },
   {
     name: "queueFull",
@@ -44,7 +43,6 @@ export const faults: readonly Fault[] = [
     name: "resourceRefused",
     what: "Envoy refuses the resources of a pod whose address is none",
     prepare: prepareRefused,
-    ownFleet: true,
   },
 ];
 

@@ -6,6 +6,10 @@ import { type FaultSums, startFaultTraffic } from "./traffic.ts";
 /** Most of it fits; the rest is loaded and evicted all the time. */
 const workingSet = 500;
 
+/** A fault that costs much traffic, such as one that lasts, is not made for ever. */
+const mostTimes = 4;
+const leastAfter = 200;
+
 export interface FaultResult {
   readonly sums: Readonly<FaultSums>;
   readonly made: number;
@@ -40,7 +44,7 @@ export async function runFault(
       const takeCold = (count: number): readonly string[] => cold.splice(0, count);
       await make({ fleet, traffic, models, takeCold, signal });
       made += 1;
-      await traffic.more(200);
+      await traffic.more(Math.max(leastAfter, Math.ceil(requests / mostTimes)));
     } while (traffic.sums.requests < requests);
   } catch (error) {
     signal.throwIfAborted();

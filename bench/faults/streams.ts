@@ -1,6 +1,6 @@
 // Owns the fault of broken streams between Envoy and its gateway, while both live: a relay takes the place of the
 // gateway's socket and breaks what goes through it.
-import { renameSync, rmSync } from "node:fs";
+import { renameSync } from "node:fs";
 import { createServer, connect, type Socket } from "node:net";
 import { join } from "node:path";
 import type { TestFleet } from "#test/harness/fleet.ts";
@@ -32,8 +32,9 @@ export async function prepareBrokenStreams(fleet: TestFleet, stack: AsyncDisposa
   await promise;
   stack.defer(() => {
     relay.close();
+    // Envoy finds the gateway itself from here on.
+    renameSync(behind, path);
     for (const socket of open) socket.destroy();
-    rmSync(path, { force: true });
   });
   // Only an Envoy that starts now connects through the relay.
   const envoy = fleet.process("envoy");
