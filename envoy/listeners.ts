@@ -28,7 +28,7 @@ import {
   type ScopedRoutes_ScopeKeyBuilder_FragmentBuilder_HeaderValueExtractorSchema,
 } from "#proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
 import { HeaderMutationSchema as EarlyHeaderMutationSchema } from "#proto/gen/envoy/extensions/http/early_header_mutation/header_mutation/v3/header_mutation_pb.ts";
-import { grpcErrors, httpErrors } from "./localreplies.ts";
+import { grpcErrors, httpErrors, unaskedStatus } from "./localreplies.ts";
 import { clusters, filters, headers, rerouteListener, scopedRoutes, usageLog, usageSampleKey } from "./names.ts";
 import { type BootstrapOptions, overAds, type PortAddress } from "./options.ts";
 
@@ -226,7 +226,8 @@ function processor(name: string, options: BootstrapOptions): HttpFilter {
       statPrefix: name.replace(".", "_"),
       // Closed on failure: to send a request on unasked would be to send it to a pod without its model.
       failureModeAllow: false,
-      statusOnError: { code: 503 },
+      // Rerouted requests are answered by another listener, which gives them no form.
+      statusOnError: { code: name === filters.miss ? unaskedStatus : 503 },
       messageTimeout: duration(options.maxParkMs + 30_000),
       processingMode: {
         requestHeaderMode: ProcessingMode_HeaderSendMode.SEND,

@@ -33,8 +33,9 @@ function wordFor(word: string, ...headers: MessageInitShape<typeof HeaderMatcher
 const asJson: Mapper["bodyFormatOverride"] = { format: { case: "jsonFormat", value: { error: "%LOCAL_REPLY_BODY%" } } };
 
 /** As OpenAI's clients read errors. */
-function openaiErrors(op: ComparisonFilter_Op, code: number, type: string): Mapper {
+function openaiErrors(op: ComparisonFilter_Op, code: number, type: string, more: Partial<typeof unasked> = {}): Mapper {
   return {
+    ...more,
     filter: {
       filterSpecifier: {
         case: "andFilter",
@@ -49,6 +50,26 @@ function openaiErrors(op: ComparisonFilter_Op, code: number, type: string): Mapp
     },
   };
 }
+
+/**
+ * What a request gets that no gateway decided on, for none could be asked: Envoy's own answer to that has no words and
+ * does not say when to try again. The filter for misses answers with a status that nothing else has, and here it becomes
+ * what the catalogue says.
+ */
+export const unaskedStatus = 510;
+
+const { http: unavailableStatus, grpc: unavailableGrpcStatus } = errorCatalogue.unavailable;
+
+function setHeader(key: string, value: string): NonNullable<Mapper["headersToAdd"]>[number] {
+  return { header: { key, value }, appendAction: HeaderValueOption_HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD };
+}
+
+const unasked = {
+  filter: status(ComparisonFilter_Op.EQ, unaskedStatus),
+  statusCode: unavailableStatus,
+  headersToAdd: [setHeader("retry-after", "1")],
+  body: { specifier: { case: "inlineString", value: "the gateway does not answer: it may be starting" } },
+} satisfies Mapper;
 
 /** As clients send it, and as the naming filter writes it. */
 const openaiPath: MessageInitShape<typeof HeaderMatcherSchema> = {
@@ -79,23 +100,22 @@ export const httpErrors: MessageInitShape<typeof LocalReplyConfigSchema> = {
       { name: ":method", headerMatchSpecifier: { case: "presentMatch", value: true } },
       { name: ":authority", headerMatchSpecifier: { case: "presentMatch", value: false } },
     ),
+    openaiErrors(ComparisonFilter_Op.EQ, unaskedStatus, "server_error", unasked),
+    { ...unasked, bodyFormatOverride: asJson },
     openaiErrors(ComparisonFilter_Op.GE, 500, "server_error"),
     openaiErrors(ComparisonFilter_Op.GE, 400, "invalid_request_error"),
     { filter: status(ComparisonFilter_Op.GE, 400), bodyFormatOverride: asJson },
   ],
 };
 
-/** The gRPC port: Envoy has no gRPC status of its own for a message over the limit. */
+/** The gRPC port: Envoy has no gRPC status of its own for a message over the limit, or the wrong one. */
 export const grpcErrors: MessageInitShape<typeof LocalReplyConfigSchema> = {
   mappers: [
     {
       filter: status(ComparisonFilter_Op.EQ, 413),
-      headersToAdd: [
-        {
-          header: { key: "grpc-status", value: `${errorCatalogue["body-too-large"].grpc}` },
-          appendAction: HeaderValueOption_HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
-        },
-      ],
+      headersToAdd: [setHeader("grpc-status", `${errorCatalogue["body-too-large"].grpc}`)],
     },
+    // The HTTP status of a gRPC answer is 200, whatever stands here.
+    { ...unasked, headersToAdd: [setHeader("retry-after", "1"), setHeader("grpc-status", `${unavailableGrpcStatus}`)] },
   ],
 };
