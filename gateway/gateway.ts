@@ -124,7 +124,11 @@ export async function startGateway(
   const present = await book.listPods();
   await waitForLinks(() => present.every((podId) => links.isLinked(podId)), signal);
 
-  const server = new Server({ "grpc.max_receive_message_length": 16 << 20, "grpc.max_concurrent_streams": 1_000_000 });
+  const server = new Server({
+    "grpc.max_receive_message_length": 16 << 20,
+    "grpc.max_concurrent_streams": 1_000_000,
+    "grpc.enable_channelz": 0,
+  });
   allowResets(server);
   xds.addTo(server);
   addService(server, ExternalProcessor, { process: (stream) => processor.process(stream) }, processCodecs);

@@ -58,6 +58,7 @@ export function openLink(options: LinkOptions, listener: LinkListener): Link {
       "grpc.max_receive_message_length": 16 << 20,
       "grpc.initial_reconnect_backoff_ms": 100,
       "grpc.use_local_subchannel_pool": 1,
+      "grpc.enable_channelz": 0,
     },
   });
   const stream = client.attach();

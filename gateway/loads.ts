@@ -90,6 +90,8 @@ const codes: Readonly<Record<FailureKind, ErrorCode>> = {
   capacity: "no-capacity",
 };
 
+/** Made once: an abort without a reason makes an error with a stack trace, each time. */
+const landed = new Error("the flight has landed");
 const noHolders: ReadonlySet<string> = new Set();
 
 /** An adapter or model server that died is back within a second or two: 0.1 + 0.2 + ... + 1.6 s. */
@@ -133,7 +135,7 @@ export function createLoads(parts: LoadsParts): Loads {
     if (flights.get(flight.key) === flight) flights.delete(flight.key);
     clearTimeout(flight.timer);
     assign(flight, undefined);
-    flight.stop.abort();
+    flight.stop.abort(landed);
     for (const waiter of Array.from(flight.waiters)) waiter.answer(result(waiter));
   }
 

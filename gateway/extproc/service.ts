@@ -53,6 +53,9 @@ export interface Processor {
   readonly counts: ProcessorCounts;
 }
 
+/** Made once: an abort without a reason makes an error with a stack trace, each time. */
+const streamOver = new Error("the stream is over");
+
 export function createProcessor(parts: ProcessorParts): Processor {
   const { clock, log } = parts;
   const counts: MissCounts = { requests: 0, misses: 0, reroutes: 0, refused: 0, failed: 0, odd: 0 };
@@ -131,11 +134,11 @@ export function createProcessor(parts: ProcessorParts): Processor {
           serve(stream, event, gone.signal);
         } else counts.odd += 1;
       });
-      stream.on("error", () => gone.abort());
-      stream.on("cancelled", () => gone.abort());
+      stream.on("error", () => gone.abort(streamOver));
+      stream.on("cancelled", () => gone.abort(streamOver));
       // Envoy half-closes when its client has gone; when we have answered, nobody listens any more.
       stream.on("end", () => {
-        gone.abort();
+        gone.abort(streamOver);
         stream.end();
       });
     },

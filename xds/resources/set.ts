@@ -25,7 +25,18 @@ export interface PlacementSet {
   readonly pods: readonly PodAddress[];
 }
 
-export function buildSet(pods: Iterable<PodAddress>): PlacementSet {
+export function buildSet(pods: readonly PodAddress[]): PlacementSet {
+  const [only] = pods;
+  if (only === undefined || pods.length > 1) return hashSet(pods);
+  // Each miss asks for the set of its pod alone.
+  const known = alone.get(only) ?? hashSet(pods);
+  alone.set(only, known);
+  return known;
+}
+
+const alone = new WeakMap<PodAddress, PlacementSet>();
+
+function hashSet(pods: Iterable<PodAddress>): PlacementSet {
   const sorted = [...pods].sort((a, b) => (a.podId < b.podId ? -1 : 1));
   const hash = createHash("sha256");
   for (const { podId, rest, grpc } of sorted) hash.update(JSON.stringify([podId, rest.host, rest.port, grpc.host, grpc.port]));
