@@ -1,6 +1,7 @@
 // Owns what the management API shows of the gateway, and the changes it makes: values only, no HTTP.
 import type { Model } from "#core/model.ts";
 import type { Histogram } from "#core/samples.ts";
+import { sleep } from "#platform/clock.ts";
 import type { EnvoyStats } from "../envoystats.ts";
 import type { ProcessorCounts } from "../extproc/service.ts";
 import type { Fleet } from "../fleet.ts";
@@ -77,6 +78,10 @@ export interface StateParts {
   readonly maxParkMs: number;
 }
 
+/** An Envoy that does not answer holds up a call for no longer. */
+const withdrawPatienceMs = 2_000;
+const noticeMs = 5;
+
 export function createGatewayState(parts: StateParts): GatewayState {
   const { book, fleet, routes, loads, usage, counts, waits, envoy, table } = parts;
   return {
@@ -135,7 +140,13 @@ export function createGatewayState(parts: StateParts): GatewayState {
       return { ...model, copies, routed: routes.isRouted(name), acknowledged: routes.isRouted(name) && routes.isSettled(name) };
     },
     register: (model) => book.register(model),
-    unregister: (name) => book.unregister(name),
+    async unregister(name) {
+      await book.unregister(name);
+      // Whoever registers the name anew must not get an answer of the old copies, to which Envoy still has the route.
+      const patience = AbortSignal.timeout(withdrawPatienceMs);
+      while (book.get(name) !== undefined && !patience.aborted) await sleep(noticeMs);
+      await routes.whenSettled(name, patience).catch(() => undefined);
+    },
     async load(name) {
       const model = book.get(name);
       if (model === undefined) return { kind: "failed", code: "model-not-found", reason: `no model '${name}' is registered` };
