@@ -1,10 +1,15 @@
 // Owns the choice and the check of ports.
-import { createServer } from "node:net";
+import { createServer, isIPv6 } from "node:net";
 import { StartupError } from "#platform/lifecycle.ts";
 
 /** Fixed ports lie below the range that the kernel gives to outgoing connections. */
 const from = 20_000;
 const to = 32_000;
+
+/** As URLs and gRPC targets write it: an IPv6 address in brackets. */
+export function authority(host: string, port: number): string {
+  return isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`;
+}
 
 export async function isFree(host: string, port: number): Promise<boolean> {
   const server = createServer();

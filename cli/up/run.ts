@@ -7,7 +7,7 @@ import { openOracle } from "../library/oracle.ts";
 import { driveTraffic } from "../traffic/drive.ts";
 import { createManagement, type Management, type Stats } from "./management.ts";
 import type { UpOptions } from "./options.ts";
-import { requireFree } from "./ports.ts";
+import { authority, requireFree } from "./ports.ts";
 import { startFleet } from "./processes.ts";
 import { buildReport, formatReport, type UpReport } from "./report.ts";
 import { openState, registerLibrary } from "./state.ts";
@@ -75,8 +75,8 @@ async function drive(options: UpOptions, durationMs: number, management: Managem
   const oracle = await openOracle(options.libraryFolder);
   const before = await readStats(management, options);
   const traffic = await driveTraffic({
-    restUrl: `http://${options.host}:${options.httpPort}`,
-    grpcTarget: `${options.host}:${options.grpcPort}`,
+    restUrl: `http://${authority(options.host, options.httpPort)}`,
+    grpcTarget: authority(options.host, options.grpcPort),
     models: oracle.models,
     oracle,
     durationMs,

@@ -1,13 +1,14 @@
 // Owns the words that greet a newcomer: where everything is, and two examples to paste.
 import type { UpOptions } from "./options.ts";
+import { authority } from "./ports.ts";
 
 export function formatWelcome(options: UpOptions, models: number): string {
-  const rest = `http://${options.host}:${options.httpPort}`;
+  const rest = `http://${authority(options.host, options.httpPort)}`;
   return `
 warmpath is up: ${models.toLocaleString("en-US")} models on ${options.pods} pods
 
   REST         ${rest}
-  gRPC         ${options.host}:${options.grpcPort}
+  gRPC         ${authority(options.host, options.grpcPort)}
   management   http://127.0.0.1:${options.adminPort}/api/v1/stats
   logs         ${options.stateFolder}/logs
 
