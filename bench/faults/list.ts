@@ -21,7 +21,7 @@ export const faults: readonly Fault[] = [
   fault("gatewayKilledParked", "the gateway is killed while 1,000 requests wait for loads", restartWhileParked),
   {
     // A model takes some 100 KiB: a third of them fit, so that each is evicted again and again while it is asked for.
-    ...fault("hotEvicted", "models are evicted while they are asked for: a third fits", async ({ traffic }) => traffic.more(500)),
+    ...fault("hotEvicted", "models are evicted while they are asked for: a third fits", evict),
     ownFleet: true,
     capacityBytes: 2 * 2 ** 20,
     evenModels: 120,
@@ -70,8 +70,19 @@ async function killAndAwait(fleet: TestFleet, names: readonly string[]): Promise
   await fleet.whenServing();
 }
 
+async function evict({ fleet, traffic }: FaultContext): Promise<void> {
+  const { evictions } = await fleet.stats();
+  await traffic.more(500);
+  await waitUntil(
+    "models are evicted",
+    async () => (await fleet.stats()).evictions,
+    (now) => now > evictions + 50,
+  );
+}
+
 /** Behind the adapter's back: on the socket where the adapter itself unloads. */
 async function forget({ fleet, traffic, models }: FaultContext): Promise<void> {
+  const { reroutes } = await fleet.stats();
   for (const model of models.slice(0, forgottenAtOnce)) {
     for (const pod of [0, 1]) {
       const client = new Client("http://pod", { socketPath: join(fleet.runFolder, `pod-${pod}.sock`) });
@@ -84,6 +95,8 @@ async function forget({ fleet, traffic, models }: FaultContext): Promise<void> {
     }
     await traffic.more(20);
   }
+  const { reroutes: now } = await fleet.stats();
+  if (now <= reroutes) throw new Error("no request met a model server that had forgotten its model");
 }
 
 async function freeze({ fleet, traffic, signal }: FaultContext): Promise<void> {
