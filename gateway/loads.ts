@@ -151,12 +151,12 @@ export function createLoads(parts: LoadsParts): Loads {
   }
 
   async function finish(flight: Flight, podId: string): Promise<void> {
+    const entry = routes.entry(podId, flight.revision.slot);
+    // The pod was given up this moment: its copies are gone next, or the load's own time ends; either moves the flight on.
+    if (entry === undefined) return;
     clearTimeout(flight.timer);
     flight.timer = undefined;
     assign(flight, undefined);
-    const entry = routes.entry(podId, flight.revision.slot);
-    // The pod was given up this moment: its copies are gone next, which moves the flight on.
-    if (entry === undefined) return;
     await routes.whenSettled(entry, flight.stop.signal);
     backoffs.succeeded(flight.key);
     const nowMs = clock.monotonicMs();

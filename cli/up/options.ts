@@ -30,6 +30,8 @@ const schema = z.object({
   logLevel: z.enum(["debug", "info", "warn", "error"]).default("info"),
 });
 
+const leastCapacityBytes = 256 * 2 ** 10;
+
 export interface UpOptions {
   readonly host: string;
   readonly httpPort: number;
@@ -49,6 +51,11 @@ export interface UpOptions {
 
 export function parseUpOptions(input: unknown, env: Readonly<Record<string, string | undefined>>): UpOptions {
   const given = parseOptions(schema, input);
+  if (given.capacity < leastCapacityBytes) throw new StartupError("--capacity must be at least 256Ki: less holds no model");
+  if (given.for === 0) throw new StartupError("--for must be longer than nothing");
+  if (new Set([given.httpPort, given.grpcPort, given.adminPort]).size < 3) {
+    throw new StartupError("--http-port, --grpc-port and --admin-port must be three ports");
+  }
   const port = (base: number): number => {
     const shifted = base + given.portOffset;
     if (shifted > 65_535) throw new StartupError(`port ${base} with --port-offset ${given.portOffset} is over 65535`);

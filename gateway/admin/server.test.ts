@@ -85,6 +85,12 @@ const refusals: [
   ],
 ];
 
+refusals.push([
+  "a call by a name that leads here",
+  { method: "POST", url: "/api/v1/models/a/load", headers: { origin: "http://evil.example:8080", host: "evil.example:8080" } },
+  403,
+]);
+
 for (const [what, request, status] of refusals) {
   test(`${what} is refused with ${status} and a reason`, async () => {
     const { app } = openAdmin();
@@ -102,4 +108,12 @@ test("models are listed in pages", async () => {
   assert.deepEqual(first, { models: ["a", "b"], next: "b" });
   const second = (await app.inject({ url: `/api/v1/models?limit=2&after=${first.next}` })).json<{ models: string[] }>();
   assert.deepEqual(second.models, ["c"]);
+});
+
+test("a page of this server's own may call it", async () => {
+  const { app } = openAdmin();
+  for (const host of ["127.0.0.1:8080", "[::1]:8080", "localhost:8080"]) {
+    const answer = await app.inject({ method: "DELETE", url: "/api/v1/models/a", headers: { origin: `http://${host}`, host } });
+    assert.equal(answer.statusCode, 200, host);
+  }
 });

@@ -1,6 +1,7 @@
 // Owns the management API: what is registered, where it is, register and unregister, counters. JSON in and out; errors as
 // {"error", "code"}. On a port of its own, never on an inference port; loopback unless told otherwise.
 import { createHash } from "node:crypto";
+import { isIP } from "node:net";
 import Fastify, { type FastifyInstance } from "fastify";
 import { type ErrorCode, errorCatalogue, errorMessage } from "#core/errors.ts";
 import { type Model, parseModel, parseModelName } from "#core/model.ts";
@@ -19,7 +20,11 @@ function refuse(code: ErrorCode, reason: string): Answer {
 }
 
 export function createAdmin({ state, log }: AdminParts): FastifyInstance {
-  const app = Fastify({ logger: false, bodyLimit: 256 * 1024, routerOptions: { maxParamLength: 300 } });
+  const app = Fastify({
+    logger: false,
+    bodyLimit: 256 * 1024,
+    routerOptions: { maxParamLength: 300 },
+  });
 
   function route(method: "GET" | "PUT" | "POST" | "DELETE", url: string, handler: (request: Call) => Promise<Answer>): void {
     app.route({
@@ -42,10 +47,10 @@ export function createAdmin({ state, log }: AdminParts): FastifyInstance {
   app.setNotFoundHandler(async (request, reply) =>
     reply.code(404).send({ error: `nothing is at ${request.method} ${request.url.slice(0, 200)}`, code: "unsupported-method" }),
   );
-  // Browsers of other sites must not drive this API: a JSON body cannot be sent across sites unasked.
+  // Browsers of other sites must not drive this API, nor those that a name of another site leads here.
   app.addHook("onRequest", async (request, reply) => {
     const { origin, host } = request.headers;
-    if (request.method === "GET" || origin === undefined || origin === `http://${host}`) return undefined;
+    if (request.method === "GET" || origin === undefined || isOwnOrigin(origin, host)) return undefined;
     return reply.code(403).send({ error: "calls from another site are refused", code: "invalid-request" });
   });
 
@@ -89,6 +94,13 @@ export function createAdmin({ state, log }: AdminParts): FastifyInstance {
     }),
   );
   return app;
+}
+
+/** The address in the browser is this server's own, and no name that somebody else's name server could give it. */
+function isOwnOrigin(origin: string, host: string | undefined): boolean {
+  if (origin !== `http://${host}`) return false;
+  const { hostname } = new URL(origin);
+  return hostname === "localhost" || isIP(hostname.replace(/^\[|\]$/g, "")) !== 0;
 }
 
 interface Call {

@@ -1,6 +1,8 @@
 // The main job on a whole fleet: any of the library's models answers rightly, hot or cold; hits touch no JavaScript of ours.
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { pathToFileURL } from "node:url";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { createRandom } from "#cli/library/random.ts";
 import { driveTraffic } from "#cli/traffic/drive.ts";
@@ -186,6 +188,27 @@ test("far more models than fit: none fails, none is wrong, the oldest make room,
   assert.equal(after.javascriptRequests - before.javascriptRequests, report.misses, seen);
   assert.ok(after.usedBytes <= after.capacityBytes, seen);
   assert.equal(after.extProcErrors, 0, seen);
+});
+
+test("a name registered anew is never answered by its old copies", async () => {
+  const row = [5.1, 3.5, 1.4, 0.2];
+  const body = { inputs: [{ name: "x", shape: [1, 4], datatype: "FP32", data: row }] };
+  await using client = createRestClient(fleet.restUrl);
+  for (let turn = 0; turn < 10; turn++) {
+    const source = `iris-t000${1 + (turn % 2)}`;
+    await fleet.register("anew", pathToFileURL(join(fleet.libraryFolder, `models/iris/${source}.onnx`)).href);
+    const expected = fleet.oracle.predict(source, row);
+    for (let attempt = 0; attempt < 3; attempt++) {
+      const answer = await client.ask("/v2/models/anew/infer", { method: "POST", body });
+      assert.equal(answer.status, 200, answer.text);
+      const { outputs } = JSON.parse(answer.text) as { outputs: { name: string; data: number[] }[] };
+      const scores = outputs.find(({ name }) => name === "scores")?.data ?? [];
+      assert.ok(expected.kind === "label" && scores.length === expected.scores.length);
+      for (const [at, score] of scores.entries())
+        assert.ok(Math.abs(score - expected.scores[at]!) < 1e-2, `turn ${turn}: ${answer.text}`);
+    }
+    assert.equal((await fleet.manage("DELETE", "/api/v1/models/anew")).status, 200);
+  }
 });
 
 test("no process had to be started again", async () => {
