@@ -5,8 +5,8 @@ import { sleep } from "#platform/clock.ts";
 import type { TestFleet } from "#test/harness/fleet.ts";
 import { waitUntil } from "#test/harness/wait.ts";
 import { type Fault, type FaultContext, type MakeFault, pidOf } from "./fault.ts";
-import { prepareFullQueue } from "./queue.ts";
 import { restartWhileParked } from "./parked.ts";
+import { prepareFullQueue } from "./queue.ts";
 import { prepareRefused } from "./refused.ts";
 import { prepareBrokenStreams } from "./streams.ts";
 
@@ -53,6 +53,7 @@ function fault(name: string, what: string, make: MakeFault): Fault {
 const restartMs = 30_000;
 const frozenMs = 10_000;
 const forgottenAtOnce = 10;
+const mostForgettings = 20;
 
 /** Of these processes, at once; resolves when all serve again. */
 async function killAndAwait(fleet: TestFleet, names: readonly string[]): Promise<void> {
@@ -80,23 +81,33 @@ async function evict({ fleet, traffic }: FaultContext): Promise<void> {
   );
 }
 
-/** Behind the adapter's back: on the socket where the adapter itself unloads. */
-async function forget({ fleet, traffic, models }: FaultContext): Promise<void> {
+/**
+ * Behind the adapter's back: on the socket where the adapter itself unloads. Until a request has met such a model server:
+ * which models are loaded, and asked for next, is the traffic's to say.
+ */
+async function forget(context: FaultContext): Promise<void> {
+  const { fleet, traffic, models } = context;
   const { reroutes } = await fleet.stats();
-  for (const model of models.slice(0, forgottenAtOnce)) {
-    for (const pod of [0, 1]) {
-      const client = new Client("http://pod", { socketPath: join(fleet.runFolder, `pod-${pod}.sock`) });
-      try {
-        const { body } = await client.request({ method: "POST", path: `/v2/repository/models/${model}/unload` });
-        await body.dump();
-      } finally {
-        await client.destroy();
-      }
+  for (let round = 0; round < mostForgettings; round++) {
+    for (const model of models.slice(0, forgottenAtOnce)) {
+      await forgetModel(fleet, model);
+      await traffic.more(20);
     }
-    await traffic.more(20);
+    if ((await fleet.stats()).reroutes > reroutes) return;
   }
-  const { reroutes: now } = await fleet.stats();
-  if (now <= reroutes) throw new Error("no request met a model server that had forgotten its model");
+  throw new Error("no request met a model server that had forgotten its model");
+}
+
+async function forgetModel(fleet: TestFleet, model: string): Promise<void> {
+  for (const pod of [0, 1]) {
+    const client = new Client("http://pod", { socketPath: join(fleet.runFolder, `pod-${pod}.sock`) });
+    try {
+      const { body } = await client.request({ method: "POST", path: `/v2/repository/models/${model}/unload` });
+      await body.dump();
+    } finally {
+      await client.destroy();
+    }
+  }
 }
 
 async function freeze({ fleet, traffic, signal }: FaultContext): Promise<void> {
