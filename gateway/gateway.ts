@@ -53,7 +53,7 @@ export async function startGateway(
 
   const xds = createXds(
     {
-      onAcked: (typeUrl, names) => routes.onAcked(typeUrl, names),
+      onAcked: (_typeUrl, names) => routes.onAcked(names),
       onRefused: (typeUrl, names, message) => log.error("envoy refuses a resource", { typeUrl, names, message }),
     },
     log,

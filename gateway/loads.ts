@@ -66,7 +66,6 @@ interface Flight {
   readonly key: string;
   readonly model: Model;
   readonly revision: Revision;
-  readonly startedMs: number;
   /** Pods that are out of question, and why. */
   readonly excluded: Map<string, { readonly reason: string; readonly untilMs: number }>;
   readonly waiters: Set<Waiter>;
@@ -118,7 +117,6 @@ export function createLoads(parts: LoadsParts): Loads {
       key,
       model,
       revision,
-      startedMs: clock.monotonicMs(),
       excluded: new Map(),
       waiters: new Set(),
       stop: new AbortController(),

@@ -16,8 +16,8 @@ export interface Routes {
   whenSettled(name: string, signal: AbortSignal): Promise<void>;
   /** The scope key by which a request that has waited reaches the pod. */
   entry(podId: string, slot: number): string | undefined;
-  /** To be called with what Envoy has acknowledged. */
-  onAcked(typeUrl: string, names: readonly string[]): void;
+  /** To be called with the names of what Envoy has acknowledged, of whatever type. */
+  onAcked(names: readonly string[]): void;
 }
 
 export interface RoutesParts {
@@ -74,7 +74,7 @@ export function createRoutes({ fleet, table, findModel, isAcked }: RoutesParts):
         signal.removeEventListener("abort", stop);
       }
     },
-    onAcked(_typeUrl, names) {
+    onAcked(names) {
       // A cluster's or a route configuration's name is not what is waited for: then all that wait are asked; few wait at once.
       const models = names.length < waiting.size && names.every((name) => waiting.has(name)) ? names : [...waiting.keys()];
       for (const model of models) answer(model);
