@@ -224,3 +224,77 @@ test("a model that no parser made is a fault", () => {
   const model = mustParse(rawModel([0]));
   assert.throws(() => activeRevision({ ...model, revisions: [] }), RangeError);
 });
+
+const twoRevisions = (): Record<string, unknown> => rawModel([0, 1]);
+
+test("options of models and revisions are kept, and left out where they say nothing", () => {
+  const options = {
+    split: [{ revision: "r1", percent: 10 }],
+    mirror: { revision: "r1", percent: 100 },
+    minCopies: 1,
+    maxCopies: 3,
+    pinned: true,
+    priority: "high",
+    tenant: "team-a",
+    labels: { "app.kubernetes.io/name": "iris" },
+  };
+  const model = mustParse({ ...twoRevisions(), ...options });
+  assert.deepEqual(JSON.parse(JSON.stringify(model)), { ...twoRevisions(), ...options });
+  assert.deepEqual(Object.keys(mustParse({ ...rawModel([0]), split: [], labels: {} })), [
+    "name",
+    "revisions",
+    "active",
+    "target",
+  ]);
+  const revision = {
+    ...rawRevision(0),
+    formatVersion: "1",
+    runtime: "mlserver",
+    storageKey: "minio",
+    storageParameters: { bucket: "b" },
+    schemaPath: "schema.json",
+    requiredLabels: { gpu: "yes" },
+    preferredLabels: { zone: "a" },
+  };
+  const parsed = parseRevision(revision);
+  assert.ok(parsed.kind === "ok");
+  assert.deepEqual(JSON.parse(JSON.stringify(parsed.revision)), revision);
+});
+
+const badOptions: readonly (readonly [options: Record<string, unknown>, reason: RegExp])[] = [
+  [{ split: [{ revision: "r0", percent: 10 }] }, /another one of the revisions/],
+  [{ split: [{ revision: "r1", percent: 0 }] }, /percent/],
+  [
+    {
+      split: [
+        { revision: "r1", percent: 50 },
+        { revision: "r1", percent: 50 },
+      ],
+    },
+    /once/,
+  ],
+  [{ split: "r1" }, /list/],
+  [{ mirror: { revision: "nope", percent: 1 } }, /mirror/],
+  [{ minCopies: 3, maxCopies: 2 }, /more than maxCopies/],
+  [{ maxCopies: 0 }, /maxCopies/],
+  [{ minCopies: -1 }, /minCopies/],
+  [{ pinned: "yes" }, /pinned/],
+  [{ priority: "urgent" }, /priority/],
+  [{ tenant: "a b" }, /tenant/],
+  [{ labels: { a: 1 } }, /labels/],
+  [{ labels: JSON.parse('{"__proto__":"x"}') as unknown }, /labels/],
+  [{ labels: { a: "x\n" } }, /labels/],
+];
+for (const [options, reason] of badOptions) {
+  test(`options that mean nothing are refused: ${JSON.stringify(options)}`, () => {
+    const parsed = parseModel({ ...twoRevisions(), ...options });
+    assert.ok(parsed.kind === "refused");
+    assert.match(parsed.reason, reason);
+  });
+}
+
+test("a schema lies inside the artefact's folder", () => {
+  for (const schemaPath of ["/etc/passwd", "../x", "a/../../x", "", 1]) {
+    assert.equal(parseRevision({ ...rawRevision(0), schemaPath }).kind, "refused");
+  }
+});

@@ -3,6 +3,22 @@
 // a Model's active revision exists, its target (if any) exists and is another one, ids and slots are unique.
 // Names need no escaping in a URL path, a header, JSON or a file name. `~` stays free: it joins a name and a slot.
 
+import {
+  type Found,
+  isRecord,
+  isWhole,
+  maxNameLength,
+  own,
+  parseAllSettings,
+  parseSchemaPath,
+  parseStorageUri,
+  parseWord,
+  parseWords,
+  type Refused,
+  refused,
+  type Settings,
+} from "./fields.ts";
+
 declare const brand: unique symbol;
 
 /** What clients call: 1 to 253 of A-Z a-z 0-9 . _ - and no dot at the beginning. */
@@ -17,9 +33,34 @@ export interface Revision {
   /** 0 to 15, free among the model's live revisions. */
   readonly slot: number;
   readonly format: string;
+  /** Of the format, such as "1"; any when absent. */
+  readonly formatVersion?: string;
+  /** Only pods of this runtime may hold it; any that serves the format when absent. */
+  readonly runtime?: string;
   /** Where the artefact lies: `scheme:rest`, at most 2,048 characters. */
   readonly storageUri: string;
+  /** Which entry of the pod's storage settings says how to get there; chosen by the scheme when absent. */
+  readonly storageKey?: string;
+  /** Laid over that entry, such as `bucket`; never credentials. */
+  readonly storageParameters?: Settings;
+  /** A file of input and output tensors beside the artefact, relative to it. */
+  readonly schemaPath?: string;
+  /** Labels that a pod must have, and those that make it the better one. */
+  readonly requiredLabels?: Settings;
+  readonly preferredLabels?: Settings;
   readonly sizeHintBytes: number | undefined;
+}
+
+/** From what is served first when loads queue to what is served last. */
+export const priorities = ["high", "normal", "low"] as const;
+
+export type Priority = (typeof priorities)[number];
+
+/** A share of the requests that goes to another revision than the active one. */
+export interface Share {
+  readonly revision: RevisionId;
+  /** 1 to 100. */
+  readonly percent: number;
 }
 
 export interface Model {
@@ -29,18 +70,27 @@ export interface Model {
   readonly active: RevisionId;
   /** What must load before the pointer moves to it. */
   readonly target: RevisionId | undefined;
+  /** Shares that other revisions take from the active one; 100 percent in all at most. */
+  readonly split?: readonly Share[];
+  /** A revision that gets copies of so many requests; its answers are thrown away. */
+  readonly mirror?: Share;
+  /** Copies kept whatever the demand; 0 when absent: none is kept without use. */
+  readonly minCopies?: number;
+  /** No more copies than so many, whatever the demand. */
+  readonly maxCopies?: number;
+  /** Its copies are never evicted for others. */
+  readonly pinned?: boolean;
+  /** Of its loads among others; normal when absent. */
+  readonly priority?: Priority;
+  /** Whose it is, such as a namespace: what quotas and policies go by. */
+  readonly tenant?: string;
+  /** What policies and lists select by. */
+  readonly labels?: Settings;
 }
 
-export interface Refused {
-  readonly kind: "refused";
-  /** For people; never repeats more than one character of the input. */
-  readonly reason: string;
-}
-
-export const maxNameLength = 253;
-export const maxStorageUriLength = 2_048;
 export const maxFormatLength = 63;
 export const maxRevisions = 16;
+export const maxCopiesLimit = 1_000;
 /** The highest slot. */
 export const maxSlot = maxRevisions - 1;
 /** A petabyte: more is a mistake, and sums of sizes stay exact. */
@@ -67,13 +117,28 @@ export function parseRevision(value: unknown): { readonly kind: "ok"; readonly r
   if (format.kind === "refused") return format;
   const storageUri = parseStorageUri(own(value, "storageUri"));
   if (storageUri.kind === "refused") return storageUri;
+  const words = parseWords(value, ["formatVersion", "runtime", "storageKey"]);
+  if (words.kind === "refused") return words;
+  const settings = parseAllSettings(value, ["storageParameters", "requiredLabels", "preferredLabels"]);
+  if (settings.kind === "refused") return settings;
+  const schemaPath = parseSchemaPath(own(value, "schemaPath"));
+  if (schemaPath.kind === "refused") return schemaPath;
   const sizeHintBytes = own(value, "sizeHintBytes");
   if (sizeHintBytes !== undefined && !isWhole(sizeHintBytes, 1, maxSizeHintBytes)) {
     return refused(`sizeHintBytes must be a whole number from 1 to ${maxSizeHintBytes}, or left out`);
   }
   return {
     kind: "ok",
-    revision: Object.freeze({ id: id.id, slot, format: format.text, storageUri: storageUri.text, sizeHintBytes }),
+    revision: Object.freeze({
+      id: id.id,
+      slot,
+      format: format.text,
+      storageUri: storageUri.text,
+      sizeHintBytes,
+      ...words.found,
+      ...settings.found,
+      ...schemaPath.found,
+    }),
   };
 }
 
@@ -104,10 +169,97 @@ export function parseModel(value: unknown): { readonly kind: "ok"; readonly mode
   if (target !== undefined && targetId === undefined)
     return refused("target must be the id of one of the revisions, or left out");
   if (targetId === activeId) return refused("target must be another revision than active");
+  const options = parseModelOptions(value, revisions, activeId);
+  if (options.kind === "refused") return options;
   return {
     kind: "ok",
-    model: Object.freeze({ name: name.name, revisions: Object.freeze(revisions), active: activeId, target: targetId }),
+    model: Object.freeze({
+      name: name.name,
+      revisions: Object.freeze(revisions),
+      active: activeId,
+      target: targetId,
+      ...options.found,
+    }),
   };
+}
+
+type ModelOptions = Pick<Model, "split" | "mirror" | "minCopies" | "maxCopies" | "pinned" | "priority" | "tenant" | "labels">;
+
+function parseModelOptions(
+  value: Readonly<Record<string, unknown>>,
+  revisions: readonly Revision[],
+  active: RevisionId,
+): Found<ModelOptions> {
+  const split = parseSplit(own(value, "split"), revisions, active);
+  if (split.kind === "refused") return split;
+  const mirror = parseMirror(own(value, "mirror"), revisions, active);
+  if (mirror.kind === "refused") return mirror;
+  const minCopies = own(value, "minCopies");
+  if (minCopies !== undefined && !isWhole(minCopies, 0, maxCopiesLimit))
+    return refused(`minCopies must be a whole number from 0 to ${maxCopiesLimit}, or left out`);
+  const maxCopies = own(value, "maxCopies");
+  if (maxCopies !== undefined && !isWhole(maxCopies, 1, maxCopiesLimit))
+    return refused(`maxCopies must be a whole number from 1 to ${maxCopiesLimit}, or left out`);
+  if (minCopies !== undefined && maxCopies !== undefined && minCopies > maxCopies)
+    return refused("minCopies must not be more than maxCopies");
+  const pinned = own(value, "pinned");
+  if (pinned !== undefined && typeof pinned !== "boolean") return refused("pinned must be true or false, or left out");
+  const given = own(value, "priority");
+  const priority = priorities.find((known) => known === given);
+  if (given !== undefined && priority === undefined)
+    return refused(`priority must be one of ${priorities.join(", ")}, or left out`);
+  const words = parseWords(value, ["tenant"]);
+  if (words.kind === "refused") return words;
+  const settings = parseAllSettings(value, ["labels"]);
+  if (settings.kind === "refused") return settings;
+  return {
+    kind: "ok",
+    found: {
+      ...split.found,
+      ...mirror.found,
+      ...(minCopies === undefined ? {} : { minCopies }),
+      ...(maxCopies === undefined ? {} : { maxCopies }),
+      ...(pinned === undefined ? {} : { pinned }),
+      ...(priority === undefined ? {} : { priority }),
+      ...words.found,
+      ...settings.found,
+    },
+  };
+}
+
+function parseSplit(value: unknown, revisions: readonly Revision[], active: RevisionId): Found<Pick<Model, "split">> {
+  if (value === undefined) return { kind: "ok", found: {} };
+  if (!Array.isArray(value) || value.length >= maxRevisions) return refused("split must be a list of shares, or left out");
+  const split: Share[] = [];
+  for (const each of value) {
+    const share = parseShare(each, revisions, active);
+    if (share.kind === "refused") return refused(`split: ${share.reason}`);
+    if (split.some(({ revision }) => revision === share.share.revision)) return refused("split must name each revision once");
+    split.push(share.share);
+  }
+  if (split.reduce((sum, { percent }) => sum + percent, 0) > 100)
+    return refused("split must not be more than 100 percent in all");
+  return { kind: "ok", found: split.length === 0 ? {} : { split: Object.freeze(split) } };
+}
+
+function parseMirror(value: unknown, revisions: readonly Revision[], active: RevisionId): Found<Pick<Model, "mirror">> {
+  if (value === undefined) return { kind: "ok", found: {} };
+  const share = parseShare(value, revisions, active);
+  return share.kind === "refused" ? refused(`mirror: ${share.reason}`) : { kind: "ok", found: { mirror: share.share } };
+}
+
+function parseShare(
+  value: unknown,
+  revisions: readonly Revision[],
+  active: RevisionId,
+): { readonly kind: "ok"; readonly share: Share } | Refused {
+  if (!isRecord(value)) return refused("a share must be an object");
+  const named = own(value, "revision");
+  const revision = revisions.find(({ id }) => id === named)?.id;
+  if (revision === undefined || revision === active) return refused("a share must name another one of the revisions than active");
+  const percent = own(value, "percent");
+  if (!isWhole(percent, 1, 100)) return refused("percent must be a whole number from 1 to 100");
+  return { kind: "ok", share: Object.freeze({ revision, percent }) };
 }
 
 export function findRevision(model: Model, id: string): Revision | undefined {
@@ -149,62 +301,4 @@ export function freeSlot(model: Pick<Model, "revisions">): number | undefined {
     if (!model.revisions.some((revision) => revision.slot === slot)) return slot;
   }
   return undefined;
-}
-
-const outsideAlphabet = /[^A-Za-z0-9._-]/u;
-
-type Text = { readonly kind: "ok"; readonly text: string } | Refused;
-
-function parseWord(what: string, value: unknown, maxLength: number): Text {
-  if (typeof value !== "string") return refused(`${what} must be text`);
-  if (value === "") return refused(`${what} must not be empty`);
-  if (value.length > maxLength) return refused(`${what} must have at most ${maxLength} characters, not ${value.length}`);
-  const strange = outsideAlphabet.exec(value);
-  if (strange !== null) {
-    return refused(`${what} must not contain ${showCharacter(strange[0])}: only A-Z a-z 0-9 . _ - are allowed`);
-  }
-  // Covers `.` and `..`, which URL and file paths fold away, and hidden files.
-  if (value.startsWith(".")) return refused(`${what} must not begin with a dot`);
-  return { kind: "ok", text: value };
-}
-
-// A scheme of one letter would be a Windows drive.
-const uriShape = /^[a-z][a-z0-9+.-]{1,31}:./su;
-const controlCharacter = /\p{Cc}/u;
-
-function parseStorageUri(value: unknown): Text {
-  if (typeof value !== "string") return refused("storageUri must be text");
-  if (value.length > maxStorageUriLength) {
-    return refused(`storageUri must have at most ${maxStorageUriLength} characters, not ${value.length}`);
-  }
-  const control = controlCharacter.exec(value);
-  if (control !== null) return refused(`storageUri must not contain ${showCharacter(control[0])}`);
-  if (!value.isWellFormed()) return refused("storageUri must be well-formed Unicode");
-  return uriShape.test(value)
-    ? { kind: "ok", text: value }
-    : refused("storageUri must begin with its scheme, as in s3://bucket/path");
-}
-
-/** Printable ASCII as it is, everything else by its code point: reasons end up in headers and terminals. */
-function showCharacter(character: string): string {
-  if (character === " ") return "a space";
-  if (/^[!-~]$/.test(character)) return `'${character}'`;
-  return `U+${(character.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, "0")}`;
-}
-
-function refused(reason: string): Refused {
-  return { kind: "refused", reason };
-}
-
-function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-/** Own properties only, so that nothing comes from a prototype. */
-function own(record: Readonly<Record<string, unknown>>, key: string): unknown {
-  return Object.hasOwn(record, key) ? record[key] : undefined;
-}
-
-function isWhole(value: unknown, least: number, most: number): value is number {
-  return typeof value === "number" && Number.isSafeInteger(value) && value >= least && value <= most;
 }

@@ -27,6 +27,8 @@ export interface PodInfo {
   readonly rest: { readonly host: string; readonly port: number };
   readonly grpc: { readonly host: string; readonly port: number };
   readonly labels: Readonly<Record<string, string>>;
+  /** What its model server can serve: `onnx`, or with a version, `sklearn:1`. */
+  readonly formats: readonly string[];
 }
 
 export interface PodGauges {
@@ -188,7 +190,7 @@ export function createFleet(listener: FleetListener): Fleet {
       [...pods.values()].map(({ info, gauges, requestsPerSecond, reachable }) => ({
         podId: info.podId,
         runtime: info.runtime,
-        formats: [info.runtime],
+        formats: info.formats,
         labels: info.labels,
         capacityBytes: info.capacityBytes,
         usedBytes: gauges.usedBytes,

@@ -66,6 +66,7 @@ export function parsePod(message: PodMessage): PodInfo | undefined {
     rest,
     grpc,
     labels: { ...message.labels },
+    formats: message.formats.length === 0 ? [message.runtime] : [...message.formats],
   };
 }
 

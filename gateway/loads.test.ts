@@ -62,7 +62,16 @@ function openBench(options: { maxWaiting?: number; loadTimeoutMs?: number } = {}
 
 function podInfo(podId: string): PodInfo {
   const address = { host: "127.0.0.1", port: 9_000 };
-  return { podId, incarnation: "1", runtime: "onnx", capacityBytes: 1e9, rest: address, grpc: address, labels: {} };
+  return {
+    podId,
+    incarnation: "1",
+    runtime: "onnx",
+    capacityBytes: 1e9,
+    rest: address,
+    grpc: address,
+    labels: {},
+    formats: ["onnx"],
+  };
 }
 
 function modelOf(name: string): Model {

@@ -31,7 +31,16 @@ function openBench(verify: (podId: string, time: number) => boolean, ensured: ()
   const fleet = createFleet({ onCopies: () => undefined, onPod: () => undefined });
   for (const podId of ["a", "b"]) {
     const address = { host: "127.0.0.1", port: podId === "a" ? 1 : 2 };
-    const info = { podId, incarnation: "1", runtime: "onnx", capacityBytes: 1e9, rest: address, grpc: address, labels: {} };
+    const info = {
+      podId,
+      incarnation: "1",
+      runtime: "onnx",
+      capacityBytes: 1e9,
+      rest: address,
+      grpc: address,
+      labels: {},
+      formats: ["onnx"],
+    };
     fleet.attach(info, podId === "a" ? [copy] : []);
   }
   const asked: string[] = [];

@@ -106,6 +106,10 @@ export function parseLoad(message: LoadMessage): ParsedLoad | { readonly kind: "
     format: from.format,
     storageUri: from.storageUri,
     ...(from.sizeHintBytes === 0n ? {} : { sizeHintBytes: Number(from.sizeHintBytes) }),
+    ...(from.formatVersion === "" ? {} : { formatVersion: from.formatVersion }),
+    ...(from.storageKey === "" ? {} : { storageKey: from.storageKey }),
+    storageParameters: from.storageParameters,
+    ...(from.schemaPath === "" ? {} : { schemaPath: from.schemaPath }),
   });
   if (revision.kind === "refused") return revision;
   const loadClass = loadClasses.get(message.loadClass);

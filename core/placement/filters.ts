@@ -35,7 +35,10 @@ export const judges: readonly Judge[] = Object.freeze([
   {
     name: "format",
     code: "no-runtime",
-    judge: ({ format }, pod) => (pod.formats.includes(format) ? undefined : `it does not serve the format ${format}`),
+    judge: ({ format, formatVersion }, pod) =>
+      serves(pod, format, formatVersion)
+        ? undefined
+        : `it does not serve the format ${format}${formatVersion === undefined ? "" : `:${formatVersion}`}`,
   },
   {
     name: "labels",
@@ -83,6 +86,13 @@ export const judges: readonly Judge[] = Object.freeze([
     },
   },
 ] satisfies readonly Judge[]);
+
+/** A pod that names no version of a format serves them all; a revision that names none is served by any. */
+function serves(pod: PodView, format: string, version: string | undefined): boolean {
+  return pod.formats.some(
+    (known) => known === format || (version === undefined ? known.startsWith(`${format}:`) : known === `${format}:${version}`),
+  );
+}
 
 export function hasLabel(pod: PodView, key: string, value: string): boolean {
   return Object.hasOwn(pod.labels, key) && pod.labels[key] === value;

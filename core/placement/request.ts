@@ -4,7 +4,7 @@
 export interface PodView {
   readonly podId: string;
   readonly runtime: string;
-  /** What its runtime can serve. */
+  /** What its runtime can serve: `onnx`, or with a version, `sklearn:1`. */
   readonly formats: readonly string[];
   readonly labels: Readonly<Record<string, string>>;
   readonly capacityBytes: number;
@@ -25,6 +25,8 @@ export interface PlacementRequest {
   readonly model: string;
   readonly revision: string;
   readonly format: string;
+  /** Undefined: any version. */
+  readonly formatVersion?: string | undefined;
   /** Undefined: any runtime that serves the format. */
   readonly runtime: string | undefined;
   readonly sizeBytes: number;
