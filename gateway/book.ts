@@ -4,8 +4,8 @@ import type { Model } from "#core/model.ts";
 import type { Log } from "#platform/log.ts";
 import { openModelIndex } from "#platform/registry/modelindex.ts";
 import { openRegistry } from "#platform/registry/open.ts";
-import { runPodWatch } from "#platform/registry/presence.ts";
-import { deleteModel, getModel, nameOfKey, podPrefix, putModel } from "#platform/registry/records.ts";
+import { type GatewayListener, runGatewayPresence, runGatewayWatch, runPodWatch } from "#platform/registry/presence.ts";
+import { deleteModel, type GatewayPresence, getModel, nameOfKey, podPrefix, putModel } from "#platform/registry/records.ts";
 import type { ModelBook } from "./admin/state.ts";
 import type { PodPresence } from "./links.ts";
 
@@ -16,9 +16,14 @@ export interface Book extends ModelBook, AsyncDisposable {
   listPods(): Promise<readonly string[]>;
   /** Calls back for each pod that is there, comes, starts anew, or leaves (undefined), until the book is closed. */
   watchPods(listener: (podId: string, presence: PodPresence | undefined) => void): void;
+  /** Tells the living gateways, this one too once it is announced, then every change, until the book is closed. */
+  watchGateways(listener: GatewayListener): void;
+  /** Keeps this gateway announced until the book is closed. */
+  announce(presence: GatewayPresence): void;
 }
 
 const maxPods = 10_000;
+const presenceTtlMs = 5_000;
 
 /** Resolves when all registered models are known. `file`: of the embedded registry. */
 export async function openBook(file: string, log: Log): Promise<Book> {
@@ -29,6 +34,10 @@ export async function openBook(file: string, log: Log): Promise<Book> {
   opening.defer(() => stop.abort());
   await index.synced;
   const parts = opening.move();
+  const runUntilClosed = (running: Promise<void>): void => {
+    parts.defer(() => running);
+    parts.defer(() => stop.abort());
+  };
   return {
     get count() {
       return index.count;
@@ -45,10 +54,10 @@ export async function openBook(file: string, log: Log): Promise<Book> {
         onPod: (pod: PodPresence) => listener(pod.podId, pod),
         onGone: (podId: string) => listener(podId, undefined),
       };
-      const watching = runPodWatch(registry, watch, log, stop.signal);
-      parts.defer(() => watching);
-      parts.defer(() => stop.abort());
+      runUntilClosed(runPodWatch(registry, watch, log, stop.signal));
     },
+    watchGateways: (listener) => runUntilClosed(runGatewayWatch(registry, listener, log, stop.signal)),
+    announce: (presence) => runUntilClosed(runGatewayPresence(registry, presence, { ttlMs: presenceTtlMs, log }, stop.signal)),
     async register(model) {
       const put = await putModel(registry, model, "absent");
       if (put.kind === "ok") return { kind: "created" };

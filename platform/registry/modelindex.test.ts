@@ -6,8 +6,8 @@ import { openRunFolder } from "../tempdir.ts";
 import { createRecordingLog, waitFor } from "../testing.ts";
 import { openEmbeddedRegistry } from "./embedded.ts";
 import { openModelIndex } from "./modelindex.ts";
-import { runPodWatch, runPresence } from "./presence.ts";
-import { deleteModel, getModel, modelKey, type PodPresence, parsePodRecord, putModel, putModels } from "./records.ts";
+import { runGatewayPresence, runGatewayWatch, runPodWatch, runPresence } from "./presence.ts";
+import { deleteModel, gatewayKey, getModel, modelKey, type PodPresence, parsePodRecord, putModel, putModels } from "./records.ts";
 import type { Registry } from "./registry.ts";
 
 const folder = await openRunFolder();
@@ -138,4 +138,36 @@ test("a pod is seen while it is announced, and no longer", async () => {
   assert.deepEqual(seen, ["p1 1", "p1 gone", "p1 2", "p1 gone"]);
   assert.deepEqual(log.lines, []);
   assert.equal(parsePodRecord(JSON.stringify({ podId: "p1" })).kind, "refused");
+});
+
+test("a gateway is seen while it is announced, and no longer", async () => {
+  await using registry = await openEmpty();
+  const log = createRecordingLog();
+  const seen: string[] = [];
+  const watching = new AbortController();
+  const watch = runGatewayWatch(
+    registry,
+    {
+      onGateway: ({ gatewayId, incarnation, peerAddress }) => seen.push(`${gatewayId} ${incarnation} ${peerAddress}`),
+      onGone: (gatewayId) => seen.push(`${gatewayId} gone`),
+    },
+    log,
+    watching.signal,
+  );
+  const announced = new AbortController();
+  const gateway = { gatewayId: "g1", incarnation: "1", peerAddress: "127.0.0.1:7000" };
+  const presence = runGatewayPresence(registry, gateway, { ttlMs: 1_000, log }, announced.signal);
+  await waitFor(() => seen.length === 1);
+  await registry.put(gatewayKey("g2"), "{}");
+  await waitFor(() => log.lines.length === 1);
+  announced.abort();
+  await presence;
+  await waitFor(() => seen.length === 2);
+  watching.abort();
+  await watch;
+  assert.deepEqual(seen, ["g1 1 127.0.0.1:7000", "g1 gone"]);
+  assert.deepEqual(
+    log.lines.map(({ message }) => message),
+    ["a presence is malformed"],
+  );
 });

@@ -1,30 +1,72 @@
-// Owns a pod's own presence: announced under a lease, and announced again under a new one when the lease was lost, for
-// instance while the machine slept.
+// Owns the presence of pods and gateways: announced under a lease by whoever is present, and announced again under a new
+// one when the lease was lost, for instance while the machine slept; and how others watch it.
 import { sleep } from "../clock.ts";
 import type { Log } from "../log.ts";
 import { runFollow } from "./follow.ts";
-import { nameOfKey, type PodPresence, parsePodRecord, podPrefix, putPod } from "./records.ts";
-import type { Registry } from "./registry.ts";
+import {
+  type GatewayPresence,
+  gatewayPrefix,
+  nameOfKey,
+  type Parsed,
+  type PodPresence,
+  parseGatewayRecord,
+  parsePodRecord,
+  podPrefix,
+  putGateway,
+  putPod,
+} from "./records.ts";
+import type { Lease, PutResult, Registry } from "./registry.ts";
 
 const retryMs = 500;
+
+export interface PresenceOptions {
+  readonly ttlMs: number;
+  readonly log: Log;
+}
 
 /** Keeps the pod announced until the signal is aborted; then it vanishes at once. */
 export async function runPresence(
   registry: Registry,
   pod: PodPresence,
-  options: { readonly ttlMs: number; readonly log: Log },
+  options: PresenceOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  await runAnnouncement(registry, (lease) => putPod(registry, pod, lease), { pod: pod.podId }, options, signal);
+}
+
+/** Keeps the gateway announced until the signal is aborted; then it vanishes at once. */
+export async function runGatewayPresence(
+  registry: Registry,
+  gateway: GatewayPresence,
+  options: PresenceOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  await runAnnouncement(
+    registry,
+    (lease) => putGateway(registry, gateway, lease),
+    { gateway: gateway.gatewayId },
+    options,
+    signal,
+  );
+}
+
+async function runAnnouncement(
+  registry: Registry,
+  announce: (lease: Lease) => Promise<PutResult>,
+  who: Readonly<Record<string, string>>,
+  { ttlMs, log }: PresenceOptions,
   signal: AbortSignal,
 ): Promise<void> {
   while (!signal.aborted) {
     try {
-      await using lease = await registry.openLease(options.ttlMs);
-      const put = await putPod(registry, pod, lease);
+      await using lease = await registry.openLease(ttlMs);
+      const put = await announce(lease);
       if (put.kind !== "ok") throw new Error(`the presence was refused: ${put.kind}`);
       await untilEither(signal, lease.ended);
-      if (!signal.aborted) options.log.warn("the presence lease was lost; announcing again", { pod: pod.podId });
+      if (!signal.aborted) log.warn("the presence lease was lost; announcing again", who);
     } catch (error) {
       if (signal.aborted) return;
-      options.log.warn("the presence could not be announced; trying again", { pod: pod.podId, error });
+      log.warn("the presence could not be announced; trying again", { ...who, error });
       await sleep(retryMs, signal).catch(() => undefined);
     }
   }
@@ -38,23 +80,58 @@ export interface PodListener {
 
 /** Tells the living pods, then every change, until the signal is aborted. */
 export async function runPodWatch(registry: Registry, listener: PodListener, log: Log, signal: AbortSignal): Promise<void> {
+  const kind: Kind<PodPresence> = { prefix: podPrefix, parse: parsePodRecord, onThere: listener.onPod };
+  await runPresenceWatch(registry, kind, listener.onGone, log, signal);
+}
+
+export interface GatewayListener {
+  /** A gateway is there, or announces something else. */
+  readonly onGateway: (gateway: GatewayPresence) => void;
+  readonly onGone: (gatewayId: string) => void;
+}
+
+/** Tells the living gateways, then every change, until the signal is aborted. */
+export async function runGatewayWatch(
+  registry: Registry,
+  listener: GatewayListener,
+  log: Log,
+  signal: AbortSignal,
+): Promise<void> {
+  const { onGateway: onThere, onGone } = listener;
+  const kind: Kind<GatewayPresence> = { prefix: gatewayPrefix, parse: parseGatewayRecord, onThere };
+  await runPresenceWatch(registry, kind, onGone, log, signal);
+}
+
+interface Kind<T> {
+  readonly prefix: string;
+  readonly parse: (value: string) => Parsed<T>;
+  readonly onThere: (presence: T) => void;
+}
+
+async function runPresenceWatch<T>(
+  registry: Registry,
+  { prefix, parse, onThere }: Kind<T>,
+  onGone: (id: string) => void,
+  log: Log,
+  signal: AbortSignal,
+): Promise<void> {
   const known = new Map<string, string>();
   await runFollow(
     registry,
-    podPrefix,
+    prefix,
     {
       put(key, value): void {
         if (known.get(key) === value) return;
-        const parsed = parsePodRecord(value);
+        const parsed = parse(value);
         if (parsed.kind === "refused") {
-          log.error("a pod's presence is malformed", { key, reason: parsed.reason });
+          log.error("a presence is malformed", { key, reason: parsed.reason });
           return;
         }
         known.set(key, value);
-        listener.onPod(parsed.value);
+        onThere(parsed.value);
       },
       delete(key): void {
-        if (known.delete(key)) listener.onGone(nameOfKey(key, podPrefix));
+        if (known.delete(key)) onGone(nameOfKey(key, prefix));
       },
       keys: () => known.keys(),
       synced: () => undefined,

@@ -1,11 +1,12 @@
-// Owns what the registry's keys mean: models under /models/, living pods under /pods/. Values are JSON, parsed strictly;
-// a record that does not parse is refused here, so that nothing else ever sees one.
+// Owns what the registry's keys mean: models under /models/, living pods under /pods/, living gateways under /gateways/.
+// Values are JSON, parsed strictly; a record that does not parse is refused here, so that nothing else ever sees one.
 import { z } from "zod";
 import { type Model, parseModel } from "#core/model.ts";
 import type { DeleteResult, Entry, Lease, PutManyResult, PutResult, Registry } from "./registry.ts";
 
 export const modelPrefix = "/models/";
 export const podPrefix = "/pods/";
+export const gatewayPrefix = "/gateways/";
 
 export function modelKey(name: string): string {
   return `${modelPrefix}${name}`;
@@ -25,6 +26,19 @@ export interface PodPresence {
   readonly runtime: string;
 }
 
+export function gatewayKey(gatewayId: string): string {
+  return `${gatewayPrefix}${gatewayId}`;
+}
+
+/** A living gateway, announced under a lease by itself. */
+export interface GatewayPresence {
+  readonly gatewayId: string;
+  /** Another one at each start: a gateway that came back knows nothing of what it was asked before. */
+  readonly incarnation: string;
+  /** Where other gateways ask it for decisions on the models whose home it is: `host:port`. */
+  readonly peerAddress: string;
+}
+
 export type Parsed<T> = { readonly kind: "ok"; readonly value: T } | { readonly kind: "refused"; readonly reason: string };
 
 const podPresence: z.ZodType<PodPresence> = z
@@ -36,6 +50,14 @@ const podPresence: z.ZodType<PodPresence> = z
   })
   .readonly();
 
+const gatewayPresence: z.ZodType<GatewayPresence> = z
+  .object({
+    gatewayId: z.string().min(1),
+    incarnation: z.string().min(1),
+    peerAddress: z.string().min(1),
+  })
+  .readonly();
+
 export function parseModelRecord(value: string): Parsed<Model> {
   const json = parseJson(value);
   if (json.kind === "refused") return json;
@@ -44,10 +66,11 @@ export function parseModelRecord(value: string): Parsed<Model> {
 }
 
 export function parsePodRecord(value: string): Parsed<PodPresence> {
-  const json = parseJson(value);
-  if (json.kind === "refused") return json;
-  const parsed = podPresence.safeParse(json.value);
-  return parsed.success ? { kind: "ok", value: parsed.data } : { kind: "refused", reason: z.prettifyError(parsed.error) };
+  return parseRecord(podPresence, value);
+}
+
+export function parseGatewayRecord(value: string): Parsed<GatewayPresence> {
+  return parseRecord(gatewayPresence, value);
 }
 
 export interface StoredModel {
@@ -80,6 +103,10 @@ export async function putPod(registry: Registry, pod: PodPresence, lease: Lease)
   return await registry.put(podKey(pod.podId), JSON.stringify(pod), { lease });
 }
 
+export async function putGateway(registry: Registry, gateway: GatewayPresence, lease: Lease): Promise<PutResult> {
+  return await registry.put(gatewayKey(gateway.gatewayId), JSON.stringify(gateway), { lease });
+}
+
 /** `/models/a` -> `a`. */
 export function nameOfKey(key: string, prefix: string): string {
   return key.slice(prefix.length);
@@ -89,6 +116,13 @@ function ofEntry<T>(entry: Entry, parse: (value: string) => Parsed<T>): T {
   const parsed = parse(entry.value);
   if (parsed.kind === "refused") throw new Error(`the registry holds a malformed record at ${entry.key}: ${parsed.reason}`);
   return parsed.value;
+}
+
+function parseRecord<T>(schema: z.ZodType<T>, value: string): Parsed<T> {
+  const json = parseJson(value);
+  if (json.kind === "refused") return json;
+  const parsed = schema.safeParse(json.value);
+  return parsed.success ? { kind: "ok", value: parsed.data } : { kind: "refused", reason: z.prettifyError(parsed.error) };
 }
 
 function parseJson(value: string): Parsed<unknown> {
