@@ -17,12 +17,12 @@ await runMain(
   "adapter",
   async (signal, stack) => {
     const options = parseAdapterOptions(process.argv.slice(2));
-    const { podId, runtime, restAddress, grpcAddress, labels, capacityBytes, loadConcurrency, storageRoot } = options;
+    const { podId, runtime, restAddress, grpcAddress, labels, formats, capacityBytes, loadConcurrency, storageRoot } = options;
     const log = stack.use(createLog({ service: "adapter", level: options.logLevel })).with({ podId });
     const registry = stack.use(await openRegistry({ kind: "embedded", file: options.registry }));
     const adapter = stack.use(
       await openAdapter({
-        pod: { podId, runtime, restAddress, grpcAddress, labels },
+        pod: { podId, runtime, restAddress, grpcAddress, labels, formats },
         holding: {
           capacityBytes,
           headroomBytes: options.headroomBytes ?? Math.floor(capacityBytes / 64),

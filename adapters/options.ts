@@ -1,6 +1,8 @@
 // Owns the adapter's settings, as its command line gives them.
 import { z } from "zod";
 import { durationMsOption, parseFlags, portOption, sizeBytesOption } from "#platform/config.ts";
+import { StartupError } from "#platform/lifecycle.ts";
+import { type DriverName, driverFormats, driverNames } from "./drivers/names.ts";
 
 const address = z
   .string({ error: "must be host:port" })
@@ -15,11 +17,28 @@ const labels = z.string().transform((text, context) => {
   }
   return Object.fromEntries(found.map((pair) => [pair?.[1] ?? "", pair?.[2] ?? ""]));
 });
+const word = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, { error: "must be a plain name" });
+const formats = z.string().transform((text, context) => {
+  const found = text.split(",");
+  if (
+    found.length > 64 ||
+    !found.every((format) => /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}(?::[A-Za-z0-9][A-Za-z0-9._-]{0,62})?$/.test(format))
+  ) {
+    context.addIssue({ code: "custom", message: "must be formats with commas between them, such as sklearn:1,xgboost" });
+    return z.NEVER;
+  }
+  return found;
+});
 const whole = (least: number, most: number): z.ZodType<number> => z.coerce.number().int().min(least).max(most);
 
 const schema = z.object({
   podId: z.string({ error: "must name the pod" }).regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, { error: "must be a plain name" }),
-  runtime: z.enum(["onnx"], { error: "must be onnx" }),
+  /** The runtime's name, free to choose. */
+  runtime: word,
+  /** Which driver speaks to the model server; the runtime's name when that is a driver's. */
+  driver: z.enum(driverNames, { error: `must be one of ${driverNames.join(", ")}` }).optional(),
+  /** What the model server can serve, `sklearn` or `sklearn:1`; what its driver knows when absent. */
+  formats: formats.optional(),
   linkHost: z.string().min(1).default("127.0.0.1"),
   linkPort: portOption.default(0),
   adminSocket: absolutePath,
@@ -48,9 +67,20 @@ const schema = z.object({
   logLevel: z.enum(["debug", "info", "warn", "error", "silent"]).default("info"),
 });
 
-export type AdapterOptions = Readonly<z.output<typeof schema>>;
+type Flags = z.output<typeof schema>;
 
-/** `--pod-id ID --runtime onnx ...`; throws a StartupError that says what is wrong. */
+export type AdapterOptions = Readonly<
+  Omit<Flags, "driver" | "formats"> & { readonly driver: DriverName; readonly formats: readonly string[] }
+>;
+
+/** `--pod-id ID --runtime NAME --driver DRIVER ...`; throws a StartupError that says what is wrong. */
 export function parseAdapterOptions(argv: readonly string[]): AdapterOptions {
-  return parseFlags(schema, argv);
+  const flags = parseFlags(schema, argv);
+  const driver = flags.driver ?? driverNames.find((name) => name === flags.runtime);
+  if (driver === undefined) {
+    throw new StartupError(
+      `--driver is needed, since the runtime ${flags.runtime} is not named after one of ${driverNames.join(", ")}`,
+    );
+  }
+  return { ...flags, driver, formats: flags.formats ?? driverFormats[driver] };
 }

@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { parseModelName, parseRevision } from "#core/model.ts";
 import { systemClock } from "#platform/clock.ts";
 import { silentLog } from "#platform/log.ts";
+import { waitFor } from "#platform/testing.ts";
 import type { Puller } from "../pull/puller.ts";
 import { createFakeServer } from "../testing/driver.ts";
 import { createAgent } from "./agent.ts";
@@ -78,5 +80,52 @@ describe("the agent", () => {
     });
     agent.post({ kind: "tick" });
     assert.deepEqual(told, ["first", "second", "third"]);
+  });
+
+  test("keeps the artefact of a copy until it is unloaded, if the model server may read it again", async () => {
+    const released: string[] = [];
+    const leasing: Puller = {
+      ...puller,
+      pull: async (uri) => ({
+        kind: "ok",
+        path: "/fake/good",
+        sizeBytes: 1,
+        release: async () => void released.push(uri),
+      }),
+    };
+    const server = createFakeServer();
+    const holding = createHolding({ capacityBytes: 100, minAgeMs: 0 });
+    await using driver = server.openDriver(systemClock);
+    const keeping = { ...driver, keepsArtefact: true, alive: () => driver.alive() };
+    const agent = createAgent({
+      holding,
+      driver: keeping,
+      puller: leasing,
+      clock: systemClock,
+      log: silentLog,
+      onMessage: () => undefined,
+    });
+    const stop = new AbortController();
+    const run = agent.run(stop.signal);
+    await agent.up;
+    const ask = (name: string): void => {
+      const model = parseModelName(name);
+      const revision = parseRevision({ id: "r1", slot: 0, format: "fake", storageUri: `file:///${name}`, sizeHintBytes: 100 });
+      assert.ok(model.kind === "ok" && revision.kind === "ok");
+      const asked = { gatewayId: "g", model: model.name, revision: revision.revision, serverName: name };
+      agent.post({ kind: "load-asked", ...asked, loadClass: "waiting-user", waitMs: 10_000, idleMs: 0 });
+    };
+    ask("a");
+    await waitFor(() => holding.view("a@r1")?.state === "ready");
+    assert.deepEqual(released, []);
+    // Only one fits.
+    ask("b");
+    await waitFor(() => holding.view("b@r1")?.state === "ready");
+    assert.deepEqual(released, ["file:///a"]);
+    server.kill();
+    await waitFor(() => released.length === 2);
+    assert.deepEqual(released, ["file:///a", "file:///b"]);
+    stop.abort();
+    await run;
   });
 });

@@ -9,7 +9,7 @@ import { errorMessage } from "#core/errors.ts";
 import { parseRevisionId, parseServerName } from "#core/model.ts";
 import { type Clock, sleep } from "#platform/clock.ts";
 import type { Log } from "#platform/log.ts";
-import type { Driver, Failure, HeldModel } from "../drivers/driver.ts";
+import type { Driver, Failure, HeldModel, Loaded } from "../drivers/driver.ts";
 import type { Puller } from "../pull/puller.ts";
 import { type CopyView, copyKey } from "./copies.ts";
 import type { HeldCopy, HoldingEffect, HoldingEvent } from "./events.ts";
@@ -65,6 +65,8 @@ class PodAgent implements Agent {
   /** Aborted when the model server is lost; another one for each of its lives. */
   #life = new AbortController();
   #timer: NodeJS.Timeout | undefined;
+  /** How to let go of what loaded copies still need on the disk, by their names on the model server. */
+  readonly #artefacts = new Map<string, () => Promise<void>>();
   /** The one that is being handled, and those that came meanwhile. */
   readonly #events: HoldingEvent[] = [];
 
@@ -113,7 +115,7 @@ class PodAgent implements Agent {
       .catch(() => undefined);
     if (ready === false && life === this.#life && holding.view(key)?.state === "ready") {
       log.warn("the model server does not hold a copy that it should", { model: view.model, revision: view.revision });
-      this.post({ kind: "copy-missing", key });
+      this.#missing(key, name);
     }
     return ready === true;
   }
@@ -135,6 +137,7 @@ class PodAgent implements Agent {
             const lost = this.#life;
             this.#life = new AbortController();
             this.post({ kind: "server-lost" });
+            for (const serverName of Array.from(this.#artefacts.keys())) this.#spawn(this.#releaseArtefact(serverName));
             lost.abort(new Error(`the model server is lost: ${reason}`));
           },
         },
@@ -145,6 +148,7 @@ class PodAgent implements Agent {
       this.#stop.abort(new Error("the adapter is stopping"));
       clearTimeout(this.#timer);
       await Promise.allSettled(this.#underWay);
+      await Promise.all(Array.from(this.#artefacts.keys(), (serverName) => this.#releaseArtefact(serverName)));
     }
   }
 
@@ -168,7 +172,7 @@ class PodAgent implements Agent {
     for (const [name, view] of before) {
       if (view.state !== "ready" || after.get(name)?.state !== "ready" || there.has(`${name} ${view.revision}`)) continue;
       log.warn("the model server does not hold a copy that it should", { model: view.model, revision: view.revision });
-      this.post({ kind: "copy-missing", key: copyKey(view) });
+      this.#missing(copyKey(view), name);
     }
     const strange = listed.held.filter(({ serverName }) => !before.has(serverName) && !after.has(serverName));
     const found = strange.flatMap((model) => this.#parseHeld(model));
@@ -192,6 +196,11 @@ class PodAgent implements Agent {
     }
     this.#parts.log.warn("the model server holds what no adapter loaded", { name: model.serverName.slice(0, 100) });
     return [];
+  }
+
+  #missing(key: string, serverName: string): void {
+    this.post({ kind: "copy-missing", key });
+    this.#spawn(this.#releaseArtefact(serverName));
   }
 
   #perform(effect: HoldingEffect): void {
@@ -233,7 +242,7 @@ class PodAgent implements Agent {
     const { key, reservedBytes } = effect;
     if (result.kind === "ok" && !life.aborted) {
       log.debug("a copy is loaded", { key, sizeBytes: result.sizeBytes, reservedBytes, loadMs: clock.monotonicMs() - startMs });
-      return this.post({ kind: "loaded", key, sizeBytes: result.sizeBytes });
+      return this.post({ kind: "loaded", key, sizeBytes: result.sizeBytes, measured: result.measured });
     }
     const failure = result.kind === "ok" ? failedBy("pod", life.reason) : result;
     log.warn("a load failed", { key, failure: failure.failure, reason: failure.reason });
@@ -241,25 +250,53 @@ class PodAgent implements Agent {
   }
 
   async #pullAndLoad(
-    { serverName, revision }: Extract<HoldingEffect, { kind: "load" }>,
+    { serverName, revision, reservedBytes }: Extract<HoldingEffect, { kind: "load" }>,
     signal: AbortSignal,
-  ): Promise<{ readonly kind: "ok"; readonly sizeBytes: number } | Failure> {
+  ): Promise<Loaded | Failure> {
     const { driver, puller } = this.#parts;
+    const { format, formatVersion, schemaPath } = revision;
     const life = this.#life.signal;
     const pulled = await puller.pull(revision.storageUri, signal).catch((error: unknown) => failedBy("storage", error));
     if (pulled.kind === "failed") return pulled;
+    let kept = false;
     try {
       const loaded = await driver
-        .load({ serverName, revision: revision.id, path: pulled.path, format: revision.format, signal })
+        .load({
+          serverName,
+          revision: revision.id,
+          path: pulled.path,
+          format,
+          ...(formatVersion === undefined ? {} : { formatVersion }),
+          ...(schemaPath === undefined ? {} : { schemaPath }),
+          expectedBytes: reservedBytes,
+          signal,
+        })
         .catch((error: unknown) => failedBy("pod", error));
       if (loaded.kind === "failed" && (loaded.failure === "pod" || signal.aborted)) {
         const patience = AbortSignal.any([life, this.#stop.signal, AbortSignal.timeout(cleanUpTimeoutMs)]);
         if (!patience.aborted) await driver.unload(serverName, patience).catch(() => undefined);
       }
+      if (loaded.kind === "ok" && driver.keepsArtefact && !life.aborted) {
+        kept = true;
+        await this.#keepArtefact(serverName, () => pulled.release());
+      }
       return loaded;
     } finally {
-      await pulled.release();
+      if (!kept) await pulled.release();
     }
+  }
+
+  /** Until the copy is unloaded, another one is loaded under its name, or the model server is lost. */
+  async #keepArtefact(serverName: string, release: () => Promise<void>): Promise<void> {
+    const before = this.#artefacts.get(serverName);
+    this.#artefacts.set(serverName, release);
+    await before?.();
+  }
+
+  async #releaseArtefact(serverName: string): Promise<void> {
+    const release = this.#artefacts.get(serverName);
+    this.#artefacts.delete(serverName);
+    await release?.();
   }
 
   async #unload({ key, serverName }: Extract<HoldingEffect, { kind: "unload" }>): Promise<void> {
@@ -269,7 +306,10 @@ class PodAgent implements Agent {
     const result = await driver.unload(serverName, signal).catch((error: unknown) => failedBy("pod", error));
     // With the model server went the copy; the holding knows it already.
     if (life !== this.#life || this.#stop.signal.aborted) return undefined;
-    if (result.kind === "ok") return this.post({ kind: "unloaded", key });
+    if (result.kind === "ok") {
+      await this.#releaseArtefact(serverName);
+      return this.post({ kind: "unloaded", key });
+    }
     log.warn("an unload failed and will be tried again", { key, reason: result.reason });
     return this.post({ kind: "unload-failed", key });
   }

@@ -24,7 +24,8 @@ export type HoldingEvent =
   /** The artefact's bytes, asked for by a `probe`. */
   | { readonly kind: "probed"; readonly key: string; readonly artefactBytes: number }
   | { readonly kind: "probe-failed"; readonly key: string; readonly failure: FailureKind; readonly reason: string }
-  | { readonly kind: "loaded"; readonly key: string; readonly sizeBytes: number }
+  /** `measured`: by the model server; otherwise it is what was expected, and nothing is learned from it. */
+  | { readonly kind: "loaded"; readonly key: string; readonly sizeBytes: number; readonly measured: boolean }
   | { readonly kind: "load-failed"; readonly key: string; readonly failure: FailureKind; readonly reason: string }
   | { readonly kind: "unloaded"; readonly key: string }
   | { readonly kind: "unload-failed"; readonly key: string }

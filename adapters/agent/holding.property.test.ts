@@ -182,7 +182,7 @@ class World {
     if (ok) {
       const { model, serverName, revision } = name;
       this.server.set(serverName, { model, revision: revision.id, slot: 0, serverName, sizeBytes });
-      this.post({ kind: "loaded", key, sizeBytes });
+      this.post({ kind: "loaded", key, sizeBytes, measured: true });
     } else this.post({ kind: "load-failed", key, failure: pick(failureKinds, sizeBytes), reason: "broken" });
   }
 

@@ -50,7 +50,7 @@ function createBench(options: Partial<HoldingOptions> = {}): Bench {
       assert.equal(bench.state(model), "loading");
       bench.loaded(model, sizeBytes);
     },
-    loaded: (model, sizeBytes = 100) => bench.step({ kind: "loaded", key: `${model}@r1`, sizeBytes }),
+    loaded: (model, sizeBytes = 100) => bench.step({ kind: "loaded", key: `${model}@r1`, sizeBytes, measured: true }),
     state: (model) => holding.view(`${model}@r1`)?.state,
   };
   bench.step({ kind: "gateway-attached", gatewayId: "g1" });
@@ -177,7 +177,7 @@ describe("holding", () => {
     assert.deepEqual(kinds(bench.step({ kind: "tick" })), ["unload"]);
     const unloaded = bench.step({ kind: "unloaded", key: "a@r1" });
     assert.deepEqual(states(unloaded), { a: "queued", b: "loading" });
-    bench.step({ kind: "loaded", key: "b@r1", sizeBytes: 100 });
+    bench.step({ kind: "loaded", key: "b@r1", sizeBytes: 100, measured: true });
     assert.equal(bench.state("b"), "leaving");
   });
 

@@ -158,7 +158,7 @@ class PodHolding implements Holding {
         return this.#ledger.failQueued(nameFor(ask), { kind: event.failure, reason: event.reason });
       }
       case "loaded":
-        return this.#loaded(event.key, event.sizeBytes, nowMs);
+        return this.#loaded(event, nowMs);
       case "load-failed":
         return this.#loadFailed(event.key, event.failure, event.reason);
       case "unloaded": {
@@ -249,12 +249,12 @@ class PodHolding implements Holding {
     if (!this.#ledger.has(ask.key)) this.#ledger.move(nameOf(ask), "queued", "gone");
   }
 
-  #loaded(key: string, sizeBytes: number, nowMs: number): void {
+  #loaded({ key, sizeBytes, measured }: Extract<HoldingEvent, { kind: "loaded" }>, nowMs: number): void {
     const copy = this.#ledger.get(key);
     if (copy?.state !== "loading") return;
     // A copy without size could never be evicted.
     const measuredBytes = Math.max(1, Math.round(sizeBytes));
-    if (copy.facts !== undefined) this.#sizes.learn(copy.facts, measuredBytes);
+    if (measured && copy.facts !== undefined) this.#sizes.learn(copy.facts, measuredBytes);
     this.#loads += 1;
     this.#ledger.loaded(copy, measuredBytes, copy.userWaits ? nowMs : copy.lastUsedMs);
   }

@@ -15,10 +15,23 @@ export interface Failure {
 export interface LoadRequest {
   readonly serverName: string;
   readonly revision: string;
-  /** Absolute, on the disk that the model server sees. */
+  /** Absolute, on the disk that the model server sees: a file or a folder. */
   readonly path: string;
   readonly format: string;
+  /** Of the format, such as "1". */
+  readonly formatVersion?: string;
+  /** A file of input and output tensors, relative to the artefact. */
+  readonly schemaPath?: string;
+  /** What was reserved for it; what it takes where the model server does not tell. */
+  readonly expectedBytes: number;
   readonly signal: AbortSignal;
+}
+
+export interface Loaded {
+  readonly kind: "ok";
+  readonly sizeBytes: number;
+  /** False: the model server does not tell, and this is what was expected. Nothing is learned from it. */
+  readonly measured: boolean;
 }
 
 export interface HeldModel {
@@ -38,10 +51,12 @@ export interface DriverListener {
 }
 
 export interface Driver extends AsyncDisposable {
+  /** The model server may read the artefact again at any time: it stays on the disk until the copy is unloaded. */
+  readonly keepsArtefact: boolean;
   /** Watches over the model server until the signal is aborted. */
   start(listener: DriverListener, signal: AbortSignal): Promise<void>;
   /** Loading what is there already, in the same revision, is well. */
-  load(request: LoadRequest): Promise<{ readonly kind: "ok"; readonly sizeBytes: number } | Failure>;
+  load(request: LoadRequest): Promise<Loaded | Failure>;
   /** Waits, bounded, for the requests in flight. Unloading what is not there is well. */
   unload(serverName: string, signal: AbortSignal): Promise<{ readonly kind: "ok" } | Failure>;
   list(signal: AbortSignal): Promise<Listed>;

@@ -37,6 +37,7 @@ export function createOnnxDriver(options: OnnxDriverOptions): Driver {
 }
 
 class OnnxDriver implements Driver {
+  readonly keepsArtefact = false;
   readonly #options: OnnxDriverOptions;
   // A connection of its own, so that polls never queue behind loads.
   readonly #polls: Client;
@@ -72,7 +73,7 @@ class OnnxDriver implements Driver {
     const called = await this.#post(`${modelPath(serverName)}/load`, { parameters: { path, revision } }, loadTimeoutMs, signal);
     if (called.kind === "failed") return called;
     const loaded = loadedSchema.safeParse(called.body);
-    return loaded.success ? { kind: "ok", sizeBytes: loaded.data.sizeBytes } : strange;
+    return loaded.success ? { kind: "ok", sizeBytes: loaded.data.sizeBytes, measured: true } : strange;
   }
 
   async unload(serverName: string, signal: AbortSignal): ReturnType<Driver["unload"]> {

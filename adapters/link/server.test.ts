@@ -32,7 +32,14 @@ async function openBench(holding: Partial<HoldingOptions> = {}, parts: Partial<A
   await using stack = new AsyncDisposableStack();
   const adapter = stack.use(
     await openAdapter({
-      pod: { podId: "pod-1", runtime: "fake", restAddress: "127.0.0.1:1", grpcAddress: "127.0.0.1:2", labels: {} },
+      pod: {
+        podId: "pod-1",
+        runtime: "fake",
+        restAddress: "127.0.0.1:1",
+        grpcAddress: "127.0.0.1:2",
+        labels: {},
+        formats: ["fake:1"],
+      },
       holding: { capacityBytes: 1_000, minAgeMs: 0, ...holding },
       driver: server.openDriver(systemClock),
       puller,

@@ -30,6 +30,8 @@ export interface PodFacts {
   readonly restAddress: string;
   readonly grpcAddress: string;
   readonly labels: Readonly<Record<string, string>>;
+  /** `onnx`, or with a version, `sklearn:1`. */
+  readonly formats: readonly string[];
 }
 
 export interface LinkServerParts {
@@ -236,7 +238,10 @@ function openStream(
     }
   };
 
-  outbox.said({ case: "pod", value: { ...pod, capacityBytes: BigInt(pod.capacityBytes), labels: { ...pod.labels } } });
+  outbox.said({
+    case: "pod",
+    value: { ...pod, capacityBytes: BigInt(pod.capacityBytes), labels: { ...pod.labels }, formats: [...pod.formats] },
+  });
   const first = outbox.take(clock.monotonicMs());
   if (first !== undefined) blocked = !call.write(buildMessage(first));
   outbox.snapshot(agent.views());

@@ -1,6 +1,6 @@
 // Owns a model server and its driver in memory, for scripted faults. It passes the contract suite as the real ones do.
 import { type Clock, sleep } from "#platform/clock.ts";
-import type { Driver, DriverListener, Failure, HeldModel, Listed, LoadRequest } from "../drivers/driver.ts";
+import type { Driver, DriverListener, Failure, HeldModel, Listed, Loaded, LoadRequest } from "../drivers/driver.ts";
 import { createWatch, type Pulse } from "../drivers/watch.ts";
 
 export interface FakeServer {
@@ -72,7 +72,7 @@ export function createFakeServer(): FakeServer {
     }
   };
 
-  const answerLoad = ({ serverName, revision, path }: LoadRequest): { kind: "ok"; sizeBytes: number } | Failure | undefined => {
+  const answerLoad = ({ serverName, revision, path }: LoadRequest): Loaded | Failure | undefined => {
     if (poisons.has(serverName)) {
       kill();
       return undefined;
@@ -82,7 +82,7 @@ export function createFakeServer(): FakeServer {
     if (failure !== undefined) return { kind: "failed", failure, reason: `scripted: ${failure}` };
     const sizeBytes = sizes.get(serverName) ?? 100;
     held.set(serverName, { serverName, revision, sizeBytes });
-    return { kind: "ok", sizeBytes };
+    return { kind: "ok", sizeBytes, measured: true };
   };
 
   const openDriver = (clock: Clock): Driver => {
@@ -99,6 +99,7 @@ export function createFakeServer(): FakeServer {
     const watch = createWatch({ clock, pulse, list, pollMs: 20, silenceMs: 1_000 });
     watches.add(watch);
     return {
+      keepsArtefact: false,
       start: (listener: DriverListener, signal: AbortSignal) => watch.run(listener, signal),
       alive: () => watch.up,
       list,

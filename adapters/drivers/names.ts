@@ -1,0 +1,9 @@
+// Owns which drivers there are, and which formats each serves unless the pod says otherwise.
+
+export const driverNames = ["onnx"] as const;
+
+export type DriverName = (typeof driverNames)[number];
+
+export const driverFormats: Readonly<Record<DriverName, readonly string[]>> = {
+  onnx: ["onnx"],
+};
