@@ -14,6 +14,7 @@ import { GRPCInferenceService } from "#proto/gen/inference/open_inference_pb.ts"
 import { createXds } from "#xds/main.ts";
 import { createIndex } from "./about.ts";
 import { decodeAccessLogs, type LogEntry } from "./accesslog.ts";
+import { listRoutes } from "./admin/routes/list.ts";
 import { createAdmin } from "./admin/server.ts";
 import { createGatewayState } from "./admin/state.ts";
 import { openBook } from "./book.ts";
@@ -163,7 +164,7 @@ export async function startGateway(
     monotonicMs: () => clock.monotonicMs(),
     maxParkMs: options.maxParkMs,
   });
-  const admin = createAdmin({ state, log });
+  const admin = createAdmin({ routes: listRoutes(state), log });
   await admin.listen({ host: options.adminHost, port: options.adminPort });
   stack.defer(() => admin.close());
   ready = true;

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Model } from "#core/model.ts";
 import { silentLog } from "#platform/log.ts";
+import { listRoutes } from "./routes/list.ts";
 import { createAdmin } from "./server.ts";
 import type { GatewayState } from "./state.ts";
 
@@ -28,7 +29,7 @@ function openAdmin(): { app: ReturnType<typeof createAdmin>; models: Map<string,
     },
     load: () => Promise.resolve({ kind: "failed", code: "no-pods", reason: "none" }),
   };
-  return { app: createAdmin({ state, log: silentLog }), models };
+  return { app: createAdmin({ routes: listRoutes(state), log: silentLog }), models };
 }
 
 const spec = { format: "onnx", storageUri: "file:///a.onnx" };
@@ -116,4 +117,22 @@ test("a page of this server's own may call it", async () => {
     const answer = await app.inject({ method: "DELETE", url: "/api/v1/models/a", headers: { origin: `http://${host}`, host } });
     assert.equal(answer.statusCode, 200, host);
   }
+});
+
+test("the description is a valid list of every route", async () => {
+  const { app } = openAdmin();
+  const answer = await app.inject({ url: "/api/v1/openapi.json" });
+  assert.equal(answer.statusCode, 200, answer.body);
+  const { openapi, paths } = answer.json<{ openapi: string; paths: Record<string, Record<string, unknown>> }>();
+  assert.equal(openapi, "3.1.0");
+  assert.deepEqual(Object.keys(paths["/api/v1/models/{name}"] ?? {}).toSorted(), ["delete", "get", "put"]);
+});
+
+test("an unknown field is refused by its name", async () => {
+  const { app } = openAdmin();
+  const answer = await app.inject({ method: "PUT", url: "/api/v1/models/a", payload: { ...spec, sizehint: 1 } });
+  assert.equal(answer.statusCode, 400);
+  assert.match(answer.json<{ error: string }>().error, /unknown field "sizehint"/);
+  const query = await app.inject({ url: "/api/v1/models?page=2" });
+  assert.match(query.json<{ error: string }>().error, /unknown field "page"/);
 });

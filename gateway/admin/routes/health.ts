@@ -1,0 +1,22 @@
+// Owns the probes: is the process alive, does it serve.
+import { addRoute, ok, type RouteModule, refuse } from "../route.ts";
+import type { GatewayState } from "../state.ts";
+
+export function healthRoutes(state: Pick<GatewayState, "isReady">): RouteModule {
+  return (app) => {
+    addRoute(app, {
+      method: "GET",
+      url: "/healthz",
+      summary: "The process is alive.",
+      answers: { 200: "It is." },
+      handle: () => ok({ ok: true }),
+    });
+    addRoute(app, {
+      method: "GET",
+      url: "/readyz",
+      summary: "The gateway serves: its Envoy is connected.",
+      answers: { 200: "It does." },
+      handle: () => (state.isReady() ? ok({ ready: true }) : refuse("unavailable", "the gateway is starting")),
+    });
+  };
+}
