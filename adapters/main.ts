@@ -8,7 +8,7 @@ import { runPresence } from "#platform/registry/presence.ts";
 import { openAdapter } from "./adapter.ts";
 import { createOnnxDriver } from "./drivers/onnx.ts";
 import { parseAdapterOptions } from "./options.ts";
-import { createFilePuller } from "./pull/file.ts";
+import { createFilePuller } from "./pull/local.ts";
 import { createPullers } from "./pull/puller.ts";
 
 const presenceTtlMs = 5_000;

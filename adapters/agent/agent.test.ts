@@ -18,10 +18,12 @@ const puller: Puller = {
 describe("the agent", () => {
   test("ends when the holding contradicts itself, rather than going on", async () => {
     const holding = createHolding({ capacityBytes: 100 });
+    const parsed = parseRevision({ id: "r1", slot: 0, format: "onnx", storageUri: "file:///a" });
+    assert.ok(parsed.kind === "ok");
     const broken: Holding = {
       step(event, nowMs): readonly HoldingEffect[] {
         if (event.kind === "probed") throw new Error("a copy cannot go from here to there");
-        if (event.kind === "tick") return [{ kind: "probe", key: "a@r1", storageUri: "file:///a" }];
+        if (event.kind === "tick") return [{ kind: "probe", key: "a@r1", revision: parsed.revision }];
         return holding.step(event, nowMs);
       },
       nextDueMs: () => undefined,
@@ -86,11 +88,11 @@ describe("the agent", () => {
     const released: string[] = [];
     const leasing: Puller = {
       ...puller,
-      pull: async (uri) => ({
+      pull: async ({ storageUri }) => ({
         kind: "ok",
         path: "/fake/good",
         sizeBytes: 1,
-        release: async () => void released.push(uri),
+        release: async () => void released.push(storageUri),
       }),
     };
     const server = createFakeServer();

@@ -10,7 +10,7 @@ import { parseRevisionId, parseServerName } from "#core/model.ts";
 import { type Clock, sleep } from "#platform/clock.ts";
 import type { Log } from "#platform/log.ts";
 import type { Driver, Failure, HeldModel, Loaded } from "../drivers/driver.ts";
-import type { Puller } from "../pull/puller.ts";
+import type { Artefact, Puller } from "../pull/puller.ts";
 import { type CopyView, copyKey } from "./copies.ts";
 import type { HeldCopy, HoldingEffect, HoldingEvent } from "./events.ts";
 import type { Holding, HoldingGauges } from "./holding.ts";
@@ -210,7 +210,7 @@ class PodAgent implements Agent {
       case "refuse":
         return this.#parts.onMessage(effect);
       case "probe":
-        return this.#spawn(this.#probe(effect.key, effect.storageUri));
+        return this.#spawn(this.#probe(effect.key, effect.revision));
       case "load":
         return this.#spawn(this.#load(effect));
       case "unload":
@@ -226,9 +226,9 @@ class PodAgent implements Agent {
     done.catch(this.#fault.reject);
   }
 
-  async #probe(key: string, storageUri: string): Promise<void> {
+  async #probe(key: string, artefact: Artefact): Promise<void> {
     const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(probeTimeoutMs)]);
-    const probed = await this.#parts.puller.probe(storageUri, signal).catch((error: unknown) => failedBy("storage", error));
+    const probed = await this.#parts.puller.probe(artefact, signal).catch((error: unknown) => failedBy("storage", error));
     if (probed.kind === "ok") this.post({ kind: "probed", key, artefactBytes: probed.sizeBytes });
     else this.post({ kind: "probe-failed", key, failure: probed.failure, reason: probed.reason });
   }
@@ -254,9 +254,9 @@ class PodAgent implements Agent {
     signal: AbortSignal,
   ): Promise<Loaded | Failure> {
     const { driver, puller } = this.#parts;
-    const { format, formatVersion, schemaPath } = revision;
+    const { format, formatVersion } = revision;
     const life = this.#life.signal;
-    const pulled = await puller.pull(revision.storageUri, signal).catch((error: unknown) => failedBy("storage", error));
+    const pulled = await puller.pull(revision, signal).catch((error: unknown) => failedBy("storage", error));
     if (pulled.kind === "failed") return pulled;
     let kept = false;
     try {
@@ -267,7 +267,7 @@ class PodAgent implements Agent {
           path: pulled.path,
           format,
           ...(formatVersion === undefined ? {} : { formatVersion }),
-          ...(schemaPath === undefined ? {} : { schemaPath }),
+          ...(pulled.schemaPath === undefined ? {} : { schemaPath: pulled.schemaPath }),
           expectedBytes: reservedBytes,
           signal,
         })

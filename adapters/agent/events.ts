@@ -49,7 +49,7 @@ export type RefusalWhy = "queue-full" | "no-room" | "stopping" | "deadline";
 
 export type HoldingEffect =
   /** Look up how many bytes the artefact has. */
-  | { readonly kind: "probe"; readonly key: string; readonly storageUri: string }
+  | { readonly kind: "probe"; readonly key: string; readonly revision: Revision }
   | {
       readonly kind: "load";
       readonly key: string;

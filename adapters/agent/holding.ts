@@ -304,7 +304,7 @@ class PodHolding implements Holding {
   #probe({ key, revision }: Ask): void {
     if (this.#probing.has(key) || this.#probing.size >= maxProbing) return;
     this.#probing.add(key);
-    this.#effects.push({ kind: "probe", key, storageUri: revision.storageUri });
+    this.#effects.push({ kind: "probe", key, revision });
   }
 
   #start(ask: Ask, reservedBytes: number): void {

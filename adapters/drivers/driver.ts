@@ -20,7 +20,7 @@ export interface LoadRequest {
   readonly format: string;
   /** Of the format, such as "1". */
   readonly formatVersion?: string;
-  /** A file of input and output tensors, relative to the artefact. */
+  /** A file of input and output tensors; absolute, on that disk too. */
   readonly schemaPath?: string;
   /** What was reserved for it; what it takes where the model server does not tell. */
   readonly expectedBytes: number;

@@ -13,7 +13,7 @@ import { openTestGateway, type TestGateway, type TestGatewayOptions } from "../t
 
 const puller: Puller = {
   probe: async () => ({ kind: "ok", sizeBytes: 10 }),
-  pull: async (storageUri) => ({
+  pull: async ({ storageUri }) => ({
     kind: "ok",
     path: storageUri.slice("file://".length),
     sizeBytes: 10,

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { pathToFileURL } from "node:url";
 import { openRunFolder, type RunFolder } from "#platform/tempdir.ts";
-import { createFilePuller } from "./file.ts";
+import { createFilePuller } from "./local.ts";
 import { createPullers } from "./puller.ts";
 
 const signal = new AbortController().signal;
@@ -24,6 +24,7 @@ describe("the file puller", () => {
     await writeFile(at("root", "model dir", "1", "weights"), "4567");
     await writeFile(at("secret"), "secret");
     await writeFile(at("root-beside", "b.onnx"), "b");
+    await mkdir(at("root", "empty", "emptier"), { recursive: true });
     await symlink(at("secret"), at("root", "escape"));
     await symlink(at("root", "a.onnx"), at("root", "inside"));
     await symlink(at("root", "circle"), at("root", "circle"));
@@ -32,23 +33,40 @@ describe("the file puller", () => {
   after(() => folder[Symbol.asyncDispose]());
 
   test("gives out files and folders where they lie, and their size", async () => {
-    const file = await puller().pull(pathToFileURL(at("root", "a.onnx")).href, signal);
+    const file = await puller().pull({ storageUri: pathToFileURL(at("root", "a.onnx")).href }, signal);
     assert.ok(file.kind === "ok");
     assert.deepEqual([file.path, file.sizeBytes], [at("root", "a.onnx"), 5]);
     await file.release();
     await file.release();
     const dir = pathToFileURL(at("root", "model dir")).href;
     assert.ok(dir.includes("%20"));
-    assert.deepEqual(await puller().probe(dir, signal), { kind: "ok", path: at("root", "model dir"), sizeBytes: 7 });
+    assert.deepEqual(await puller().probe({ storageUri: dir }, signal), {
+      kind: "ok",
+      path: at("root", "model dir"),
+      sizeBytes: 7,
+    });
   });
 
   test("follows links only to what lies inside", async () => {
-    const inside = await puller().pull(pathToFileURL(at("root", "inside")).href, signal);
+    const inside = await puller().pull({ storageUri: pathToFileURL(at("root", "inside")).href }, signal);
     assert.equal(inside.kind === "ok" && inside.path, at("root", "a.onnx"));
-    const linkedRoot = await puller(at("link-to-root")).pull(pathToFileURL(at("root", "a.onnx")).href, signal);
+    const linkedRoot = await puller(at("link-to-root")).pull({ storageUri: pathToFileURL(at("root", "a.onnx")).href }, signal);
     assert.equal(linkedRoot.kind, "ok");
-    const whole = await puller("/").pull(pathToFileURL(at("root", "a.onnx")).href, signal);
+    const whole = await puller("/").pull({ storageUri: pathToFileURL(at("root", "a.onnx")).href }, signal);
     assert.equal(whole.kind, "ok");
+  });
+
+  test("gives out the schema beside a file or in a folder, and nothing from outside for it", async () => {
+    const inFolder = { storageUri: pathToFileURL(at("root", "model dir")).href, schemaPath: "1/weights" };
+    const folder = await puller().pull(inFolder, signal);
+    assert.equal(folder.kind === "ok" && folder.schemaPath, at("root", "model dir", "1", "weights"));
+    const storageUri = pathToFileURL(at("root", "a.onnx")).href;
+    const beside = await puller().pull({ storageUri, schemaPath: "model dir/config" }, signal);
+    assert.equal(beside.kind === "ok" && beside.schemaPath, at("root", "model dir", "config"));
+    for (const schemaPath of ["absent", "escape", "model dir", "circle"]) {
+      const refused = await puller().pull({ storageUri, schemaPath }, signal);
+      assert.ok(refused.kind === "failed" && refused.failure === "model" && /schema/.test(refused.reason), schemaPath);
+    }
   });
 
   const refused: readonly (readonly [string, () => string, string, RegExp])[] = [
@@ -62,6 +80,7 @@ describe("the file puller", () => {
     ["a relative path", () => "file:a.onnx", "model", /look like/],
     ["a query", () => `file://${at("root", "a.onnx")}?x=1`, "model", /look like/],
     ["nothing there", () => `file://${at("root", "absent")}`, "model", /no artefact/],
+    ["an empty folder", () => pathToFileURL(at("root", "empty")).href, "model", /empty folder/],
     ["a file taken for a folder", () => `file://${at("root", "a.onnx", "x")}`, "model", /cannot be read/],
     ["a circle of links", () => `file://${at("root", "circle")}`, "model", /ELOOP/],
     ["a name that is too long", () => `file://${at("root")}/${"x".repeat(300)}`, "model", /ENAMETOOLONG/],
@@ -71,7 +90,7 @@ describe("the file puller", () => {
   ];
   for (const [what, uri, failure, reason] of refused) {
     test(`refuses ${what}`, async () => {
-      const pulled = await puller().pull(uri(), signal);
+      const pulled = await puller().pull({ storageUri: uri() }, signal);
       assert.ok(pulled.kind === "failed");
       assert.equal(pulled.failure, failure);
       assert.match(pulled.reason, reason);
@@ -80,14 +99,14 @@ describe("the file puller", () => {
   }
 
   test("takes a device for no artefact, and a missing root for a fault of the storage", async () => {
-    const device = await puller("/dev").pull("file:///dev/null", signal);
+    const device = await puller("/dev").pull({ storageUri: "file:///dev/null" }, signal);
     assert.ok(device.kind === "failed" && device.failure === "model" && /neither/.test(device.reason));
-    const rootless = await puller(at("absent")).pull(pathToFileURL(at("root", "a.onnx")).href, signal);
+    const rootless = await puller(at("absent")).pull({ storageUri: pathToFileURL(at("root", "a.onnx")).href }, signal);
     assert.ok(rootless.kind === "failed" && rootless.failure === "storage");
   });
 
   test("stops at the signal", async () => {
     const uri = pathToFileURL(at("root", "model dir")).href;
-    await assert.rejects(puller().pull(uri, AbortSignal.abort(new Error("no more"))), /no more/);
+    await assert.rejects(puller().pull({ storageUri: uri }, AbortSignal.abort(new Error("no more"))), /no more/);
   });
 });
