@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import fc from "fast-check";
+import { array, assert as check, constantFrom, oneof, property, string, tuple } from "fast-check";
 import { type Address, parseAddress, showAddress } from "./address.ts";
 import { baseName, parseRelativePath } from "./paths.ts";
 
@@ -96,7 +96,7 @@ describe("storage addresses", () => {
   });
 
   test("of any text are understood or refused, and never lead upwards", () => {
-    const piece = fc.constantFrom(
+    const piece = constantFrom(
       "..",
       ".",
       "/",
@@ -115,21 +115,10 @@ describe("storage addresses", () => {
       "#",
       " ",
     );
-    const scheme = fc.constantFrom(
-      "s3://",
-      "gs://",
-      "azure://",
-      "https://",
-      "pvc://",
-      "hf://",
-      "oci://",
-      "storage:///",
-      "s3:",
-      "",
-    );
-    const text = fc.tuple(scheme, fc.array(fc.oneof(piece, fc.string({ maxLength: 5 })), { maxLength: 12 }));
-    fc.assert(
-      fc.property(text, ([scheme, parts]) => {
+    const scheme = constantFrom("s3://", "gs://", "azure://", "https://", "pvc://", "hf://", "oci://", "storage:///", "s3:", "");
+    const text = tuple(scheme, array(oneof(piece, string({ maxLength: 5 })), { maxLength: 12 }));
+    check(
+      property(text, ([scheme, parts]) => {
         const parsed = parseAddress(scheme + parts.join(""));
         if (parsed.kind === "refused") {
           assert.match(parsed.reason, /^[\x20-\x7E]{1,500}$/);
