@@ -18,6 +18,8 @@ import {
   refused,
   type Settings,
 } from "./fields.ts";
+import { type PointerMemory, parsePointerMemory } from "./pointer.ts";
+import { type ModelMeshMark, parseModelMeshMark } from "./vmodel.ts";
 
 declare const brand: unique symbol;
 
@@ -63,7 +65,7 @@ export interface Share {
   readonly percent: number;
 }
 
-export interface Model {
+export interface Model extends PointerMemory<RevisionId> {
   readonly name: ModelName;
   readonly revisions: readonly Revision[];
   /** What requests go to. */
@@ -86,6 +88,8 @@ export interface Model {
   readonly tenant?: string;
   /** What policies and lists select by. */
   readonly labels?: Settings;
+  /** What the ModelMesh service keeps of it. */
+  readonly modelmesh?: ModelMeshMark;
 }
 
 export const maxFormatLength = 63;
@@ -171,6 +175,11 @@ export function parseModel(value: unknown): { readonly kind: "ok"; readonly mode
   if (targetId === activeId) return refused("target must be another revision than active");
   const options = parseModelOptions(value, revisions, activeId);
   if (options.kind === "refused") return options;
+  const spare = revisions.map(({ id }) => id).filter((id) => id !== activeId && id !== targetId);
+  const memory = parsePointerMemory(value, spare, targetId);
+  if (memory.kind === "refused") return memory;
+  const mark = parseModelMeshMark(own(value, "modelmesh"));
+  if (mark.kind === "refused") return mark;
   return {
     kind: "ok",
     model: Object.freeze({
@@ -179,6 +188,8 @@ export function parseModel(value: unknown): { readonly kind: "ok"; readonly mode
       active: activeId,
       target: targetId,
       ...options.found,
+      ...memory.found,
+      ...mark.found,
     }),
   };
 }
