@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as fc from "fast-check";
 import { createLoadQueue, type LoadClass, type LoadEntry, type LoadQueue, loadClasses, type NewLoad } from "./loadqueue.ts";
+import { type Priority, priorities } from "./model.ts";
 
 type Entry = LoadEntry<string, number>;
 
@@ -17,7 +18,9 @@ function createNaiveQueue({
   let entries: Entry[] = [];
   let passedOver = 0;
   const rank = (entry: { loadClass: LoadClass }): number => loadClasses.indexOf(entry.loadClass);
-  const inOrder = (): Entry[] => entries.toSorted((a, b) => rank(a) - rank(b) || a.deadlineMs - b.deadlineMs);
+  const better = (entry: { priority: Priority }): number => priorities.indexOf(entry.priority);
+  const inOrder = (): Entry[] =>
+    entries.toSorted((a, b) => rank(a) - rank(b) || better(a) - better(b) || a.deadlineMs - b.deadlineMs);
   const remove = (key: string): Entry | undefined => {
     const found = entries.find((entry) => entry.key === key);
     entries = entries.filter((entry) => entry !== found);
@@ -37,7 +40,8 @@ function createNaiveQueue({
       const there = entries.find((entry) => entry.key === load.key);
       if (there !== undefined) {
         const loadClass = loadClasses[Math.min(rank(there), rank(load))]!;
-        const entry = { ...there, loadClass, deadlineMs: Math.max(there.deadlineMs, load.deadlineMs) };
+        const priority = priorities[Math.min(better(there), better({ priority: load.priority ?? "normal" }))]!;
+        const entry = { ...there, loadClass, priority, deadlineMs: Math.max(there.deadlineMs, load.deadlineMs) };
         entries = entries.map((old) => (old === there ? entry : old));
         return { kind: "joined", entry, expired };
       }
@@ -49,7 +53,7 @@ function createNaiveQueue({
           return { kind: "queue-full", expired };
         dropped = remove(last.key);
       }
-      entries.push({ ...load, addedMs: nowMs });
+      entries.push({ priority: "normal", ...load, addedMs: nowMs });
       return { kind: "queued", dropped, expired };
     },
     next(nowMs) {
@@ -69,7 +73,13 @@ const loadClass = fc.constantFrom(...loadClasses);
 const command = fc.oneof(
   {
     weight: 5,
-    arbitrary: fc.record({ do: fc.constant("add" as const), key, loadClass, waitMs: fc.integer({ min: -1, max: 40 }) }),
+    arbitrary: fc.record({
+      do: fc.constant("add" as const),
+      key,
+      loadClass,
+      priority: fc.constantFrom(...priorities),
+      waitMs: fc.integer({ min: -1, max: 40 }),
+    }),
   },
   { weight: 2, arbitrary: fc.record({ do: fc.constant("next" as const) }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant("expire" as const) }) },
@@ -89,7 +99,8 @@ test("behaves like a sorted array", () => {
         else if (step.do === "expire") assert.deepEqual(queue.expire(nowMs), naive.expire(nowMs));
         else if (step.do === "remove") assert.deepEqual(queue.remove(step.key), naive.remove(step.key));
         else {
-          const load = { key: step.key, value, loadClass: step.loadClass, deadlineMs: nowMs + step.waitMs };
+          const { loadClass, priority } = step;
+          const load = { key: step.key, value, loadClass, priority, deadlineMs: nowMs + step.waitMs };
           assert.deepEqual(queue.add(load, nowMs), naive.add(load, nowMs));
         }
         const all = naive.all();
@@ -181,7 +192,7 @@ test("a waiting user raises a background load; a later background call lowers no
   const joined = queue.add({ ...load("b", "waiting-user", 50), value: 2 }, 2);
   assert.deepEqual(joined, {
     kind: "joined",
-    entry: { key: "b", value: 1, loadClass: "waiting-user", deadlineMs: 100, addedMs: 1 },
+    entry: { key: "b", value: 1, loadClass: "waiting-user", priority: "normal", deadlineMs: 100, addedMs: 1 },
     expired: [],
   });
   assert.equal(queue.add(load("b", "migrate", 70), 3).kind, "joined");

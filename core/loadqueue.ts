@@ -1,6 +1,7 @@
 // Owns the order in which a pod takes up loads: bounded, by class, by deadline, and nothing starves.
 //
-// Order: class, then the earlier deadline, then the earlier arrival. A total order, so equal histories give equal results.
+// Order: class, then priority, then the earlier deadline, then the earlier arrival. A total order, so equal histories give
+// equal results.
 // Ageing: an entry has aged when it has waited `agedAfterMs` since it was first added. Of every `agedTurnEvery` takes in
 // a row, at least one takes the longest-waiting entry, if that has aged. So an entry with k others before it in order of
 // arrival is taken at the latest with take number agedTurnEvery * (k + 1) after it has aged, whatever else arrives.
@@ -12,6 +13,7 @@
 // Invariants: every queued entry is in all three heaps and in `nodes`, whose order is that of arrival.
 // O(log n) per operation and entry handed back; the longest-waiting entry is found in O(1).
 import { createHeap, type HeapNode } from "./heap.ts";
+import { type Priority, priorities } from "./model.ts";
 
 /** From the most urgent to the least. */
 export const loadClasses = ["waiting-user", "ensure", "scale-up", "migrate", "proactive"] as const;
@@ -22,6 +24,8 @@ export interface LoadEntry<K, V> {
   readonly key: K;
   readonly value: V;
   readonly loadClass: LoadClass;
+  /** Among those of its class. */
+  readonly priority: Priority;
   readonly deadlineMs: number;
   /** When the key was first added. */
   readonly addedMs: number;
@@ -42,7 +46,7 @@ interface Expired<K, V> {
 export type AddOutcome<K, V> = Expired<K, V> &
   (
     | { readonly kind: "queued"; readonly dropped: LoadEntry<K, V> | undefined }
-    /** The key was there: the entry as it is now, with the higher class, the later deadline and the value it came with first. */
+    /** The key was there: the entry as it is now, with the higher class and priority, the later deadline and the value it came with first. */
     | { readonly kind: "joined"; readonly entry: LoadEntry<K, V> }
     | { readonly kind: "queue-full" }
     /** Its deadline has passed already. */
@@ -64,7 +68,8 @@ export interface LoadQueue<K, V> {
   remove(key: K): LoadEntry<K, V> | undefined;
 }
 
-export type NewLoad<K, V> = Omit<LoadEntry<K, V>, "addedMs">;
+/** Of normal priority when it says none. */
+export type NewLoad<K, V> = Omit<LoadEntry<K, V>, "addedMs" | "priority"> & { readonly priority?: Priority };
 
 interface Queued<K, V> extends LoadEntry<K, V> {
   readonly rank: number;
@@ -163,7 +168,8 @@ export function createLoadQueue<K, V>(options: LoadQueueOptions): LoadQueue<K, V
       if (found !== undefined) {
         const old = found.forward.value;
         const higher = rank < old.rank ? { loadClass: load.loadClass, rank } : {};
-        const entry = { ...old, ...higher, deadlineMs: Math.max(old.deadlineMs, load.deadlineMs) };
+        const priority = higherPriority(old.priority, load.priority ?? "normal");
+        const entry = { ...old, ...higher, priority, deadlineMs: Math.max(old.deadlineMs, load.deadlineMs) };
         replace(found, entry);
         return { kind: "joined", entry: publicEntry(entry), expired };
       }
@@ -174,8 +180,8 @@ export function createLoadQueue<K, V>(options: LoadQueueOptions): LoadQueue<K, V
         if (last === undefined || last.rank < firstBackgroundRank || last.rank <= rank) return { kind: "queue-full", expired };
         dropped = remove(last.key);
       }
-      const { key, value, loadClass, deadlineMs } = load;
-      insert({ key, value, loadClass, deadlineMs, addedMs: nowMs, rank, sequence: nextSequence++ });
+      const { key, value, loadClass, priority = "normal", deadlineMs } = load;
+      insert({ key, value, loadClass, priority, deadlineMs, addedMs: nowMs, rank, sequence: nextSequence++ });
       return { kind: "queued", dropped, expired };
     },
 
@@ -197,10 +203,15 @@ export function createLoadQueue<K, V>(options: LoadQueueOptions): LoadQueue<K, V
 
 function goesBefore<K, V>(a: Queued<K, V>, b: Queued<K, V>): boolean {
   if (a.rank !== b.rank) return a.rank < b.rank;
+  if (a.priority !== b.priority) return higherPriority(a.priority, b.priority) === a.priority;
   if (a.deadlineMs !== b.deadlineMs) return a.deadlineMs < b.deadlineMs;
   return a.sequence < b.sequence;
 }
 
-function publicEntry<K, V>({ key, value, loadClass, deadlineMs, addedMs }: Queued<K, V>): LoadEntry<K, V> {
-  return { key, value, loadClass, deadlineMs, addedMs };
+export function higherPriority(one: Priority, other: Priority): Priority {
+  return priorities.indexOf(one) <= priorities.indexOf(other) ? one : other;
+}
+
+function publicEntry<K, V>({ key, value, loadClass, priority, deadlineMs, addedMs }: Queued<K, V>): LoadEntry<K, V> {
+  return { key, value, loadClass, priority, deadlineMs, addedMs };
 }

@@ -2,10 +2,19 @@
 // Invariants: a pod's holding is replaced by a snapshot and changed by deltas only; the index by model is the same
 // copies seen from the other side. Listeners are told what changed after the change is whole.
 import type { PodView } from "#core/placement/request.ts";
+import { type Clock, systemClock } from "#platform/clock.ts";
 
 export type CopyState = "queued" | "loading" | "ready" | "leaving" | "failed";
 
-export type FailureKind = "model" | "pod" | "storage" | "capacity";
+/** `server-died`: the model server died while it loaded the model, which may be why. */
+export type FailureKind = "model" | "pod" | "storage" | "capacity" | "server-died";
+
+export interface CopyFailure {
+  readonly kind: FailureKind;
+  readonly reason: string;
+  /** With `server-died`: how many loads were under way there. */
+  readonly suspects?: number;
+}
 
 export interface Copy {
   readonly model: string;
@@ -13,7 +22,7 @@ export interface Copy {
   readonly slot: number;
   readonly state: CopyState;
   readonly sizeBytes: number;
-  readonly failure?: { readonly kind: FailureKind; readonly reason: string };
+  readonly failure?: CopyFailure;
 }
 
 /** A change of one copy; "gone" takes it out. */
@@ -39,6 +48,9 @@ export interface PodGauges {
   readonly evictions: number;
   readonly loads: number;
   readonly loadFailures: number;
+  /** It takes no load on any more and is being emptied. */
+  readonly draining: boolean;
+  readonly requestsPerSecond: number;
 }
 
 export interface Holder {
@@ -49,7 +61,6 @@ export interface Holder {
 export interface Pod {
   readonly info: PodInfo;
   readonly gauges: PodGauges;
-  readonly requestsPerSecond: number;
   /** False while its Link is broken: its copies still serve, but nothing new is placed there. */
   readonly reachable: boolean;
   /** By copyKey. */
@@ -71,10 +82,14 @@ export interface Fleet {
   attach(info: PodInfo, copies: readonly Copy[]): void;
   change(podId: string, changes: readonly CopyChange[]): void;
   setGauges(podId: string, gauges: PodGauges): void;
-  setRate(podId: string, requestsPerSecond: number): void;
+  /** It is being emptied; its gauges say so too, but later. */
+  setDraining(podId: string): void;
   setUnreachable(podId: string): void;
   detach(podId: string): void;
-  views(): PodView[];
+  /** The pods as placements see them: the same array until something changes. */
+  views(): readonly PodView[];
+  /** Pods that hold models together with this one. */
+  partners(podId: string): ReadonlySet<string>;
   readonly counts: FleetCounts;
 }
 
@@ -87,20 +102,40 @@ export interface FleetCounts {
 interface PodEntry extends Pod {
   info: PodInfo;
   gauges: PodGauges;
-  requestsPerSecond: number;
   reachable: boolean;
   copies: Map<string, Copy>;
+  readonly sinceMs: number;
+  /** How many models it holds ready together with each other pod. */
+  readonly shared: Map<string, number>;
+  view: PodView | undefined;
 }
 
-const noGauges: PodGauges = { usedBytes: 0, queued: 0, loading: 0, oldestIdleMs: 0, evictions: 0, loads: 0, loadFailures: 0 };
+const noGauges: PodGauges = {
+  usedBytes: 0,
+  queued: 0,
+  loading: 0,
+  oldestIdleMs: 0,
+  evictions: 0,
+  loads: 0,
+  loadFailures: 0,
+  draining: false,
+  requestsPerSecond: 0,
+};
+const nobody: ReadonlySet<string> = new Set();
+
+interface CopyName {
+  readonly model: string;
+  readonly revision: string;
+}
 
 /** One copy within a pod: no name holds an `@`. */
-export function copyKey(copy: { readonly model: string; readonly revision: string }): string {
+export function copyKey(copy: CopyName): string {
   return `${copy.model}@${copy.revision}`;
 }
 
-export function createFleet(listener: FleetListener): Fleet {
+export function createFleet(listener: FleetListener, clock: Pick<Clock, "monotonicMs"> = systemClock): Fleet {
   const pods = new Map<string, PodEntry>();
+  let views: readonly PodView[] | undefined;
   const byModel = new Map<string, Map<string, Holder>>();
   const counts = { ready: 0, loading: 0, queued: 0, leaving: 0, failed: 0 };
 
@@ -109,21 +144,62 @@ export function createFleet(listener: FleetListener): Fleet {
     const was = pod.copies.get(key);
     if (was !== undefined) counts[was.state] -= 1;
     counts[copy.state] += 1;
+    share(pod, copy, (copy.state === "ready" ? 1 : 0) - (was?.state === "ready" ? 1 : 0));
     pod.copies.set(key, copy);
     const { podId } = pod.info;
     const holders = byModel.get(copy.model) ?? new Map<string, Holder>();
     byModel.set(copy.model, holders.set(`${podId}@${copy.revision}`, { podId, copy }));
   }
 
-  function drop(pod: PodEntry, copy: { readonly model: string; readonly revision: string }): void {
+  function drop(pod: PodEntry, copy: CopyName): void {
     const key = copyKey(copy);
     const was = pod.copies.get(key);
     if (was === undefined) return;
     counts[was.state] -= 1;
+    share(pod, was, was.state === "ready" ? -1 : 0);
     pod.copies.delete(key);
     const holders = byModel.get(copy.model);
     holders?.delete(`${pod.info.podId}@${copy.revision}`);
     if (holders?.size === 0) byModel.delete(copy.model);
+  }
+
+  /** The pod holds the model together with those that hold it ready already, or does so no more. */
+  function share(pod: PodEntry, { model, revision }: CopyName, change: number): void {
+    if (change === 0) return;
+    for (const { podId, copy } of byModel.get(model)?.values() ?? []) {
+      const other =
+        podId === pod.info.podId || copy.revision !== revision || copy.state !== "ready" ? undefined : pods.get(podId);
+      if (other === undefined) continue;
+      count(pod.shared, podId, change);
+      count(other.shared, pod.info.podId, change);
+    }
+  }
+
+  function touch(pod: PodEntry): void {
+    pod.view = undefined;
+    views = undefined;
+  }
+
+  function viewOf(pod: PodEntry): PodView {
+    const { info, gauges, reachable } = pod;
+    pod.view ??= {
+      podId: info.podId,
+      runtime: info.runtime,
+      formats: info.formats,
+      labels: info.labels,
+      capacityBytes: info.capacityBytes,
+      usedBytes: gauges.usedBytes,
+      queued: gauges.queued,
+      loading: gauges.loading,
+      oldestIdleMs: gauges.oldestIdleMs,
+      draining: gauges.draining,
+      reachable,
+      requestsPerSecond: gauges.requestsPerSecond,
+      ageMs: clock.monotonicMs() - pod.sinceMs,
+      zone: info.labels["topology.kubernetes.io/zone"],
+      node: info.labels["kubernetes.io/hostname"],
+    };
+    return pod.view;
   }
 
   function apply(pod: PodEntry, changes: readonly CopyChange[]): void {
@@ -141,10 +217,15 @@ export function createFleet(listener: FleetListener): Fleet {
       const pod = pods.get(info.podId) ?? {
         info,
         gauges: noGauges,
-        requestsPerSecond: 0,
         reachable: true,
         copies: new Map<string, Copy>(),
+        sinceMs: clock.monotonicMs(),
+        shared: new Map<string, number>(),
+        view: undefined,
       };
+      // Another life of the adapter: what the one before was about to do counts no more.
+      if (pod.info.incarnation !== info.incarnation) pod.gauges = noGauges;
+      touch(pod);
       pods.set(info.podId, pod);
       pod.info = info;
       pod.reachable = true;
@@ -165,16 +246,24 @@ export function createFleet(listener: FleetListener): Fleet {
     },
     setGauges(podId, gauges) {
       const pod = pods.get(podId);
-      if (pod !== undefined) pod.gauges = gauges;
+      if (pod === undefined) return;
+      const starts = gauges.draining && !pod.gauges.draining;
+      pod.gauges = gauges;
+      touch(pod);
+      if (starts) listener.onPod(podId);
     },
-    setRate(podId, requestsPerSecond) {
+    setDraining(podId) {
       const pod = pods.get(podId);
-      if (pod !== undefined) pod.requestsPerSecond = requestsPerSecond;
+      if (pod === undefined || pod.gauges.draining) return;
+      pod.gauges = { ...pod.gauges, draining: true };
+      touch(pod);
+      listener.onPod(podId);
     },
     setUnreachable(podId) {
       const pod = pods.get(podId);
       if (pod === undefined || !pod.reachable) return;
       pod.reachable = false;
+      touch(pod);
       listener.onPod(podId);
     },
     detach(podId) {
@@ -183,26 +272,21 @@ export function createFleet(listener: FleetListener): Fleet {
       const changes: CopyChange[] = [...pod.copies.values()].map((copy) => ({ ...copy, state: "gone" }));
       apply(pod, changes);
       pods.delete(podId);
+      views = undefined;
       listener.onPod(podId);
       listener.onCopies(podId, changes);
     },
-    views: () =>
-      [...pods.values()].map(({ info, gauges, requestsPerSecond, reachable }) => ({
-        podId: info.podId,
-        runtime: info.runtime,
-        formats: info.formats,
-        labels: info.labels,
-        capacityBytes: info.capacityBytes,
-        usedBytes: gauges.usedBytes,
-        queued: gauges.queued,
-        loading: gauges.loading,
-        oldestIdleMs: gauges.oldestIdleMs,
-        draining: false,
-        reachable,
-        requestsPerSecond,
-        zone: info.labels["topology.kubernetes.io/zone"],
-        node: info.labels["kubernetes.io/hostname"],
-      })),
+    views: () => (views ??= Array.from(pods.values(), viewOf)),
+    partners(podId) {
+      const shared = pods.get(podId)?.shared;
+      return shared === undefined || shared.size === 0 ? nobody : new Set(shared.keys());
+    },
     counts,
   };
+}
+
+function count(counts: Map<string, number>, key: string, change: number): void {
+  const next = (counts.get(key) ?? 0) + change;
+  if (next > 0) counts.set(key, next);
+  else counts.delete(key);
 }

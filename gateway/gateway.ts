@@ -18,12 +18,14 @@ import { listRoutes } from "./admin/routes/list.ts";
 import { createAdmin } from "./admin/server.ts";
 import { createGatewayState } from "./admin/state.ts";
 import { openBook } from "./book.ts";
+import { createCopies } from "./copies.ts";
 import { openEnvoyStats } from "./envoystats.ts";
 import { createProcessor, processCodecs } from "./extproc/service.ts";
 import { createFleet } from "./fleet.ts";
 import { createLinks } from "./links.ts";
 import { createLoads } from "./loads.ts";
 import type { GatewayOptions } from "./options.ts";
+import { createPlacements } from "./placements.ts";
 import { createReroutes } from "./reroutes.ts";
 import { createRoutes } from "./routes.ts";
 import { serverCalls } from "./servercalls.ts";
@@ -63,12 +65,14 @@ export async function startGateway(
     onCopies(podId, changes) {
       for (const { model } of changes) routes.refresh(model);
       loads.onCopies(podId, changes);
+      copies.onCopies(podId, changes);
     },
     onPod(podId) {
       const pod = fleet.pod(podId);
       if (pod === undefined) xds.table.removePod(podId);
       else xds.table.setPod({ podId, rest: pod.info.rest, grpc: pod.info.grpc });
       if (pod?.reachable !== true) loads.onUnreachable(podId);
+      copies.onPod(podId);
     },
   });
   const book = stack.use(await openBook(options.registry, log));
@@ -78,27 +82,48 @@ export async function startGateway(
     findModel: (name) => book.get(name),
     isAcked: (ref) => xds.isAcked(ref),
   });
-  book.onModel((name) => routes.refresh(name));
+  book.onModel((name) => {
+    routes.refresh(name);
+    copies.onModel(name);
+  });
   const links = stack.use(
     createLinks({
       gatewayId: options.gatewayId,
       fleet,
       clock,
       log,
-      onRefused: (podId, model, revision, code, reason) => loads.onRefused(podId, model, revision, code, reason),
+      onRefused(podId, model, revision, code, reason) {
+        loads.onRefused(podId, model, revision, code, reason);
+        copies.onRefused(podId, model, revision, code, reason);
+      },
       withdrawn: createWithdrawn(routes),
     }),
   );
+  const placements = createPlacements(fleet, clock);
   const loads = createLoads({
     fleet,
     routes,
     clock,
     log,
-    sendLoad: (podId, model, revision, waitMs) => links.sendLoad(podId, model, revision, waitMs),
+    placements,
+    sendLoad: (podId, model, revision, ask) => links.sendLoad(podId, model, revision, ask),
     cancelLoad: (podId, model, revision) => links.cancelLoad(podId, model, revision),
     maxWaiting: options.maxWaiting,
     loadTimeoutMs: options.loadTimeoutMs,
   });
+  const copies = stack.use(
+    createCopies({
+      fleet,
+      placements,
+      clock,
+      log,
+      findModel: (name) => book.get(name),
+      isHome: () => true,
+      sendLoad: (podId, model, revision, ask) => links.sendLoad(podId, model, revision, ask),
+      cancelLoad: (podId, model, revision) => links.cancelLoad(podId, model, revision),
+      sendDrop: (podId, model, revision) => links.sendDrop(podId, model, revision),
+    }),
+  );
   const reroutes = createReroutes({
     fleet,
     loads,

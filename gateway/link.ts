@@ -9,6 +9,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { Clock } from "#platform/clock.ts";
 import { createClient } from "#platform/grpc.ts";
 import {
+  type Draining,
   GatewayMessageSchema,
   Link as LinkService,
   type LoadRefused,
@@ -29,6 +30,7 @@ export interface LinkListener {
     readonly why: LoadRefused_Why;
     readonly reason: string;
   }): void;
+  onDraining(copies: readonly CopyChange[], patienceMs: number): void;
   /** Once, at the end. */
   onBroken(reason: string): void;
 }
@@ -104,6 +106,11 @@ export function openLink(options: LinkOptions, listener: LinkListener): Link {
     return listener.onDelta(known, sequence, message.value.withdraw);
   }
 
+  function onDraining({ copies, patienceMs }: Draining): void {
+    const known = copies.map(parseCopy).filter((copy) => copy !== undefined);
+    return known.length < copies.length ? end("the adapter sent a copy that cannot be") : listener.onDraining(known, patienceMs);
+  }
+
   function onMessage({ message }: PodMessage): void {
     if (broken) return undefined;
     heardMs = clock.monotonicMs();
@@ -118,6 +125,8 @@ export function openLink(options: LinkOptions, listener: LinkListener): Link {
         return listener.onGauges(parseGauges(message.value));
       case "loadRefused":
         return listener.onRefused(refusal(message.value));
+      case "draining":
+        return onDraining(message.value);
       case "verified": {
         verifying.get(message.value.id)?.(message.value.ready);
         verifying.delete(message.value.id);

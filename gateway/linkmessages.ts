@@ -1,11 +1,14 @@
 // Owns how Link messages become values of the fleet, and back. Everything from an adapter is parsed here once.
-import { parseModelName, parseRevisionId } from "#core/model.ts";
+import type { LoadClass } from "#core/loadqueue.ts";
+import { type Priority, parseModelName, parseRevisionId } from "#core/model.ts";
 import {
   type Copy as CopyMessage,
   CopyState as CopyStateMessage,
   FailureKind as FailureKindMessage,
   type Gauges,
+  LoadClass as LoadClassMessage,
   type Pod as PodMessage,
+  Priority as PriorityMessage,
 } from "#proto/gen/warmpath/link/v1/link_pb.ts";
 import type { CopyChange, FailureKind, PodGauges, PodInfo } from "./fleet.ts";
 
@@ -25,6 +28,21 @@ const failureKinds: Readonly<Record<FailureKindMessage, FailureKind>> = {
   [FailureKindMessage.POD]: "pod",
   [FailureKindMessage.STORAGE]: "storage",
   [FailureKindMessage.CAPACITY]: "capacity",
+  [FailureKindMessage.SERVER_DIED]: "server-died",
+};
+
+export const classMessages: Readonly<Record<LoadClass, LoadClassMessage>> = {
+  "waiting-user": LoadClassMessage.WAITING_USER,
+  ensure: LoadClassMessage.ENSURE,
+  "scale-up": LoadClassMessage.SCALE_UP,
+  migrate: LoadClassMessage.MIGRATE,
+  proactive: LoadClassMessage.PROACTIVE,
+};
+
+export const priorityMessages: Readonly<Record<Priority, PriorityMessage>> = {
+  high: PriorityMessage.HIGH,
+  normal: PriorityMessage.NORMAL,
+  low: PriorityMessage.LOW,
 };
 
 const maxReasonLength = 500;
@@ -48,6 +66,7 @@ export function parseCopy(message: CopyMessage): CopyChange | undefined {
           failure: {
             kind: failureKinds[message.failure.kind] ?? "pod",
             reason: message.failure.reason.slice(0, maxReasonLength),
+            ...(message.failure.suspects === 0 ? {} : { suspects: message.failure.suspects }),
           },
         }),
   };
@@ -79,6 +98,8 @@ export function parseGauges(message: Gauges): PodGauges {
     evictions: Number(message.evictions),
     loads: Number(message.loads),
     loadFailures: Number(message.loadFailures),
+    draining: message.draining,
+    requestsPerSecond: finite(message.requestsPerSecond),
   };
 }
 
@@ -88,4 +109,8 @@ function parseAddress(text: string): { host: string; port: number } | undefined 
   const host = found?.[1] ?? found?.[2];
   const port = Number(found?.[3]);
   return host === undefined || port < 1 || port > 65_535 ? undefined : { host, port };
+}
+
+function finite(value: number): number {
+  return Number.isFinite(value) && value > 0 ? value : 0;
 }

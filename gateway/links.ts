@@ -6,12 +6,14 @@
 // model server may be well while its adapter restarts, and Envoy passes over what does not answer. After that, or when
 // the registry says that the pod has left, the pod is detached.
 import type { ErrorCode } from "#core/errors.ts";
-import type { Revision } from "#core/model.ts";
+import type { LoadClass } from "#core/loadqueue.ts";
+import type { Priority, Revision } from "#core/model.ts";
 import type { Clock } from "#platform/clock.ts";
 import type { Log } from "#platform/log.ts";
-import { LoadClass, LoadRefused_Why } from "#proto/gen/warmpath/link/v1/link_pb.ts";
+import { LoadRefused_Why } from "#proto/gen/warmpath/link/v1/link_pb.ts";
 import type { CopyChange, Fleet } from "./fleet.ts";
 import { type Link, openLink } from "./link.ts";
+import { classMessages, priorityMessages } from "./linkmessages.ts";
 import type { ModelUse } from "./usage.ts";
 
 export interface PodPresence {
@@ -21,11 +23,30 @@ export interface PodPresence {
   readonly linkAddress: string;
 }
 
+/** How urgent a load is, and what the pod has to know of the model. */
+export interface LoadAsk {
+  readonly loadClass: LoadClass;
+  /** Normal when absent. */
+  readonly priority?: Priority | undefined;
+  /** How long it may wait in the pod's queue. */
+  readonly waitMs: number;
+  /** How long ago the model was last used; now when absent. */
+  readonly idleMs?: number;
+  /** Never to be evicted for others. */
+  readonly pinned?: boolean;
+  /** How often the model is asked for, when that is known. */
+  readonly requestsPerSecond?: number;
+}
+
 export interface Links extends Disposable {
   setPresent(presence: PodPresence): void;
   setAbsent(podId: string): void;
-  sendLoad(podId: string, model: string, revision: Revision, waitMs: number): void;
+  sendLoad(podId: string, model: string, revision: Revision, ask: LoadAsk): void;
   cancelLoad(podId: string, model: string, revision: string): void;
+  /** The copy is wanted there no more. */
+  sendDrop(podId: string, model: string, revision: string): void;
+  /** The pod is to be emptied. False when it is not linked. */
+  startDrain(podId: string): boolean;
   verify(podId: string, model: string, revision: string): Promise<boolean>;
   /** To the pods that hold each model ready. */
   sendUsage(uses: ReadonlyMap<string, ModelUse>): void;
@@ -38,6 +59,8 @@ export interface LinksParts {
   readonly clock: Clock;
   readonly log: Log;
   readonly onRefused: (podId: string, model: string, revision: string, code: ErrorCode, reason: string) => void;
+  /** The pod wants other places for these copies, the first ones first. */
+  readonly onDraining?: (podId: string, copies: readonly CopyChange[], patienceMs: number) => void;
   /** Resolves when no request goes to these copies any more. */
   readonly withdrawn: (changes: readonly CopyChange[]) => Promise<void>;
 }
@@ -96,6 +119,10 @@ export function createLinks(parts: LinksParts): Links {
         onGauges: (gauges) => fleet.setGauges(podId, gauges),
         onRefused: ({ model, revision, why, reason }) =>
           parts.onRefused(podId, model, revision, refusalCodes[why] ?? "pod-failed", reason),
+        onDraining(copies, patienceMs) {
+          fleet.setDraining(podId);
+          parts.onDraining?.(podId, copies, patienceMs);
+        },
         onBroken: (reason) => onBroken(entry, link, reason),
       },
     );
@@ -161,7 +188,7 @@ export function createLinks(parts: LinksParts): Links {
       drop(entry, "the pod left");
       fleet.detach(podId);
     },
-    sendLoad(podId, model, revision, waitMs) {
+    sendLoad(podId, model, revision, ask) {
       entries.get(podId)?.link?.send({
         case: "load",
         value: {
@@ -177,12 +204,23 @@ export function createLinks(parts: LinksParts): Links {
             storageParameters: revision.storageParameters ?? {},
             schemaPath: revision.schemaPath ?? "",
           },
-          loadClass: LoadClass.WAITING_USER,
-          waitMs: Math.min(Math.round(waitMs), 2 ** 31),
+          loadClass: classMessages[ask.loadClass],
+          priority: priorityMessages[ask.priority ?? "normal"],
+          waitMs: Math.min(Math.round(ask.waitMs), 2 ** 31),
+          idleMs: BigInt(Math.round(ask.idleMs ?? 0)),
+          pinned: ask.pinned ?? false,
+          requestsPerSecond: ask.requestsPerSecond ?? 0,
         },
       });
     },
     cancelLoad: (podId, model, revision) => entries.get(podId)?.link?.send({ case: "cancelLoad", value: { model, revision } }),
+    sendDrop: (podId, model, revision) => entries.get(podId)?.link?.send({ case: "drop", value: { model, revision } }),
+    startDrain(podId) {
+      const entry = entries.get(podId);
+      if (entry?.linked !== true) return false;
+      entry.link?.send({ case: "startDrain", value: {} });
+      return true;
+    },
     async verify(podId, model, revision) {
       return (await entries.get(podId)?.link?.verify(model, revision, verifyMs)) ?? false;
     },
@@ -190,11 +228,17 @@ export function createLinks(parts: LinksParts): Links {
       const nowMs = clock.monotonicMs();
       const byPod = new Map<string, { model: string; revision: string; requests: number; idleMs: number }[]>();
       for (const [model, { requests, lastUsedMs }] of uses) {
-        for (const { podId, copy } of fleet.holders(model)) {
-          if (copy.state !== "ready") continue;
+        const ready = Array.from(fleet.holders(model)).filter(({ copy }) => copy.state === "ready");
+        for (const { podId, copy } of ready) {
           const list = byPod.get(podId) ?? [];
           byPod.set(podId, list);
-          list.push({ model, revision: copy.revision, requests, idleMs: Math.round(nowMs - lastUsedMs) });
+          // Envoy spreads them evenly, near enough.
+          list.push({
+            model,
+            revision: copy.revision,
+            requests: requests / ready.length,
+            idleMs: Math.round(nowMs - lastUsedMs),
+          });
         }
       }
       for (const [podId, list] of byPod) entries.get(podId)?.link?.send({ case: "usage", value: { entries: list } });

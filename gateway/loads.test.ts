@@ -6,6 +6,7 @@ import { silentLog } from "#platform/log.ts";
 import { waitFor } from "#platform/testing.ts";
 import { type Copy, type CopyChange, createFleet, type Fleet, type PodInfo } from "./fleet.ts";
 import { createLoads, type Ensured, type Loads } from "./loads.ts";
+import { createPlacements } from "./placements.ts";
 import type { Routes } from "./routes.ts";
 import { silentSpan } from "./spans.ts";
 
@@ -46,6 +47,7 @@ function openBench(options: { maxWaiting?: number; loadTimeoutMs?: number } = {}
   const loads = createLoads({
     fleet,
     routes,
+    placements: createPlacements(fleet, systemClock),
     clock: systemClock,
     log: silentLog,
     sendLoad: (podId, model) => sent.push(`load ${podId} ${model}`),

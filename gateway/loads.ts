@@ -13,12 +13,14 @@
 // each of a few rounds.
 import type { ErrorCode } from "#core/errors.ts";
 import { activeRevision, type Model, type Revision } from "#core/model.ts";
-import { describePlacement, place } from "#core/placement/place.ts";
+import { describePlacement } from "#core/placement/place.ts";
 import type { Clock } from "#platform/clock.ts";
 import type { Log } from "#platform/log.ts";
 import { createBackoffs } from "./backoffs.ts";
-import type { Failure } from "./failure.ts";
+import { codeOf, type Failure } from "./failure.ts";
 import { type Copy, type CopyChange, copyKey, type FailureKind, type Fleet } from "./fleet.ts";
+import type { LoadAsk } from "./links.ts";
+import type { Placements } from "./placements.ts";
 import type { Routes } from "./routes.ts";
 import type { MissSpan } from "./spans.ts";
 
@@ -53,9 +55,10 @@ export interface Loads {
 export interface LoadsParts {
   readonly fleet: Fleet;
   readonly routes: Routes;
+  readonly placements: Placements;
   readonly clock: Clock;
   readonly log: Log;
-  readonly sendLoad: (podId: string, model: string, revision: Revision, waitMs: number) => void;
+  readonly sendLoad: (podId: string, model: string, revision: Revision, ask: LoadAsk) => void;
   readonly cancelLoad: (podId: string, model: string, revision: string) => void;
   readonly maxWaiting: number;
   /** How long a load may take before another pod is tried. */
@@ -82,13 +85,6 @@ interface Waiter {
   readonly answer: (result: Ensured) => void;
 }
 
-const codes: Readonly<Record<FailureKind, ErrorCode>> = {
-  model: "model-load-failed",
-  pod: "pod-failed",
-  storage: "storage-unavailable",
-  capacity: "no-capacity",
-};
-
 /** Made once: an abort without a reason makes an error with a stack trace, each time. */
 const landed = new Error("the flight has landed");
 const noHolders: ReadonlySet<string> = new Set();
@@ -101,15 +97,13 @@ export function createLoads(parts: LoadsParts): Loads {
   const { fleet, routes, clock, log } = parts;
   const flights = new Map<string, Flight>();
   const backoffs = createBackoffs(clock);
-  /** Pod id -> loads asked there and not ended: gauges come too late for a burst. */
-  const asked = new Map<string, number>();
   let waiting = 0;
   let turn = 0;
 
   function assign(flight: Flight, podId: string | undefined): void {
-    if (flight.podId !== undefined) asked.set(flight.podId, (asked.get(flight.podId) ?? 1) - 1);
+    if (flight.podId !== undefined) parts.placements.answered(flight.podId);
     flight.podId = podId;
-    if (podId !== undefined) asked.set(podId, (asked.get(podId) ?? 0) + 1);
+    if (podId !== undefined) parts.placements.asked(podId);
   }
 
   function start(key: string, model: Model, revision: Revision): Flight {
@@ -182,7 +176,7 @@ export function createLoads(parts: LoadsParts): Loads {
       () => tryElsewhere(flight, chosen, "pod", `no answer within ${parts.loadTimeoutMs} ms`),
       parts.loadTimeoutMs,
     );
-    parts.sendLoad(chosen, name, flight.revision, parts.loadTimeoutMs);
+    parts.sendLoad(chosen, name, flight.revision, { loadClass: "waiting-user", waitMs: parts.loadTimeoutMs });
   }
 
   function goBy(flight: Flight, podId: string): void {
@@ -191,24 +185,9 @@ export function createLoads(parts: LoadsParts): Loads {
   }
 
   function choose(flight: Flight, otherwise: string | undefined): string | undefined {
-    const decision = place(
-      {
-        model: flight.model.name,
-        revision: flight.revision.id,
-        format: flight.revision.format,
-        formatVersion: flight.revision.formatVersion,
-        runtime: flight.revision.runtime,
-        sizeBytes: flight.revision.sizeHintBytes ?? 0,
-        requiredLabels: flight.revision.requiredLabels ?? {},
-        preferredLabels: flight.revision.preferredLabels ?? {},
-        excluded: flight.excluded,
-        holders: noHolders,
-        waitingUser: true,
-        minAgeMs: 0,
-      },
-      fleet.views().map((view) => ({ ...view, queued: Math.max(view.queued, asked.get(view.podId) ?? 0) })),
-      clock.monotonicMs(),
-    );
+    const { excluded } = flight;
+    const needs = { excluded, holders: noHolders, waitingUser: true, minAgeMs: 0 };
+    const decision = parts.placements.choose(flight.model.name, flight.revision, needs);
     if (decision.kind === "placed") return decision.podId;
     const failure = flight.worst ?? { kind: "failed", code: decision.code, reason: describePlacement(decision) };
     if (otherwise !== undefined) goBy(flight, otherwise);
@@ -236,7 +215,7 @@ export function createLoads(parts: LoadsParts): Loads {
     if (flight.podId !== podId) return;
     assign(flight, undefined);
     flight.excluded.set(podId, { reason, untilMs: Number.POSITIVE_INFINITY });
-    const failure: Failure = { kind: "failed", code: codes[kind], reason };
+    const failure: Failure = { kind: "failed", code: codeOf(kind), reason };
     flight.worst = failure;
     // A bad model fails everywhere: it is not carried from pod to pod.
     if (kind === "model") fail(flight, failure);

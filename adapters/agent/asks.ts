@@ -8,8 +8,8 @@
 // In hand are the few whose room is being made, in the order in which they were taken.
 // Invariants: an ask is in one place; it leaves when no gateway asks any longer, or at its deadline; queue, hand and
 // parked are all bounded.
-import { createLoadQueue, type LoadClass, type LoadEntry, loadClasses } from "#core/loadqueue.ts";
-import type { Revision } from "#core/model.ts";
+import { createLoadQueue, higherPriority, type LoadClass, type LoadEntry, loadClasses } from "#core/loadqueue.ts";
+import type { Priority, Revision } from "#core/model.ts";
 
 export interface Ask {
   readonly key: string;
@@ -19,7 +19,12 @@ export interface Ask {
   readonly serverName: string;
   readonly gateways: Set<string>;
   loadClass: LoadClass;
+  priority: Priority;
   deadlineMs: number;
+  /** Never to be evicted for others. */
+  pinned: boolean;
+  /** How often the model is asked for, as far as the gateway knows. */
+  requestsPerSecond: number;
   lastUsedMs: number;
   /** Undefined until it was looked up. */
   artefactBytes: number | undefined;
@@ -33,7 +38,7 @@ export interface AsksOptions {
   readonly agedTurnEvery: number;
 }
 
-export type NewAsk = Pick<Ask, "key" | "model" | "revision" | "serverName" | "loadClass" | "deadlineMs" | "lastUsedMs"> & {
+export type NewAsk = Omit<Ask, "gateways" | "artefactBytes" | "place"> & {
   readonly gatewayId: string;
 };
 
@@ -86,6 +91,7 @@ export function createAsks(options: AsksOptions): Asks {
     key: ask.key,
     value: ask,
     loadClass: ask.loadClass,
+    priority: ask.priority,
     deadlineMs: ask.deadlineMs,
   });
 
@@ -93,6 +99,9 @@ export function createAsks(options: AsksOptions): Asks {
     ask.gateways.add(more.gatewayId);
     ask.deadlineMs = Math.max(ask.deadlineMs, more.deadlineMs);
     ask.lastUsedMs = Math.max(ask.lastUsedMs, more.lastUsedMs);
+    ask.requestsPerSecond = Math.max(ask.requestsPerSecond, more.requestsPerSecond);
+    ask.pinned = more.pinned;
+    ask.priority = higherPriority(ask.priority, more.priority);
     if (loadClasses.indexOf(more.loadClass) < loadClasses.indexOf(ask.loadClass)) ask.loadClass = more.loadClass;
     if (ask.place === "queue") queue.add(entryOf(ask), nowMs);
     else if (ask.place === "parked" && ask.loadClass === "waiting-user") {
@@ -182,5 +191,7 @@ export function createAsks(options: AsksOptions): Asks {
 
 function isMoreUrgent(a: Ask, b: Ask): boolean {
   const [rankA, rankB] = [loadClasses.indexOf(a.loadClass), loadClasses.indexOf(b.loadClass)];
-  return rankA === rankB ? a.deadlineMs < b.deadlineMs : rankA < rankB;
+  if (rankA !== rankB) return rankA < rankB;
+  if (a.priority !== b.priority) return higherPriority(a.priority, b.priority) === a.priority;
+  return a.deadlineMs < b.deadlineMs;
 }

@@ -1,6 +1,6 @@
 // Owns what goes into the holding (events) and what comes out of it (effects).
 import type { LoadClass } from "#core/loadqueue.ts";
-import type { Revision } from "#core/model.ts";
+import type { Priority, Revision } from "#core/model.ts";
 import type { FailureKind } from "../drivers/driver.ts";
 import type { CopyName, CopyView } from "./copies.ts";
 
@@ -14,6 +14,10 @@ export type HoldingEvent =
       readonly revision: Revision;
       readonly serverName: string;
       readonly loadClass: LoadClass;
+      readonly priority?: Priority;
+      readonly pinned?: boolean;
+      /** How often the model is asked for, as far as the gateway knows. */
+      readonly requestsPerSecond?: number;
       readonly waitMs: number;
       /** How long ago the model was last used. */
       readonly idleMs: number;
@@ -36,6 +40,8 @@ export type HoldingEvent =
   | { readonly kind: "copies-found"; readonly held: readonly HeldCopy[] }
   /** The model server says that it does not hold this copy, which is `ready` here. */
   | { readonly kind: "copy-missing"; readonly key: string }
+  /** A gateway wants this copy here no more. */
+  | { readonly kind: "dropped"; readonly key: string }
   /** No load is taken on any more. */
   | { readonly kind: "stopping" }
   | { readonly kind: "tick" };

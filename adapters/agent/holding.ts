@@ -179,6 +179,11 @@ class PodHolding implements Holding {
         const copy = this.#ledger.get(event.key);
         return copy?.state === "ready" ? this.#ledger.drop(copy) : undefined;
       }
+      case "dropped": {
+        const ask = this.#asks.get(event.key);
+        if (ask !== undefined) this.#refuse(ask, "stopping", "the copy is wanted no more");
+        return this.#ledger.get(event.key)?.state === "ready" ? this.#leave(event.key) : undefined;
+      }
       case "stopping":
         this.#stopping = true;
         for (const ask of Array.from(this.#asks.values())) this.#refuse(ask, "stopping", "the pod is stopping");
@@ -217,7 +222,9 @@ class PodHolding implements Holding {
     const neededBytes = this.#sizes.predict(facts) ?? 0;
     if (neededBytes > this.#options.capacityBytes) return refuse("no-room", neverFits(neededBytes, this.#options.capacityBytes));
     const deadlineMs = nowMs + event.waitMs;
-    const ask = { gatewayId, key, model, revision, serverName, loadClass, deadlineMs, lastUsedMs };
+    const { priority = "normal", pinned = false, requestsPerSecond = 0 } = event;
+    const asked = { gatewayId, key, model, revision, serverName, loadClass, priority };
+    const ask = { ...asked, pinned, requestsPerSecond, deadlineMs, lastUsedMs };
     const added = this.#asks.add(ask, nowMs);
     if (added.kind === "queue-full") return refuse("queue-full", `${this.#asks.size} loads are waiting already`);
     if (added.kind === "too-late") return refuse("deadline", "its deadline has passed already");

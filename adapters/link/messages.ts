@@ -1,7 +1,7 @@
 // Owns how the holding's values become Link messages and back. Everything from a gateway is parsed here once.
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { LoadClass } from "#core/loadqueue.ts";
-import { type ModelName, parseModelName, parseRevision, parseRevisionId, type Revision } from "#core/model.ts";
+import { type ModelName, type Priority, parseModelName, parseRevision, parseRevisionId, type Revision } from "#core/model.ts";
 import {
   type CopySchema,
   CopyState as CopyStateMessage,
@@ -11,6 +11,7 @@ import {
   LoadRefused_Why,
   type PodMessage,
   PodMessageSchema,
+  Priority as PriorityMessage,
   type Usage,
 } from "#proto/gen/warmpath/link/v1/link_pb.ts";
 import { type CopyState, type CopyView, copyKey } from "../agent/copies.ts";
@@ -49,6 +50,11 @@ const loadClasses: ReadonlyMap<LoadClassMessage, LoadClass> = new Map([
   [LoadClassMessage.SCALE_UP, "scale-up"],
   [LoadClassMessage.MIGRATE, "migrate"],
   [LoadClassMessage.PROACTIVE, "proactive"],
+]);
+
+const priorities: ReadonlyMap<PriorityMessage, Priority> = new Map([
+  [PriorityMessage.HIGH, "high"],
+  [PriorityMessage.LOW, "low"],
 ]);
 
 export const maxUsageEntries = 100_000;
@@ -93,6 +99,9 @@ export interface ParsedLoad {
   readonly loadClass: LoadClass;
   readonly waitMs: number;
   readonly idleMs: number;
+  readonly priority: Priority;
+  readonly pinned: boolean;
+  readonly requestsPerSecond: number;
 }
 
 export function parseLoad(message: LoadMessage): ParsedLoad | { readonly kind: "refused"; readonly reason: string } {
@@ -120,6 +129,9 @@ export function parseLoad(message: LoadMessage): ParsedLoad | { readonly kind: "
     loadClass,
     waitMs: message.waitMs,
     idleMs: Number(message.idleMs),
+    priority: priorities.get(message.priority) ?? "normal",
+    pinned: message.pinned,
+    requestsPerSecond: toRate(message.requestsPerSecond),
   };
 }
 
@@ -140,4 +152,8 @@ export function parseUsage(message: Usage): readonly { readonly key: string; rea
 
 function toCount(value: number): bigint {
   return BigInt(Math.max(0, Math.round(value)));
+}
+
+function toRate(value: number): number {
+  return Number.isFinite(value) && value > 0 ? value : 0;
 }

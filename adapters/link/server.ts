@@ -228,6 +228,12 @@ function openStream(
       case "verify":
         onVerify(message.value).catch((error: unknown) => log.error("a verification failed", { error }));
         return undefined;
+      case "drop": {
+        const key = parseKey(message.value);
+        return key === undefined ? undefined : agent.post({ kind: "dropped", key });
+      }
+      case "startDrain":
+        return undefined;
       case "ping":
         // A gateway that pings without reading is told of the newest only.
         return blocked ? undefined : say({ case: "pong", value: { id: message.value.id } });

@@ -29,6 +29,8 @@ export interface TestGateway extends Disposable {
   /** What broke the rules of the Link. */
   readonly faults: readonly string[];
   readonly withdrawals: readonly bigint[];
+  /** Models for which the pod wants other places, in order. */
+  readonly draining: readonly string[];
   readonly ended: boolean;
   readonly deltas: number;
   /** Reads nothing until resumed. */
@@ -66,6 +68,7 @@ export function openTestGateway(address: string, options: TestGatewayOptions = {
   const pongs: bigint[] = [];
   const faults: string[] = [];
   const withdrawals: bigint[] = [];
+  const draining: string[] = [];
   let pod: Pod | undefined;
   let linked = false;
   let parts = 0;
@@ -118,6 +121,9 @@ export function openTestGateway(address: string, options: TestGatewayOptions = {
       case "pong":
         pongs.push(message.value.id);
         return;
+      case "draining":
+        for (const { model } of message.value.copies) draining.push(model);
+        return;
       case undefined:
         faults.push("an empty message");
     }
@@ -134,6 +140,7 @@ export function openTestGateway(address: string, options: TestGatewayOptions = {
     pongs,
     faults,
     withdrawals,
+    draining,
     get pod(): Pod | undefined {
       return pod;
     },

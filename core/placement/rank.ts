@@ -15,11 +15,17 @@ export interface RankKeys {
   /** Holders on the same node, then in the same zone. */
   readonly sameNode: number;
   readonly sameZone: number;
+  /** 1 when the copy would make a new placement set although the holders have partners enough. */
+  readonly stranger: number;
+  /** log2 of the minutes that the pod has been known, when new ones are preferred. */
+  readonly elder: number;
+  /** log2 of requests per second, for a model that is used much; 0 for others. */
+  readonly heat: number;
   /** Of a full pod, the age of its least recently used copy as minus log2 of seconds; 0 with room. */
   readonly cacheAge: number;
   /** Loads queued and running. */
   readonly queue: number;
-  /** log2 of requests per second. */
+  /** log2 of requests per second; its negative for a model that is hardly used, which leaves calm pods to busy models. */
   readonly load: number;
   /** Rendezvous hash of model and pod. */
   readonly spread: number;
@@ -46,16 +52,31 @@ export function countHolders(request: PlacementRequest, pods: Iterable<PodView>)
 
 export function rankKeys(request: PlacementRequest, pod: PodView, holders: HolderPlaces): RankKeys {
   const room = hasRoom(pod, request.sizeBytes);
+  const rate = request.requestsPerSecond;
+  const podLoad = magnitude(pod.requestsPerSecond);
   return {
     full: room ? 0 : 1,
     labelsLacking: Object.entries(request.preferredLabels).filter(([key, value]) => !hasLabel(pod, key, value)).length,
     sameNode: pod.node === undefined ? 0 : (holders.nodes.get(pod.node) ?? 0),
     sameZone: pod.zone === undefined ? 0 : (holders.zones.get(pod.zone) ?? 0),
+    stranger: isStranger(request, pod.podId) ? 1 : 0,
+    elder: request.prefersNew === true ? magnitude((pod.ageMs ?? 0) / 60_000) : 0,
+    heat: rate !== undefined && rate >= busyRate ? podLoad : 0,
     cacheAge: room ? 0 : -magnitude(pod.oldestIdleMs / 1_000),
     queue: pod.queued + pod.loading,
-    load: magnitude(pod.requestsPerSecond),
+    load: rate !== undefined && rate < calmRate ? -podLoad : podLoad,
     spread: 2 ** 32 - rendezvousWeight(request.model, pod.podId),
   };
+}
+
+/** Requests per second from which a model is used much, and below which it is hardly used. */
+const busyRate = 1;
+const calmRate = 0.01;
+/** So many pods may share models with a pod before others are strangers: few sets, and still enough to spread over. */
+const fewestPartners = 4;
+
+function isStranger({ holders, partners }: PlacementRequest, podId: string): boolean {
+  return holders.size > 0 && partners !== undefined && partners.size >= fewestPartners && !partners.has(podId);
 }
 
 export interface Ranked {
@@ -78,6 +99,9 @@ const keyOrder = [
   "labelsLacking",
   "sameNode",
   "sameZone",
+  "elder",
+  "heat",
+  "stranger",
   "cacheAge",
   "queue",
   "load",

@@ -17,6 +17,8 @@ export interface PodView {
   readonly draining: boolean;
   readonly reachable: boolean;
   readonly requestsPerSecond: number;
+  /** How long it has been known. */
+  readonly ageMs?: number;
   readonly zone: string | undefined;
   readonly node: string | undefined;
 }
@@ -37,6 +39,12 @@ export interface PlacementRequest {
   /** Pods that have a copy already, in whatever state, by pod id. */
   readonly holders: ReadonlySet<string>;
   readonly waitingUser: boolean;
+  /** How often the model is asked for; undefined when that is not known. */
+  readonly requestsPerSecond?: number | undefined;
+  /** Pods that hold other models together with one of the holders: choosing one of them makes no new placement set. */
+  readonly partners?: ReadonlySet<string>;
+  /** For copies that move: to pods that have not been there for long, which will not be the next to go. */
+  readonly prefersNew?: boolean;
   /** The anti-thrash age, which counts unless a user waits. */
   readonly minAgeMs: number;
 }

@@ -110,8 +110,14 @@ export async function openFakePod(options: FakePodOptions): Promise<FakePod> {
         settle();
         return;
       }
+      case "drop": {
+        const copy = held.get(`${message.value.model}@${message.value.revision}`);
+        if (copy !== undefined) tell([{ ...copy, state: CopyState.GONE }]);
+        return;
+      }
       case "cancelLoad":
       case "usage":
+      case "startDrain":
       case undefined:
         return;
     }

@@ -13,7 +13,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file warmpath/link/v1/link.proto.
  */
 export const file_warmpath_link_v1_link: GenFile = /*@__PURE__*/
-  fileDesc("Cht3YXJtcGF0aC9saW5rL3YxL2xpbmsucHJvdG8SEHdhcm1wYXRoLmxpbmsudjEi1wIKDkdhdGV3YXlNZXNzYWdlEigKBWhlbGxvGAEgASgLMhcud2FybXBhdGgubGluay52MS5IZWxsb0gAEiYKBGxvYWQYAiABKAsyFi53YXJtcGF0aC5saW5rLnYxLkxvYWRIABIzCgtjYW5jZWxfbG9hZBgDIAEoCzIcLndhcm1wYXRoLmxpbmsudjEuQ2FuY2VsTG9hZEgAEigKBXVzYWdlGAQgASgLMhcud2FybXBhdGgubGluay52MS5Vc2FnZUgAEjUKDHdpdGhkcmF3X2FjaxgFIAEoCzIdLndhcm1wYXRoLmxpbmsudjEuV2l0aGRyYXdBY2tIABIqCgZ2ZXJpZnkYBiABKAsyGC53YXJtcGF0aC5saW5rLnYxLlZlcmlmeUgAEiYKBHBpbmcYByABKAsyFi53YXJtcGF0aC5saW5rLnYxLlBpbmdIAEIJCgdtZXNzYWdlItICCgpQb2RNZXNzYWdlEiQKA3BvZBgBIAEoCzIVLndhcm1wYXRoLmxpbmsudjEuUG9kSAASLgoIc25hcHNob3QYAiABKAsyGi53YXJtcGF0aC5saW5rLnYxLlNuYXBzaG90SAASKAoFZGVsdGEYAyABKAsyFy53YXJtcGF0aC5saW5rLnYxLkRlbHRhSAASKgoGZ2F1Z2VzGAQgASgLMhgud2FybXBhdGgubGluay52MS5HYXVnZXNIABIuCgh2ZXJpZmllZBgFIAEoCzIaLndhcm1wYXRoLmxpbmsudjEuVmVyaWZpZWRIABI1Cgxsb2FkX3JlZnVzZWQYBiABKAsyHS53YXJtcGF0aC5saW5rLnYxLkxvYWRSZWZ1c2VkSAASJgoEcG9uZxgHIAEoCzIWLndhcm1wYXRoLmxpbmsudjEuUG9uZ0gAQgkKB21lc3NhZ2UiGwoFSGVsbG8SEgoKZ2F0ZXdheV9pZBgBIAEoCSLyAQoDUG9kEg4KBnBvZF9pZBgBIAEoCRITCgtpbmNhcm5hdGlvbhgCIAEoCRIPCgdydW50aW1lGAMgASgJEhYKDmNhcGFjaXR5X2J5dGVzGAQgASgEEhQKDHJlc3RfYWRkcmVzcxgFIAEoCRIUCgxncnBjX2FkZHJlc3MYBiABKAkSMQoGbGFiZWxzGAcgAygLMiEud2FybXBhdGgubGluay52MS5Qb2QuTGFiZWxzRW50cnkSDwoHZm9ybWF0cxgIIAMoCRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIsICCghSZXZpc2lvbhINCgVtb2RlbBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoCRIMCgRzbG90GAMgASgNEg4KBmZvcm1hdBgEIAEoCRITCgtzdG9yYWdlX3VyaRgFIAEoCRIXCg9zaXplX2hpbnRfYnl0ZXMYBiABKAQSFgoOZm9ybWF0X3ZlcnNpb24YByABKAkSEwoLc3RvcmFnZV9rZXkYCCABKAkSTQoSc3RvcmFnZV9wYXJhbWV0ZXJzGAkgAygLMjEud2FybXBhdGgubGluay52MS5SZXZpc2lvbi5TdG9yYWdlUGFyYW1ldGVyc0VudHJ5EhMKC3NjaGVtYV9wYXRoGAogASgJGjgKFlN0b3JhZ2VQYXJhbWV0ZXJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKHAQoETG9hZBIsCghyZXZpc2lvbhgBIAEoCzIaLndhcm1wYXRoLmxpbmsudjEuUmV2aXNpb24SLwoKbG9hZF9jbGFzcxgCIAEoDjIbLndhcm1wYXRoLmxpbmsudjEuTG9hZENsYXNzEg8KB3dhaXRfbXMYAyABKA0SDwoHaWRsZV9tcxgEIAEoBCItCgpDYW5jZWxMb2FkEg0KBW1vZGVsGAEgASgJEhAKCHJldmlzaW9uGAIgASgJIoQBCgVVc2FnZRIuCgdlbnRyaWVzGAEgAygLMh0ud2FybXBhdGgubGluay52MS5Vc2FnZS5FbnRyeRpLCgVFbnRyeRINCgVtb2RlbBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoCRIQCghyZXF1ZXN0cxgDIAEoARIPCgdpZGxlX21zGAQgASgNIh8KC1dpdGhkcmF3QWNrEhAKCHNlcXVlbmNlGAEgASgEIjUKBlZlcmlmeRIKCgJpZBgBIAEoBBINCgVtb2RlbBgCIAEoCRIQCghyZXZpc2lvbhgDIAEoCSIlCghWZXJpZmllZBIKCgJpZBgBIAEoBBINCgVyZWFkeRgCIAEoCCJGCgdGYWlsdXJlEisKBGtpbmQYASABKA4yHS53YXJtcGF0aC5saW5rLnYxLkZhaWx1cmVLaW5kEg4KBnJlYXNvbhgCIAEoCSKyAQoEQ29weRINCgVtb2RlbBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoCRIMCgRzbG90GAMgASgNEioKBXN0YXRlGAQgASgOMhsud2FybXBhdGgubGluay52MS5Db3B5U3RhdGUSEgoKc2l6ZV9ieXRlcxgFIAEoBBIPCgdpZGxlX21zGAYgASgEEioKB2ZhaWx1cmUYByABKAsyGS53YXJtcGF0aC5saW5rLnYxLkZhaWx1cmUiUgoIU25hcHNob3QSEAoIc2VxdWVuY2UYASABKAQSJgoGY29waWVzGAIgAygLMhYud2FybXBhdGgubGluay52MS5Db3B5EgwKBGxhc3QYAyABKAgiUwoFRGVsdGESEAoIc2VxdWVuY2UYASABKAQSJgoGY29waWVzGAIgAygLMhYud2FybXBhdGgubGluay52MS5Db3B5EhAKCHdpdGhkcmF3GAMgASgIIuQBCgtMb2FkUmVmdXNlZBINCgVtb2RlbBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoCRIuCgN3aHkYAyABKA4yIS53YXJtcGF0aC5saW5rLnYxLkxvYWRSZWZ1c2VkLldoeRIOCgZyZWFzb24YBCABKAkidAoDV2h5EhMKD1dIWV9VTlNQRUNJRklFRBAAEhIKDldIWV9RVUVVRV9GVUxMEAESDwoLV0hZX05PX1JPT00QAhIQCgxXSFlfU1RPUFBJTkcQAxIQCgxXSFlfREVBRExJTkUQBBIPCgtXSFlfSU5WQUxJRBAFIo4BCgZHYXVnZXMSEgoKdXNlZF9ieXRlcxgBIAEoBBIOCgZxdWV1ZWQYAiABKA0SDwoHbG9hZGluZxgDIAEoDRIWCg5vbGRlc3RfaWRsZV9tcxgEIAEoBBIRCglldmljdGlvbnMYBSABKAQSDQoFbG9hZHMYBiABKAQSFQoNbG9hZF9mYWlsdXJlcxgHIAEoBCISCgRQaW5nEgoKAmlkGAEgASgEIhIKBFBvbmcSCgoCaWQYASABKAQqpgEKCUxvYWRDbGFzcxIaChZMT0FEX0NMQVNTX1VOU1BFQ0lGSUVEEAASGwoXTE9BRF9DTEFTU19XQUlUSU5HX1VTRVIQARIVChFMT0FEX0NMQVNTX0VOU1VSRRACEhcKE0xPQURfQ0xBU1NfU0NBTEVfVVAQAxIWChJMT0FEX0NMQVNTX01JR1JBVEUQBBIYChRMT0FEX0NMQVNTX1BST0FDVElWRRAFKrABCglDb3B5U3RhdGUSGgoWQ09QWV9TVEFURV9VTlNQRUNJRklFRBAAEhUKEUNPUFlfU1RBVEVfUVVFVUVEEAESFgoSQ09QWV9TVEFURV9MT0FESU5HEAISFAoQQ09QWV9TVEFURV9SRUFEWRADEhYKEkNPUFlfU1RBVEVfTEVBVklORxAEEhUKEUNPUFlfU1RBVEVfRkFJTEVEEAUSEwoPQ09QWV9TVEFURV9HT05FEAYqjgEKC0ZhaWx1cmVLaW5kEhwKGEZBSUxVUkVfS0lORF9VTlNQRUNJRklFRBAAEhYKEkZBSUxVUkVfS0lORF9NT0RFTBABEhQKEEZBSUxVUkVfS0lORF9QT0QQAhIYChRGQUlMVVJFX0tJTkRfU1RPUkFHRRADEhkKFUZBSUxVUkVfS0lORF9DQVBBQ0lUWRAEMlQKBExpbmsSTAoGQXR0YWNoEiAud2FybXBhdGgubGluay52MS5HYXRld2F5TWVzc2FnZRocLndhcm1wYXRoLmxpbmsudjEuUG9kTWVzc2FnZSgBMAFiBnByb3RvMw");
+  fileDesc("Cht3YXJtcGF0aC9saW5rL3YxL2xpbmsucHJvdG8SEHdhcm1wYXRoLmxpbmsudjEitAMKDkdhdGV3YXlNZXNzYWdlEigKBWhlbGxvGAEgASgLMhcud2FybXBhdGgubGluay52MS5IZWxsb0gAEiYKBGxvYWQYAiABKAsyFi53YXJtcGF0aC5saW5rLnYxLkxvYWRIABIzCgtjYW5jZWxfbG9hZBgDIAEoCzIcLndhcm1wYXRoLmxpbmsudjEuQ2FuY2VsTG9hZEgAEigKBXVzYWdlGAQgASgLMhcud2FybXBhdGgubGluay52MS5Vc2FnZUgAEjUKDHdpdGhkcmF3X2FjaxgFIAEoCzIdLndhcm1wYXRoLmxpbmsudjEuV2l0aGRyYXdBY2tIABIqCgZ2ZXJpZnkYBiABKAsyGC53YXJtcGF0aC5saW5rLnYxLlZlcmlmeUgAEiYKBHBpbmcYByABKAsyFi53YXJtcGF0aC5saW5rLnYxLlBpbmdIABImCgRkcm9wGAggASgLMhYud2FybXBhdGgubGluay52MS5Ecm9wSAASMwoLc3RhcnRfZHJhaW4YCSABKAsyHC53YXJtcGF0aC5saW5rLnYxLlN0YXJ0RHJhaW5IAEIJCgdtZXNzYWdlIoIDCgpQb2RNZXNzYWdlEiQKA3BvZBgBIAEoCzIVLndhcm1wYXRoLmxpbmsudjEuUG9kSAASLgoIc25hcHNob3QYAiABKAsyGi53YXJtcGF0aC5saW5rLnYxLlNuYXBzaG90SAASKAoFZGVsdGEYAyABKAsyFy53YXJtcGF0aC5saW5rLnYxLkRlbHRhSAASKgoGZ2F1Z2VzGAQgASgLMhgud2FybXBhdGgubGluay52MS5HYXVnZXNIABIuCgh2ZXJpZmllZBgFIAEoCzIaLndhcm1wYXRoLmxpbmsudjEuVmVyaWZpZWRIABI1Cgxsb2FkX3JlZnVzZWQYBiABKAsyHS53YXJtcGF0aC5saW5rLnYxLkxvYWRSZWZ1c2VkSAASJgoEcG9uZxgHIAEoCzIWLndhcm1wYXRoLmxpbmsudjEuUG9uZ0gAEi4KCGRyYWluaW5nGAggASgLMhoud2FybXBhdGgubGluay52MS5EcmFpbmluZ0gAQgkKB21lc3NhZ2UiGwoFSGVsbG8SEgoKZ2F0ZXdheV9pZBgBIAEoCSLyAQoDUG9kEg4KBnBvZF9pZBgBIAEoCRITCgtpbmNhcm5hdGlvbhgCIAEoCRIPCgdydW50aW1lGAMgASgJEhYKDmNhcGFjaXR5X2J5dGVzGAQgASgEEhQKDHJlc3RfYWRkcmVzcxgFIAEoCRIUCgxncnBjX2FkZHJlc3MYBiABKAkSMQoGbGFiZWxzGAcgAygLMiEud2FybXBhdGgubGluay52MS5Qb2QuTGFiZWxzRW50cnkSDwoHZm9ybWF0cxgIIAMoCRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIsICCghSZXZpc2lvbhINCgVtb2RlbBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoCRIMCgRzbG90GAMgASgNEg4KBmZvcm1hdBgEIAEoCRITCgtzdG9yYWdlX3VyaRgFIAEoCRIXCg9zaXplX2hpbnRfYnl0ZXMYBiABKAQSFgoOZm9ybWF0X3ZlcnNpb24YByABKAkSEwoLc3RvcmFnZV9rZXkYCCABKAkSTQoSc3RvcmFnZV9wYXJhbWV0ZXJzGAkgAygLMjEud2FybXBhdGgubGluay52MS5SZXZpc2lvbi5TdG9yYWdlUGFyYW1ldGVyc0VudHJ5EhMKC3NjaGVtYV9wYXRoGAogASgJGjgKFlN0b3JhZ2VQYXJhbWV0ZXJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLiAQoETG9hZBIsCghyZXZpc2lvbhgBIAEoCzIaLndhcm1wYXRoLmxpbmsudjEuUmV2aXNpb24SLwoKbG9hZF9jbGFzcxgCIAEoDjIbLndhcm1wYXRoLmxpbmsudjEuTG9hZENsYXNzEg8KB3dhaXRfbXMYAyABKA0SDwoHaWRsZV9tcxgEIAEoBBIsCghwcmlvcml0eRgFIAEoDjIaLndhcm1wYXRoLmxpbmsudjEuUHJpb3JpdHkSDgoGcGlubmVkGAYgASgIEhsKE3JlcXVlc3RzX3Blcl9zZWNvbmQYByABKAEiJwoERHJvcBINCgVtb2RlbBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoCSIMCgpTdGFydERyYWluIkcKCERyYWluaW5nEiYKBmNvcGllcxgBIAMoCzIWLndhcm1wYXRoLmxpbmsudjEuQ29weRITCgtwYXRpZW5jZV9tcxgCIAEoDSItCgpDYW5jZWxMb2FkEg0KBW1vZGVsGAEgASgJEhAKCHJldmlzaW9uGAIgASgJIoQBCgVVc2FnZRIuCgdlbnRyaWVzGAEgAygLMh0ud2FybXBhdGgubGluay52MS5Vc2FnZS5FbnRyeRpLCgVFbnRyeRINCgVtb2RlbBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoCRIQCghyZXF1ZXN0cxgDIAEoARIPCgdpZGxlX21zGAQgASgNIh8KC1dpdGhkcmF3QWNrEhAKCHNlcXVlbmNlGAEgASgEIjUKBlZlcmlmeRIKCgJpZBgBIAEoBBINCgVtb2RlbBgCIAEoCRIQCghyZXZpc2lvbhgDIAEoCSIlCghWZXJpZmllZBIKCgJpZBgBIAEoBBINCgVyZWFkeRgCIAEoCCJYCgdGYWlsdXJlEisKBGtpbmQYASABKA4yHS53YXJtcGF0aC5saW5rLnYxLkZhaWx1cmVLaW5kEg4KBnJlYXNvbhgCIAEoCRIQCghzdXNwZWN0cxgDIAEoDSKyAQoEQ29weRINCgVtb2RlbBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoCRIMCgRzbG90GAMgASgNEioKBXN0YXRlGAQgASgOMhsud2FybXBhdGgubGluay52MS5Db3B5U3RhdGUSEgoKc2l6ZV9ieXRlcxgFIAEoBBIPCgdpZGxlX21zGAYgASgEEioKB2ZhaWx1cmUYByABKAsyGS53YXJtcGF0aC5saW5rLnYxLkZhaWx1cmUiUgoIU25hcHNob3QSEAoIc2VxdWVuY2UYASABKAQSJgoGY29waWVzGAIgAygLMhYud2FybXBhdGgubGluay52MS5Db3B5EgwKBGxhc3QYAyABKAgiUwoFRGVsdGESEAoIc2VxdWVuY2UYASABKAQSJgoGY29waWVzGAIgAygLMhYud2FybXBhdGgubGluay52MS5Db3B5EhAKCHdpdGhkcmF3GAMgASgIIuQBCgtMb2FkUmVmdXNlZBINCgVtb2RlbBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoCRIuCgN3aHkYAyABKA4yIS53YXJtcGF0aC5saW5rLnYxLkxvYWRSZWZ1c2VkLldoeRIOCgZyZWFzb24YBCABKAkidAoDV2h5EhMKD1dIWV9VTlNQRUNJRklFRBAAEhIKDldIWV9RVUVVRV9GVUxMEAESDwoLV0hZX05PX1JPT00QAhIQCgxXSFlfU1RPUFBJTkcQAxIQCgxXSFlfREVBRExJTkUQBBIPCgtXSFlfSU5WQUxJRBAFIr0BCgZHYXVnZXMSEgoKdXNlZF9ieXRlcxgBIAEoBBIOCgZxdWV1ZWQYAiABKA0SDwoHbG9hZGluZxgDIAEoDRIWCg5vbGRlc3RfaWRsZV9tcxgEIAEoBBIRCglldmljdGlvbnMYBSABKAQSDQoFbG9hZHMYBiABKAQSFQoNbG9hZF9mYWlsdXJlcxgHIAEoBBIQCghkcmFpbmluZxgIIAEoCBIbChNyZXF1ZXN0c19wZXJfc2Vjb25kGAkgASgBIhIKBFBpbmcSCgoCaWQYASABKAQiEgoEUG9uZxIKCgJpZBgBIAEoBCqmAQoJTG9hZENsYXNzEhoKFkxPQURfQ0xBU1NfVU5TUEVDSUZJRUQQABIbChdMT0FEX0NMQVNTX1dBSVRJTkdfVVNFUhABEhUKEUxPQURfQ0xBU1NfRU5TVVJFEAISFwoTTE9BRF9DTEFTU19TQ0FMRV9VUBADEhYKEkxPQURfQ0xBU1NfTUlHUkFURRAEEhgKFExPQURfQ0xBU1NfUFJPQUNUSVZFEAUqXgoIUHJpb3JpdHkSGAoUUFJJT1JJVFlfVU5TUEVDSUZJRUQQABIRCg1QUklPUklUWV9ISUdIEAESEwoPUFJJT1JJVFlfTk9STUFMEAISEAoMUFJJT1JJVFlfTE9XEAMqsAEKCUNvcHlTdGF0ZRIaChZDT1BZX1NUQVRFX1VOU1BFQ0lGSUVEEAASFQoRQ09QWV9TVEFURV9RVUVVRUQQARIWChJDT1BZX1NUQVRFX0xPQURJTkcQAhIUChBDT1BZX1NUQVRFX1JFQURZEAMSFgoSQ09QWV9TVEFURV9MRUFWSU5HEAQSFQoRQ09QWV9TVEFURV9GQUlMRUQQBRITCg9DT1BZX1NUQVRFX0dPTkUQBiqsAQoLRmFpbHVyZUtpbmQSHAoYRkFJTFVSRV9LSU5EX1VOU1BFQ0lGSUVEEAASFgoSRkFJTFVSRV9LSU5EX01PREVMEAESFAoQRkFJTFVSRV9LSU5EX1BPRBACEhgKFEZBSUxVUkVfS0lORF9TVE9SQUdFEAMSGQoVRkFJTFVSRV9LSU5EX0NBUEFDSVRZEAQSHAoYRkFJTFVSRV9LSU5EX1NFUlZFUl9ESUVEEAUyVAoETGluaxJMCgZBdHRhY2gSIC53YXJtcGF0aC5saW5rLnYxLkdhdGV3YXlNZXNzYWdlGhwud2FybXBhdGgubGluay52MS5Qb2RNZXNzYWdlKAEwAWIGcHJvdG8z");
 
 /**
  * @generated from message warmpath.link.v1.GatewayMessage
@@ -64,6 +64,18 @@ export type GatewayMessage = Message<"warmpath.link.v1.GatewayMessage"> & {
      */
     value: Ping;
     case: "ping";
+  } | {
+    /**
+     * @generated from field: warmpath.link.v1.Drop drop = 8;
+     */
+    value: Drop;
+    case: "drop";
+  } | {
+    /**
+     * @generated from field: warmpath.link.v1.StartDrain start_drain = 9;
+     */
+    value: StartDrain;
+    case: "startDrain";
   } | { case: undefined; value?: undefined };
 };
 
@@ -123,6 +135,12 @@ export type PodMessage = Message<"warmpath.link.v1.PodMessage"> & {
      */
     value: Pong;
     case: "pong";
+  } | {
+    /**
+     * @generated from field: warmpath.link.v1.Draining draining = 8;
+     */
+    value: Draining;
+    case: "draining";
   } | { case: undefined; value?: undefined };
 };
 
@@ -315,6 +333,27 @@ export type Load = Message<"warmpath.link.v1.Load"> & {
    * @generated from field: uint64 idle_ms = 4;
    */
   idleMs: bigint;
+
+  /**
+   * Among loads of the same class.
+   *
+   * @generated from field: warmpath.link.v1.Priority priority = 5;
+   */
+  priority: Priority;
+
+  /**
+   * The copy is not to be evicted for others. Asking again for a copy that is there says whether it still is so.
+   *
+   * @generated from field: bool pinned = 6;
+   */
+  pinned: boolean;
+
+  /**
+   * How often the model is asked for, as far as the gateway knows: hotter copies do not leave for it.
+   *
+   * @generated from field: double requests_per_second = 7;
+   */
+  requestsPerSecond: number;
 };
 
 /**
@@ -323,6 +362,72 @@ export type Load = Message<"warmpath.link.v1.Load"> & {
  */
 export const LoadSchema: GenMessage<Load> = /*@__PURE__*/
   messageDesc(file_warmpath_link_v1_link, 5);
+
+/**
+ * This copy is wanted here no more: it leaves as if it were evicted. One that is queued leaves the queue.
+ *
+ * @generated from message warmpath.link.v1.Drop
+ */
+export type Drop = Message<"warmpath.link.v1.Drop"> & {
+  /**
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * @generated from field: string revision = 2;
+   */
+  revision: string;
+};
+
+/**
+ * Describes the message warmpath.link.v1.Drop.
+ * Use `create(DropSchema)` to create a new message.
+ */
+export const DropSchema: GenMessage<Drop> = /*@__PURE__*/
+  messageDesc(file_warmpath_link_v1_link, 6);
+
+/**
+ * The pod is to be emptied: it says Draining and takes no load on any more.
+ *
+ * @generated from message warmpath.link.v1.StartDrain
+ */
+export type StartDrain = Message<"warmpath.link.v1.StartDrain"> & {
+};
+
+/**
+ * Describes the message warmpath.link.v1.StartDrain.
+ * Use `create(StartDrainSchema)` to create a new message.
+ */
+export const StartDrainSchema: GenMessage<StartDrain> = /*@__PURE__*/
+  messageDesc(file_warmpath_link_v1_link, 7);
+
+/**
+ * The pod is being emptied: gateways are to find other places for these copies and then to drop them here, the first
+ * ones first. In as many parts as it takes.
+ *
+ * @generated from message warmpath.link.v1.Draining
+ */
+export type Draining = Message<"warmpath.link.v1.Draining"> & {
+  /**
+   * @generated from field: repeated warmpath.link.v1.Copy copies = 1;
+   */
+  copies: Copy[];
+
+  /**
+   * How long the pod will wait for that.
+   *
+   * @generated from field: uint32 patience_ms = 2;
+   */
+  patienceMs: number;
+};
+
+/**
+ * Describes the message warmpath.link.v1.Draining.
+ * Use `create(DrainingSchema)` to create a new message.
+ */
+export const DrainingSchema: GenMessage<Draining> = /*@__PURE__*/
+  messageDesc(file_warmpath_link_v1_link, 8);
 
 /**
  * Nobody behind this gateway waits any longer: a load that is only queued may leave the queue.
@@ -346,7 +451,7 @@ export type CancelLoad = Message<"warmpath.link.v1.CancelLoad"> & {
  * Use `create(CancelLoadSchema)` to create a new message.
  */
 export const CancelLoadSchema: GenMessage<CancelLoad> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 6);
+  messageDesc(file_warmpath_link_v1_link, 9);
 
 /**
  * @generated from message warmpath.link.v1.Usage
@@ -363,7 +468,7 @@ export type Usage = Message<"warmpath.link.v1.Usage"> & {
  * Use `create(UsageSchema)` to create a new message.
  */
 export const UsageSchema: GenMessage<Usage> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 7);
+  messageDesc(file_warmpath_link_v1_link, 10);
 
 /**
  * @generated from message warmpath.link.v1.Usage.Entry
@@ -399,7 +504,7 @@ export type Usage_Entry = Message<"warmpath.link.v1.Usage.Entry"> & {
  * Use `create(Usage_EntrySchema)` to create a new message.
  */
 export const Usage_EntrySchema: GenMessage<Usage_Entry> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 7, 0);
+  messageDesc(file_warmpath_link_v1_link, 10, 0);
 
 /**
  * No request goes to these copies through this gateway any more.
@@ -420,7 +525,7 @@ export type WithdrawAck = Message<"warmpath.link.v1.WithdrawAck"> & {
  * Use `create(WithdrawAckSchema)` to create a new message.
  */
 export const WithdrawAckSchema: GenMessage<WithdrawAck> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 8);
+  messageDesc(file_warmpath_link_v1_link, 11);
 
 /**
  * Is this copy really there? Asked after a request failed on it.
@@ -449,7 +554,7 @@ export type Verify = Message<"warmpath.link.v1.Verify"> & {
  * Use `create(VerifySchema)` to create a new message.
  */
 export const VerifySchema: GenMessage<Verify> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 9);
+  messageDesc(file_warmpath_link_v1_link, 12);
 
 /**
  * @generated from message warmpath.link.v1.Verified
@@ -471,7 +576,7 @@ export type Verified = Message<"warmpath.link.v1.Verified"> & {
  * Use `create(VerifiedSchema)` to create a new message.
  */
 export const VerifiedSchema: GenMessage<Verified> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 10);
+  messageDesc(file_warmpath_link_v1_link, 13);
 
 /**
  * @generated from message warmpath.link.v1.Failure
@@ -486,6 +591,13 @@ export type Failure = Message<"warmpath.link.v1.Failure"> & {
    * @generated from field: string reason = 2;
    */
   reason: string;
+
+  /**
+   * With SERVER_DIED: how many loads were under way there, this one included.
+   *
+   * @generated from field: uint32 suspects = 3;
+   */
+  suspects: number;
 };
 
 /**
@@ -493,7 +605,7 @@ export type Failure = Message<"warmpath.link.v1.Failure"> & {
  * Use `create(FailureSchema)` to create a new message.
  */
 export const FailureSchema: GenMessage<Failure> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 11);
+  messageDesc(file_warmpath_link_v1_link, 14);
 
 /**
  * @generated from message warmpath.link.v1.Copy
@@ -542,7 +654,7 @@ export type Copy = Message<"warmpath.link.v1.Copy"> & {
  * Use `create(CopySchema)` to create a new message.
  */
 export const CopySchema: GenMessage<Copy> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 12);
+  messageDesc(file_warmpath_link_v1_link, 15);
 
 /**
  * The whole holding, in as many parts as it takes; the last one says so. Deltas go on from its sequence number.
@@ -571,7 +683,7 @@ export type Snapshot = Message<"warmpath.link.v1.Snapshot"> & {
  * Use `create(SnapshotSchema)` to create a new message.
  */
 export const SnapshotSchema: GenMessage<Snapshot> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 13);
+  messageDesc(file_warmpath_link_v1_link, 16);
 
 /**
  * @generated from message warmpath.link.v1.Delta
@@ -600,7 +712,7 @@ export type Delta = Message<"warmpath.link.v1.Delta"> & {
  * Use `create(DeltaSchema)` to create a new message.
  */
 export const DeltaSchema: GenMessage<Delta> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 14);
+  messageDesc(file_warmpath_link_v1_link, 17);
 
 /**
  * A load that was not even queued.
@@ -634,7 +746,7 @@ export type LoadRefused = Message<"warmpath.link.v1.LoadRefused"> & {
  * Use `create(LoadRefusedSchema)` to create a new message.
  */
 export const LoadRefusedSchema: GenMessage<LoadRefused> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 15);
+  messageDesc(file_warmpath_link_v1_link, 18);
 
 /**
  * @generated from enum warmpath.link.v1.LoadRefused.Why
@@ -680,7 +792,7 @@ export type LoadRefused_Why = (typeof LoadRefused_Why)[keyof typeof LoadRefused_
  * Describes the enum warmpath.link.v1.LoadRefused.Why.
  */
 export const LoadRefused_WhySchema: GenEnum<LoadRefused_Why> = /*@__PURE__*/
-  enumDesc(file_warmpath_link_v1_link, 15, 0);
+  enumDesc(file_warmpath_link_v1_link, 18, 0);
 
 /**
  * @generated from message warmpath.link.v1.Gauges
@@ -722,6 +834,20 @@ export type Gauges = Message<"warmpath.link.v1.Gauges"> & {
    * @generated from field: uint64 load_failures = 7;
    */
   loadFailures: bigint;
+
+  /**
+   * It takes no load on any more and is being emptied.
+   *
+   * @generated from field: bool draining = 8;
+   */
+  draining: boolean;
+
+  /**
+   * Of all gateways together, by their usage messages.
+   *
+   * @generated from field: double requests_per_second = 9;
+   */
+  requestsPerSecond: number;
 };
 
 /**
@@ -729,7 +855,7 @@ export type Gauges = Message<"warmpath.link.v1.Gauges"> & {
  * Use `create(GaugesSchema)` to create a new message.
  */
 export const GaugesSchema: GenMessage<Gauges> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 16);
+  messageDesc(file_warmpath_link_v1_link, 19);
 
 /**
  * @generated from message warmpath.link.v1.Ping
@@ -746,7 +872,7 @@ export type Ping = Message<"warmpath.link.v1.Ping"> & {
  * Use `create(PingSchema)` to create a new message.
  */
 export const PingSchema: GenMessage<Ping> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 17);
+  messageDesc(file_warmpath_link_v1_link, 20);
 
 /**
  * @generated from message warmpath.link.v1.Pong
@@ -763,7 +889,7 @@ export type Pong = Message<"warmpath.link.v1.Pong"> & {
  * Use `create(PongSchema)` to create a new message.
  */
 export const PongSchema: GenMessage<Pong> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 18);
+  messageDesc(file_warmpath_link_v1_link, 21);
 
 /**
  * @generated from enum warmpath.link.v1.LoadClass
@@ -810,6 +936,44 @@ export type LoadClass = (typeof LoadClass)[keyof typeof LoadClass] | UnknownEnum
  */
 export const LoadClassSchema: GenEnum<LoadClass> = /*@__PURE__*/
   enumDesc(file_warmpath_link_v1_link, 0);
+
+/**
+ * @generated from enum warmpath.link.v1.Priority
+ */
+export const Priority = {
+  /**
+   * As normal.
+   *
+   * @generated from enum value: PRIORITY_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * @generated from enum value: PRIORITY_HIGH = 1;
+   */
+  HIGH: 1,
+
+  /**
+   * @generated from enum value: PRIORITY_NORMAL = 2;
+   */
+  NORMAL: 2,
+
+  /**
+   * @generated from enum value: PRIORITY_LOW = 3;
+   */
+  LOW: 3,
+} as const;
+
+/**
+ * @generated from enum warmpath.link.v1.Priority
+ */
+export type Priority = (typeof Priority)[keyof typeof Priority] | UnknownEnum;
+
+/**
+ * Describes the enum warmpath.link.v1.Priority.
+ */
+export const PrioritySchema: GenEnum<Priority> = /*@__PURE__*/
+  enumDesc(file_warmpath_link_v1_link, 1);
 
 /**
  * @generated from enum warmpath.link.v1.CopyState
@@ -860,7 +1024,7 @@ export type CopyState = (typeof CopyState)[keyof typeof CopyState] | UnknownEnum
  * Describes the enum warmpath.link.v1.CopyState.
  */
 export const CopyStateSchema: GenEnum<CopyState> = /*@__PURE__*/
-  enumDesc(file_warmpath_link_v1_link, 1);
+  enumDesc(file_warmpath_link_v1_link, 2);
 
 /**
  * @generated from enum warmpath.link.v1.FailureKind
@@ -898,6 +1062,13 @@ export const FailureKind = {
    * @generated from enum value: FAILURE_KIND_CAPACITY = 4;
    */
   CAPACITY: 4,
+
+  /**
+   * The model server died while it loaded this model, which may be why.
+   *
+   * @generated from enum value: FAILURE_KIND_SERVER_DIED = 5;
+   */
+  SERVER_DIED: 5,
 } as const;
 
 /**
@@ -909,7 +1080,7 @@ export type FailureKind = (typeof FailureKind)[keyof typeof FailureKind] | Unkno
  * Describes the enum warmpath.link.v1.FailureKind.
  */
 export const FailureKindSchema: GenEnum<FailureKind> = /*@__PURE__*/
-  enumDesc(file_warmpath_link_v1_link, 2);
+  enumDesc(file_warmpath_link_v1_link, 3);
 
 /**
  * @generated from service warmpath.link.v1.Link

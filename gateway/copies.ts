@@ -1,0 +1,331 @@
+// Owns the keeping of as many ready copies of a revision as are wanted, beyond those that requests bring about.
+//
+//   wanted --too few--> place --Load--> under way --ready--> (enough)
+//              ^                           |
+//              +------- after a pause -----+ failed, refused, given up, pod lost
+//
+// Whoever wants copies says how many; of several who want some of the same revision, the one that wants most counts.
+// Copies on pods that cannot be reached or are being emptied do not count, so others are found before those go.
+// Invariants: only the model's home gateway asks pods; elsewhere a want rests until this gateway becomes the home. Work
+// is done for what changed only: a change of a copy, of its pod, of its model; when a pod comes, for the wants that lack
+// one; when gateways come or go, for all wants. A want is never given up, and never tried without a growing pause.
+
+import type { ErrorCode } from "#core/errors.ts";
+import { type LoadClass, loadClasses } from "#core/loadqueue.ts";
+import { findRevision, type Model, type Revision } from "#core/model.ts";
+import { describePlacement } from "#core/placement/place.ts";
+import type { PodView } from "#core/placement/request.ts";
+import { chooseShrink } from "#core/placement/shrink.ts";
+import type { Clock } from "#platform/clock.ts";
+import type { Log } from "#platform/log.ts";
+import { createBackoffs } from "./backoffs.ts";
+import { codeOf, type Failure } from "./failure.ts";
+import { type CopyChange, copyKey, type Fleet } from "./fleet.ts";
+import type { LoadAsk } from "./links.ts";
+import type { Placements } from "./placements.ts";
+
+export interface CopiesState {
+  /** On pods that can be reached and stay. */
+  readonly ready: number;
+  readonly underWay: number;
+  /** Why there are no more, while there are too few. */
+  readonly failure?: Failure;
+}
+
+export interface Copies extends Disposable {
+  /**
+   * So many, until unwanted; to be called at every gateway, in whatever order, as often as one likes.
+   * `by`: who wants them, when several may.
+   */
+  want(model: string, revision: string, count: number, loadClass: LoadClass, by?: string): void;
+  /** The copies stay until their room is needed. */
+  unwant(model: string, revision: string, by?: string): void;
+  state(model: string, revision: string): CopiesState;
+  /** Drops copies until `keep` are left; as many as are wanted stay in any case. */
+  shrink(model: string, revision: string, keep: number): void;
+  onCopies(podId: string, changes: readonly CopyChange[]): void;
+  /** The pod came, went, cannot be reached, or is being emptied. */
+  onPod(podId: string): void;
+  onRefused(podId: string, model: string, revision: string, code: ErrorCode, reason: string): void;
+  onModel(model: string): void;
+  /** Gateways came or went. */
+  onMembers(): void;
+  readonly wants: number;
+}
+
+export interface CopiesParts {
+  readonly fleet: Fleet;
+  readonly placements: Placements;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly findModel: (name: string) => Model | undefined;
+  readonly isHome: (model: string) => boolean;
+  readonly sendLoad: (podId: string, model: string, revision: Revision, ask: LoadAsk) => void;
+  readonly cancelLoad: (podId: string, model: string, revision: string) => void;
+  readonly sendDrop: (podId: string, model: string, revision: string) => void;
+  /** Requests per second, when known. */
+  readonly rateOf?: (model: string) => number | undefined;
+  /** A pod that has not answered a load for so long is passed over; 5 minutes when absent. */
+  readonly patienceMs?: number;
+}
+
+interface Want {
+  readonly key: string;
+  readonly model: string;
+  readonly revision: string;
+  readonly by: Map<string, { readonly count: number; readonly loadClass: LoadClass }>;
+  /** Pods that were asked and have not answered. */
+  readonly asked: Map<string, NodeJS.Timeout>;
+  readonly excluded: Map<string, { readonly reason: string; readonly untilMs: number }>;
+  failure: Failure | undefined;
+  retry: NodeJS.Timeout | undefined;
+}
+
+/** For background loads a pod keeps copies used more recently than this. */
+const minAgeMs = 10_000;
+const queueWaitMs = 120_000;
+const retriesLater: readonly ErrorCode[] = ["model-load-failed", "storage-unavailable"];
+/** How long a pod that failed is passed over. */
+const exclusionMs = 15_000;
+
+export function createCopies(parts: CopiesParts): Copies {
+  const { fleet, placements, clock, log, patienceMs = 300_000 } = parts;
+  const wants = new Map<string, Want>();
+  const byModel = new Map<string, Set<Want>>();
+  const askedOf = new Map<string, Set<Want>>();
+  /** Those that would like another pod. */
+  const lacking = new Set<Want>();
+  const backoffs = createBackoffs(clock);
+
+  function settled(want: Want, podId: string): boolean {
+    const timer = want.asked.get(podId);
+    if (timer === undefined) return false;
+    clearTimeout(timer);
+    want.asked.delete(podId);
+    const others = askedOf.get(podId);
+    others?.delete(want);
+    if (others?.size === 0) askedOf.delete(podId);
+    placements.answered(podId);
+    return true;
+  }
+
+  function ask(want: Want, podId: string, model: Model, revision: Revision, loadClass: LoadClass): void {
+    const late = (): void => failedOn(want, podId, { kind: "failed", code: "pod-failed", reason: `no answer of pod ${podId}` });
+    want.asked.set(podId, setTimeout(late, patienceMs));
+    askedOf.set(podId, (askedOf.get(podId) ?? new Set<Want>()).add(want));
+    placements.asked(podId);
+    const requestsPerSecond = parts.rateOf?.(model.name);
+    parts.sendLoad(podId, model.name, revision, {
+      loadClass,
+      priority: model.priority,
+      waitMs: Math.min(queueWaitMs, patienceMs),
+      pinned: isPinned(model),
+      ...(requestsPerSecond === undefined ? {} : { requestsPerSecond }),
+    });
+  }
+
+  function standing(model: string, revision: string): { ready: PodView[]; coming: Set<string>; there: Set<string> } {
+    const views = new Map(fleet.views().map((view) => [view.podId, view]));
+    const ready: PodView[] = [];
+    const coming = new Set<string>();
+    const there = new Set<string>();
+    for (const { podId, copy } of fleet.holders(model)) {
+      const view = views.get(podId);
+      if (copy.revision !== revision || copy.state === "failed" || view === undefined) continue;
+      there.add(podId);
+      if (!view.reachable || view.draining) continue;
+      if (copy.state === "ready") ready.push(view);
+      else if (copy.state === "queued" || copy.state === "loading") coming.add(podId);
+    }
+    for (const podId of wants.get(copyKey({ model, revision }))?.asked.keys() ?? []) coming.add(podId);
+    return { ready, coming, there };
+  }
+
+  function countOf(want: Want, model: Model | undefined): number {
+    const most = Math.max(0, ...Array.from(want.by.values(), ({ count }) => count));
+    return Math.min(most, model?.maxCopies ?? most);
+  }
+
+  function classOf(want: Want): LoadClass {
+    const [first, ...rest] = Array.from(want.by.values(), ({ loadClass }) => loadClass);
+    return rest.reduce((best, loadClass) => (rankOf(loadClass) < rankOf(best) ? loadClass : best), first ?? "proactive");
+  }
+
+  /** Asks for what is missing. */
+  function fill(want: Want): void {
+    lacking.delete(want);
+    const model = parts.findModel(want.model);
+    const revision = model === undefined ? undefined : findRevision(model, want.revision);
+    if (model === undefined || revision === undefined || !parts.isHome(want.model)) return stand(want);
+    const { ready, coming, there } = standing(want.model, want.revision);
+    let missing = countOf(want, model) - ready.length - coming.size;
+    if (missing <= 0) return undefined;
+    const pause = backoffs.check(want.key);
+    if (pause !== undefined) return later(want, pause.retryAfterMs ?? 0);
+    const holders = new Set([...there, ...coming]);
+    for (; missing > 0; missing--) {
+      const requestsPerSecond = parts.rateOf?.(model.name);
+      const needs = { excluded: want.excluded, holders, waitingUser: false, minAgeMs, requestsPerSecond };
+      const decision = placements.choose(model.name, revision, needs);
+      if (decision.kind === "nowhere") {
+        lacking.add(want);
+        // What the last pod said of it is worth more than that it is passed over now.
+        want.failure ??= { kind: "failed", code: decision.code, reason: describePlacement(decision) };
+        return later(want, backoffs.failed(want.key, want.failure));
+      }
+      holders.add(decision.podId);
+      ask(want, decision.podId, model, revision, classOf(want));
+    }
+    return undefined;
+  }
+
+  function later(want: Want, pauseMs: number): void {
+    clearTimeout(want.retry);
+    want.retry = setTimeout(
+      () => {
+        want.retry = undefined;
+        fill(want);
+      },
+      Math.max(1, pauseMs),
+    );
+  }
+
+  /** Not this gateway's to see to, or not now. */
+  function stand(want: Want): void {
+    clearTimeout(want.retry);
+    want.retry = undefined;
+    for (const podId of Array.from(want.asked.keys())) settled(want, podId);
+  }
+
+  function failedOn(want: Want, podId: string, failure: Failure): void {
+    settled(want, podId);
+    want.failure = failure;
+    if (!parts.isHome(want.model)) return undefined;
+    log.warn("a wanted copy could not be loaded", { model: want.model, revision: want.revision, podId, ...failure });
+    if (retriesLater.includes(failure.code)) return later(want, backoffs.failed(want.key, failure));
+    want.excluded.set(podId, { reason: failure.reason, untilMs: clock.monotonicMs() + exclusionMs });
+    return fill(want);
+  }
+
+  function forget(want: Want): void {
+    clearTimeout(want.retry);
+    lacking.delete(want);
+    for (const podId of Array.from(want.asked.keys())) {
+      settled(want, podId);
+      parts.cancelLoad(podId, want.model, want.revision);
+    }
+    wants.delete(want.key);
+    const others = byModel.get(want.model);
+    others?.delete(want);
+    if (others?.size === 0) byModel.delete(want.model);
+  }
+
+  return {
+    want(model, revision, count, loadClass, by = "") {
+      const key = copyKey({ model, revision });
+      let want = wants.get(key);
+      if (want === undefined) {
+        want = {
+          key,
+          model,
+          revision,
+          by: new Map(),
+          asked: new Map(),
+          excluded: new Map(),
+          failure: undefined,
+          retry: undefined,
+        };
+        wants.set(key, want);
+        byModel.set(model, (byModel.get(model) ?? new Set<Want>()).add(want));
+      }
+      const was = want.by.get(by);
+      if (was?.count === count && was.loadClass === loadClass) return;
+      want.by.set(by, { count, loadClass });
+      fill(want);
+    },
+    unwant(model, revision, by = "") {
+      const want = wants.get(copyKey({ model, revision }));
+      if (want?.by.delete(by) === true && want.by.size === 0) forget(want);
+    },
+    state(model, revision) {
+      const want = wants.get(copyKey({ model, revision }));
+      const { ready, coming } = standing(model, revision);
+      const failure = want?.failure;
+      return { ready: ready.length, underWay: coming.size, ...(failure === undefined ? {} : { failure }) };
+    },
+    shrink(model, revision, keep) {
+      const want = wants.get(copyKey({ model, revision }));
+      const least = want === undefined ? keep : Math.max(keep, countOf(want, parts.findModel(model)));
+      for (const podId of chooseShrink(standing(model, revision).ready, least)) parts.sendDrop(podId, model, revision);
+    },
+    onCopies(podId, changes) {
+      if (wants.size === 0) return;
+      for (const change of changes) {
+        const want = wants.get(copyKey(change));
+        if (want === undefined) continue;
+        if (change.state === "failed") {
+          const { kind, reason } = change.failure ?? { kind: "pod", reason: "the adapter gave no reason" };
+          failedOn(want, podId, { kind: "failed", code: codeOf(kind), reason });
+          continue;
+        }
+        if (change.state === "ready") {
+          settled(want, podId);
+          want.failure = undefined;
+          want.excluded.delete(podId);
+          backoffs.succeeded(want.key);
+        } else if (change.state === "gone" && settled(want, podId)) {
+          failedOn(want, podId, { kind: "failed", code: "pod-failed", reason: `pod ${podId} gave it up` });
+          continue;
+        }
+        fill(want);
+      }
+    },
+    onPod(podId) {
+      const pod = fleet.pod(podId);
+      const affected = new Set<Want>();
+      if (pod?.reachable === true && !pod.gauges.draining) for (const want of lacking) affected.add(want);
+      else {
+        for (const want of askedOf.get(podId) ?? []) affected.add(want);
+        for (const want of affected) settled(want, podId);
+        // The smaller of the two is walked.
+        const held = pod?.copies ?? new Map<string, unknown>();
+        if (held.size < wants.size) for (const key of held.keys()) addKnown(affected, wants.get(key));
+        else for (const want of wants.values()) if (held.has(want.key)) affected.add(want);
+      }
+      for (const want of affected) {
+        if (pod?.reachable === true) want.excluded.delete(podId);
+        fill(want);
+      }
+    },
+    onRefused(podId, model, revision, code, reason) {
+      const want = wants.get(copyKey({ model, revision }));
+      if (want?.asked.has(podId) === true) failedOn(want, podId, { kind: "failed", code, reason });
+    },
+    onModel(model) {
+      for (const want of byModel.get(model) ?? []) fill(want);
+    },
+    onMembers() {
+      for (const want of wants.values()) fill(want);
+    },
+    get wants() {
+      return wants.size;
+    },
+    [Symbol.dispose]() {
+      for (const want of wants.values()) stand(want);
+      wants.clear();
+    },
+  };
+}
+
+/** Copies that are kept whatever the demand are not evicted for others. */
+export function isPinned(model: Model): boolean {
+  return model.pinned === true || (model.minCopies ?? 0) > 0;
+}
+
+function addKnown(set: Set<Want>, want: Want | undefined): void {
+  if (want !== undefined) set.add(want);
+}
+
+function rankOf(loadClass: LoadClass): number {
+  return loadClasses.indexOf(loadClass);
+}
