@@ -3,7 +3,7 @@
 // that was started anew takes no route away from a model server that went on serving.
 // Stop: refuse loads -> end the Links -> end what is under way.
 import { randomUUID } from "node:crypto";
-import { Server } from "@grpc/grpc-js";
+import { Server, type ServerCredentials } from "@grpc/grpc-js";
 import { type Clock, sleep, systemClock } from "#platform/clock.ts";
 import { bindServer, closeServer } from "#platform/grpc.ts";
 import type { Log } from "#platform/log.ts";
@@ -19,7 +19,12 @@ export interface AdapterParts {
   readonly holding: HoldingOptions;
   readonly driver: Driver;
   readonly puller: Puller;
-  readonly link: { readonly host: string; readonly port: number };
+  readonly link: {
+    readonly host: string;
+    readonly port: number;
+    /** Plain text when absent. */
+    readonly credentials?: ServerCredentials | undefined;
+  };
   readonly log: Log;
   /** The system's when absent. */
   readonly clock?: Clock;
@@ -81,7 +86,7 @@ export async function openAdapter(parts: AdapterParts): Promise<Adapter> {
 
   try {
     await firstUp(agent.up, ended, parts.firstUpMs ?? 10_000, log);
-    const linkPort = await bindServer(server, `${parts.link.host}:${parts.link.port}`);
+    const linkPort = await bindServer(server, `${parts.link.host}:${parts.link.port}`, parts.link.credentials);
     const linkAddress = `${parts.link.host}:${linkPort}`;
     return { incarnation, linkAddress, linkPort, holding, ended, [Symbol.asyncDispose]: close };
   } catch (error) {

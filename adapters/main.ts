@@ -5,6 +5,7 @@ import { runMain, StartupError } from "#platform/lifecycle.ts";
 import { createLog } from "#platform/log.ts";
 import { openRegistry } from "#platform/registry/open.ts";
 import { runPresence } from "#platform/registry/presence.ts";
+import { openPeerIdentity } from "#platform/tls/identity.ts";
 import { openAdapter } from "./adapter.ts";
 import { createOnnxDriver } from "./drivers/onnx.ts";
 import { parseAdapterOptions } from "./options.ts";
@@ -20,6 +21,7 @@ await runMain(
     const { podId, runtime, restAddress, grpcAddress, labels, formats, capacityBytes, loadConcurrency, storageRoot } = options;
     const log = stack.use(createLog({ service: "adapter", level: options.logLevel })).with({ podId });
     const registry = stack.use(await openRegistry({ kind: "embedded", file: options.registry }));
+    const identity = stack.use(await openPeerIdentity(options, log));
     const adapter = stack.use(
       await openAdapter({
         pod: { podId, runtime, restAddress, grpcAddress, labels, formats },
@@ -31,7 +33,11 @@ await runMain(
         },
         driver: createOnnxDriver({ adminSocket: options.adminSocket, clock: systemClock }),
         puller: createPullers({ file: createFilePuller({ storageRoot }) }),
-        link: { host: options.linkHost, port: options.linkPort },
+        link: {
+          host: options.linkHost,
+          port: options.linkPort,
+          credentials: identity?.serverCredentials(["gateway"]),
+        },
         log,
       }).catch((cause: unknown) => {
         const where = `${options.linkHost}:${options.linkPort}`;

@@ -64,6 +64,10 @@ const schema = z.object({
   labels: labels.default({}),
   loadConcurrency: whole(1, 64).default(2),
   minAge: durationMsOption.default(10_000),
+  /** PEM files of this process's identity among its peers; they speak in plain text without. All three, or none. */
+  peerCa: z.string().min(1).optional(),
+  peerCert: z.string().min(1).optional(),
+  peerKey: z.string().min(1).optional(),
   logLevel: z.enum(["debug", "info", "warn", "error", "silent"]).default("info"),
 });
 

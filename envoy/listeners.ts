@@ -31,6 +31,7 @@ import { HeaderMutationSchema as EarlyHeaderMutationSchema } from "#proto/gen/en
 import { grpcErrors, httpErrors, unaskedStatus } from "./localreplies.ts";
 import { clusters, filters, headers, rerouteListener, scopedRoutes, usageLog, usageSampleKey } from "./names.ts";
 import { type BootstrapOptions, overAds, type PortAddress } from "./options.ts";
+import { buildTlsSocket } from "./tls.ts";
 
 type HttpFilter = MessageInitShape<typeof HttpFilterSchema>;
 type Listener = MessageInitShape<typeof ListenerSchema>;
@@ -71,6 +72,7 @@ function port(name: string, address: PortAddress, options: BootstrapOptions, kin
     perConnectionBufferLimitBytes: options.maxMessageBytes + 64 * 1024,
     filterChains: [
       {
+        ...(options.tls === undefined ? {} : { transportSocket: buildTlsSocket(options.tls) }),
         filters: [
           {
             name: "http",

@@ -8,6 +8,7 @@ import { sleep, systemClock } from "#platform/clock.ts";
 import { addService, allowResets, bindServer, closeServer } from "#platform/grpc.ts";
 import type { Log } from "#platform/log.ts";
 import { createTracer } from "#platform/telemetry.ts";
+import { openPeerIdentity } from "#platform/tls/identity.ts";
 import { AccessLogService, type StreamAccessLogsResponse } from "#proto/gen/envoy/service/accesslog/v3/als_pb.ts";
 import { ExternalProcessor } from "#proto/gen/envoy/service/ext_proc/v3/external_processor_pb.ts";
 import { GRPCInferenceService } from "#proto/gen/inference/open_inference_pb.ts";
@@ -51,6 +52,7 @@ export async function startGateway(
 ): Promise<Gateway> {
   const clock = systemClock;
   const { tracer } = stack.use(await createTracer({ service: "warmpath-gateway", endpoint: options.otlpEndpoint }));
+  const identity = stack.use(await openPeerIdentity(options, log));
   let ready = false;
   const waits = createHistogram();
 
@@ -89,6 +91,7 @@ export async function startGateway(
   const links = stack.use(
     createLinks({
       gatewayId: options.gatewayId,
+      identity,
       fleet,
       clock,
       log,

@@ -8,6 +8,7 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { Clock } from "#platform/clock.ts";
 import { createClient } from "#platform/grpc.ts";
+import { channelOptions, type Identity } from "#platform/tls/identity.ts";
 import {
   type Draining,
   GatewayMessageSchema,
@@ -51,12 +52,15 @@ export interface LinkOptions {
   readonly clock: Clock;
   readonly pingMs: number;
   readonly silenceMs: number;
+  /** Plain text when absent. */
+  readonly identity?: Identity | undefined;
 }
 
 export function openLink(options: LinkOptions, listener: LinkListener): Link {
   const { clock, pingMs, silenceMs } = options;
-  const client = createClient(LinkService, options.address, undefined, {
+  const client = createClient(LinkService, options.address, options.identity?.channelCredentials(), {
     channel: {
+      ...(options.identity === undefined ? {} : channelOptions("adapter")),
       "grpc.max_receive_message_length": 16 << 20,
       "grpc.initial_reconnect_backoff_ms": 100,
       "grpc.use_local_subchannel_pool": 1,

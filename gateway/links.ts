@@ -10,6 +10,7 @@ import type { LoadClass } from "#core/loadqueue.ts";
 import type { Priority, Revision } from "#core/model.ts";
 import type { Clock } from "#platform/clock.ts";
 import type { Log } from "#platform/log.ts";
+import type { Identity } from "#platform/tls/identity.ts";
 import { LoadRefused_Why } from "#proto/gen/warmpath/link/v1/link_pb.ts";
 import type { CopyChange, Fleet } from "./fleet.ts";
 import { type Link, openLink } from "./link.ts";
@@ -58,6 +59,8 @@ export interface LinksParts {
   readonly fleet: Fleet;
   readonly clock: Clock;
   readonly log: Log;
+  /** Of this gateway among its peers; plain text when absent. */
+  readonly identity?: Identity | undefined;
   readonly onRefused: (podId: string, model: string, revision: string, code: ErrorCode, reason: string) => void;
   /** The pod wants other places for these copies, the first ones first. */
   readonly onDraining?: (podId: string, copies: readonly CopyChange[], patienceMs: number) => void;
@@ -100,7 +103,7 @@ export function createLinks(parts: LinksParts): Links {
     const { podId, linkAddress } = entry.presence;
     entry.retry = undefined;
     const link = openLink(
-      { gatewayId: parts.gatewayId, address: linkAddress, clock, pingMs, silenceMs },
+      { gatewayId: parts.gatewayId, address: linkAddress, clock, pingMs, silenceMs, identity: parts.identity },
       {
         onLinked(info, copies) {
           if (info.podId !== podId) return link.close(`another pod, ${info.podId}, answers at ${linkAddress}`);

@@ -19,6 +19,10 @@ const schema = z.object({
   loadTimeoutMs: whole(100, 3_500_000).default(120_000),
   /** Base address of an OTLP/HTTP collector; nothing is traced without it. */
   otlpEndpoint: z.url().optional(),
+  /** PEM files of this process's identity among its peers; they speak in plain text without. All three, or none. */
+  peerCa: z.string().min(1).optional(),
+  peerCert: z.string().min(1).optional(),
+  peerKey: z.string().min(1).optional(),
   logLevel: z.enum(["debug", "info", "warn", "error", "silent"]).default("info"),
 });
 

@@ -13,3 +13,10 @@ export interface Caller extends AsyncDisposable {
 
 /** On answers to requests that waited for a load: the milliseconds waited. */
 export const loadHeader = "x-warm-load-ms";
+
+/** PEM; plain text without. */
+export interface ClientTls {
+  readonly ca: Buffer;
+  readonly cert?: Buffer;
+  readonly key?: Buffer;
+}

@@ -5,7 +5,7 @@ import { refuteAnswer } from "#cli/library/answer.ts";
 import type { Oracle } from "#cli/library/oracle.ts";
 import { createRandom } from "#cli/library/random.ts";
 import { sleep } from "#platform/clock.ts";
-import type { Caller } from "./caller.ts";
+import type { Caller, ClientTls } from "./caller.ts";
 import { createGrpcCaller } from "./grpc.ts";
 import { createTally, type TrafficReport, type TrafficSample } from "./report.ts";
 import { createRestCaller } from "./rest.ts";
@@ -28,6 +28,7 @@ export interface TrafficOptions {
   readonly signal: AbortSignal;
   /** Of one request; 30 s when absent. */
   readonly timeoutMs?: number;
+  readonly tls?: ClientTls | undefined;
   readonly onSample?: (sample: TrafficSample) => void;
 }
 
@@ -38,12 +39,12 @@ const pauseAfterFailureMs = 20;
 
 /** Drives traffic until the time is over or the signal is aborted; both end it well. */
 export async function driveTraffic(options: TrafficOptions): Promise<TrafficReport> {
-  const { concurrency, grpcTarget, models, seed, signal, timeoutMs = defaultTimeoutMs, zipfExponent } = options;
+  const { concurrency, grpcTarget, models, seed, signal, timeoutMs = defaultTimeoutMs, tls, zipfExponent } = options;
   if (!Number.isInteger(concurrency) || concurrency < 1) throw new RangeError(`there must be a client, not ${concurrency}`);
   const tally = createTally();
   await using stack = new AsyncDisposableStack();
-  const rest = stack.use(createRestCaller({ url: options.restUrl, connections: concurrency, timeoutMs }));
-  const grpc = grpcTarget === undefined ? rest : stack.use(createGrpcCaller({ target: grpcTarget, timeoutMs, signal }));
+  const rest = stack.use(createRestCaller({ url: options.restUrl, connections: concurrency, timeoutMs, tls }));
+  const grpc = grpcTarget === undefined ? rest : stack.use(createGrpcCaller({ target: grpcTarget, timeoutMs, signal, tls }));
   // Ends REST requests under way; gRPC's end by the signal itself.
   const cut = (): void => void rest[Symbol.asyncDispose]();
   signal.addEventListener("abort", cut, { once: true });

@@ -1,4 +1,5 @@
 // Owns calls over gRPC: ModelInfer with typed contents and with raw ones, in turn. All clients share one connection.
+import { isIP } from "node:net";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { credentials } from "@grpc/grpc-js";
 import type { AnswerTensor, InferBody } from "#cli/library/answer.ts";
@@ -10,17 +11,19 @@ import {
   type ModelInferResponse,
   type ModelInferResponse_InferOutputTensor,
 } from "#proto/gen/inference/open_inference_pb.ts";
-import { type Caller, type CallResult, loadHeader } from "./caller.ts";
+import { type Caller, type CallResult, type ClientTls, loadHeader } from "./caller.ts";
 
 export interface GrpcOptions {
   /** `host:port` */
   readonly target: string;
   readonly timeoutMs: number;
   readonly signal?: AbortSignal;
+  readonly tls?: ClientTls | undefined;
 }
 
-export function createGrpcCaller({ target, timeoutMs, signal }: GrpcOptions): Caller {
-  const client = createClient(GRPCInferenceService, target, credentials.createInsecure());
+export function createGrpcCaller({ target, timeoutMs, signal, tls }: GrpcOptions): Caller {
+  const secure = tls === undefined ? undefined : credentials.createSsl(tls.ca, tls.key, tls.cert);
+  const client = createClient(GRPCInferenceService, target, secure, { channel: namedHost(target, tls) });
   const options = { timeoutMs, ...(signal === undefined ? {} : { signal }) };
   let calls = 0;
   return {
@@ -42,6 +45,12 @@ export function createGrpcCaller({ target, timeoutMs, signal }: GrpcOptions): Ca
       client[Symbol.dispose]();
     },
   };
+}
+
+/** Node lets no address be asked for by name (SNI), and grpc-js asks for what stands in the target. */
+function namedHost(target: string, tls: ClientTls | undefined): Readonly<Record<string, string>> {
+  const host = target.replace(/:\d+$/, "").replace(/^\[|\]$/g, "");
+  return tls === undefined || isIP(host) === 0 ? {} : { "grpc.ssl_target_name_override": "localhost" };
 }
 
 export function buildInferRequest(model: string, { inputs }: InferBody, contents: "typed" | "raw"): ModelInferRequest {

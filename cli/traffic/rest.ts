@@ -1,16 +1,23 @@
 // Owns calls over REST: POST /v2/models/NAME/infer on connections that are kept open, one for each client.
 import { Pool } from "undici";
 import { type InferBody, parseAnswer } from "#cli/library/answer.ts";
-import { type Caller, type CallResult, loadHeader } from "./caller.ts";
+import { type Caller, type CallResult, type ClientTls, loadHeader } from "./caller.ts";
 
 export interface RestOptions {
   readonly url: string;
   readonly connections: number;
   readonly timeoutMs: number;
+  readonly tls?: ClientTls | undefined;
 }
 
-export function createRestCaller({ url, connections, timeoutMs }: RestOptions): Caller {
-  const pool = new Pool(url, { connections, pipelining: 1, headersTimeout: timeoutMs, bodyTimeout: timeoutMs });
+export function createRestCaller({ url, connections, timeoutMs, tls }: RestOptions): Caller {
+  const pool = new Pool(url, {
+    connections,
+    pipelining: 1,
+    headersTimeout: timeoutMs,
+    bodyTimeout: timeoutMs,
+    ...(tls === undefined ? {} : { connect: tls }),
+  });
   return {
     protocol: "rest",
     async infer(model, body): Promise<CallResult> {

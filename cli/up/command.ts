@@ -26,6 +26,10 @@ export function addUp(
     .option("--for <DURATION>", "drive zipf-distributed traffic over all models, check every answer, then stop: 30s, 2m")
     .option("--concurrency <N>", "clients of --for (default: 16)")
     .option("--json", "with --for: the last line of the output is one JSON object")
+    .option("--tls", "TLS on the inference ports and between processes, by an authority made in the state folder")
+    .option("--tls-cert <FILE>", "PEM certificate of the inference ports, instead of an own one; with --tls-key")
+    .option("--tls-key <FILE>", "PEM key of --tls-cert")
+    .option("--client-ca <FILE>", "PEM authorities: clients must prove themselves to one of them")
     .option("--log-level <LEVEL>", "debug, info, warn or error (default: info)")
     .action(async (options: unknown) => {
       setExitCode(await runUp(parseUpOptions(options, process.env), signal, stack));

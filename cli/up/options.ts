@@ -3,6 +3,7 @@ import { resolve } from "node:path";
 import { z } from "zod";
 import { durationMsOption, parseOptions, portOption, sizeBytesOption } from "#platform/config.ts";
 import { StartupError } from "#platform/lifecycle.ts";
+import type { TlsOptions } from "./tls.ts";
 
 const count = (most: number): z.ZodType<number, string> =>
   z
@@ -27,6 +28,10 @@ const schema = z.object({
   for: durationMsOption.optional(),
   concurrency: count(4_096).default(16),
   json: z.boolean().default(false),
+  tls: z.boolean().default(false),
+  tlsCert: z.string().min(1).optional(),
+  tlsKey: z.string().min(1).optional(),
+  clientCa: z.string().min(1).optional(),
   logLevel: z.enum(["debug", "info", "warn", "error"]).default("info"),
 });
 
@@ -44,6 +49,8 @@ export interface UpOptions {
   readonly forMs: number | undefined;
   readonly concurrency: number;
   readonly json: boolean;
+  /** Plain text when undefined. */
+  readonly tls?: TlsOptions | undefined;
   readonly logLevel: "debug" | "info" | "warn" | "error";
   readonly envoyBinary: string;
   readonly libraryFolder: string;
@@ -77,8 +84,23 @@ export function parseUpOptions(input: unknown, env: Readonly<Record<string, stri
     forMs: given.for,
     concurrency: given.concurrency,
     json: given.json,
+    tls: readTls(given),
     logLevel: given.logLevel,
     envoyBinary,
     libraryFolder,
   };
+}
+
+function readTls(given: z.output<typeof schema>): TlsOptions | undefined {
+  const { host, tls, tlsCert, tlsKey, clientCa } = given;
+  if ((tlsCert === undefined) !== (tlsKey === undefined)) throw new StartupError("--tls-cert and --tls-key go together");
+  if (clientCa !== undefined && !tls && tlsCert === undefined) {
+    throw new StartupError("--client-ca needs --tls, or --tls-cert and --tls-key");
+  }
+  const brought =
+    tlsCert === undefined || tlsKey === undefined ? undefined : { certFile: resolve(tlsCert), keyFile: resolve(tlsKey) };
+  if (!tls && brought === undefined) return undefined;
+  if (given.for !== undefined && (brought !== undefined || clientCa !== undefined))
+    throw new StartupError("--for has no certificate to be trusted with: use it with --tls alone");
+  return { host, brought, clientCaFile: clientCa === undefined ? undefined : resolve(clientCa) };
 }

@@ -7,17 +7,23 @@ import { fileURLToPath } from "node:url";
 import { toBinary } from "@bufbuild/protobuf";
 import { Client } from "undici";
 import { buildBootstrap } from "#envoy/bootstrap.ts";
+import { buildSecrets, type PortTls } from "#envoy/tls.ts";
 import type { Log } from "#platform/log.ts";
 import { describeExit, type ProcessOptions, type SupervisedProcess, superviseProcess } from "#platform/process.ts";
+import type { IdentityFiles } from "#platform/tls/authority.ts";
 import { BootstrapSchema } from "#proto/gen/envoy/config/bootstrap/v3/bootstrap_pb.ts";
+import { DiscoveryResponseSchema } from "#proto/gen/envoy/service/discovery/v3/discovery_pb.ts";
 import type { UpOptions } from "./options.ts";
 import { dyingWithParent } from "./parentdeath.ts";
 import { findFreePorts } from "./ports.ts";
 import type { State } from "./state.ts";
+import { openUpTls } from "./tls.ts";
 
 export interface Fleet {
   readonly processes: ReadonlyMap<string, SupervisedProcess>;
   readonly envoyAdmin: string;
+  /** What clients of the ports trust; undefined without TLS, or with a certificate that was brought. */
+  readonly caFile: string | undefined;
   readonly podRestUrls: readonly string[];
   /** Every process has been ready once. */
   readonly ready: Promise<void>;
@@ -48,7 +54,12 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
   const envoyAdmin = join(runFolder, "envoy.sock");
   const gatewaySocket = join(runFolder, "gateway.sock");
   const bootstrapFile = join(runFolder, "envoy.pb");
-  await writeFile(bootstrapFile, buildBootstrapFile(options, envoyAdmin, gatewaySocket));
+  const tls = options.tls === undefined ? undefined : await openUpTls(options.stateFolder, options.tls);
+  const portTls = tls === undefined ? undefined : { ...tls.ports, secretsFolder: runFolder };
+  for (const [name, response] of portTls === undefined ? [] : buildSecrets(portTls)) {
+    await writeFile(join(runFolder, name), toBinary(DiscoveryResponseSchema, response));
+  }
+  await writeFile(bootstrapFile, buildBootstrapFile(options, envoyAdmin, gatewaySocket, portTls));
 
   const processes = new Map<string, SupervisedProcess>();
   const start = (process: ProcessOptions): void => {
@@ -83,6 +94,7 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
         registry: parts.state.registryFile,
         "storage-root": options.libraryFolder,
         "log-level": options.logLevel,
+        ...peerFlags(tls?.adapter),
       }),
       readyLine,
     });
@@ -97,6 +109,7 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
       "admin-port": options.adminPort,
       "max-park-ms": maxParkMs,
       "log-level": options.logLevel,
+      ...peerFlags(tls?.gateway),
     }),
     readyLine,
   });
@@ -113,6 +126,7 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
   return {
     processes,
     envoyAdmin,
+    caFile: tls?.caFile,
     podRestUrls: pods.map(({ restPort }) => `http://${loopback}:${restPort}`),
     ready: Promise.all([...processes.values()].map(({ ready }) => ready)).then(() => undefined),
   };
@@ -130,7 +144,16 @@ async function isLive(adminSocket: string): Promise<boolean> {
   }
 }
 
-function buildBootstrapFile(options: UpOptions, adminSocket: string, gatewaySocket: string): Uint8Array {
+function peerFlags(files: IdentityFiles | undefined): Readonly<Record<string, string>> {
+  return files === undefined ? {} : { "peer-ca": files.ca, "peer-cert": files.cert, "peer-key": files.key };
+}
+
+function buildBootstrapFile(
+  options: UpOptions,
+  adminSocket: string,
+  gatewaySocket: string,
+  tls: PortTls | undefined,
+): Uint8Array {
   return toBinary(
     BootstrapSchema,
     buildBootstrap({
@@ -141,6 +164,7 @@ function buildBootstrapFile(options: UpOptions, adminSocket: string, gatewaySock
       grpc: { host: options.host, port: options.grpcPort },
       maxMessageBytes,
       maxParkMs,
+      tls,
     }),
   );
 }

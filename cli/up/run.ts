@@ -1,4 +1,5 @@
 // Owns a run of `warmpath up` from the first check to the last word.
+import { readFile } from "node:fs/promises";
 import { sleep, untilAborted } from "#platform/clock.ts";
 import { StartupError } from "#platform/lifecycle.ts";
 import { createLog } from "#platform/log.ts";
@@ -33,7 +34,7 @@ export async function runUp(options: UpOptions, signal: AbortSignal, stack: Asyn
   // With --json only the last line is for a program; the rest goes where people look.
   const out = options.json ? process.stderr : process.stdout;
   const screen = createScreen(out);
-  screen.say(formatWelcome(options, models));
+  screen.say(formatWelcome(options, models, fleet.caFile));
   const watching = new AbortController();
   const watched = watch(management, screen, AbortSignal.any([signal, watching.signal]));
   try {
@@ -41,7 +42,7 @@ export async function runUp(options: UpOptions, signal: AbortSignal, stack: Asyn
       await untilAborted(signal);
       return 0;
     }
-    const report = await drive(options, options.forMs, management, signal);
+    const report = await drive(options, options.forMs, fleet.caFile, management, signal);
     watching.abort();
     await watched;
     screen.say(formatReport(report));
@@ -71,11 +72,18 @@ async function waitUntilServing(
   while (!(await management.isReady()) || (await management.linkedPods()) < options.pods) await Promise.race([sleep(20), ended]);
 }
 
-async function drive(options: UpOptions, durationMs: number, management: Management, signal: AbortSignal): Promise<UpReport> {
+async function drive(
+  options: UpOptions,
+  durationMs: number,
+  caFile: string | undefined,
+  management: Management,
+  signal: AbortSignal,
+): Promise<UpReport> {
   const oracle = await openOracle(options.libraryFolder);
   const before = await readStats(management, options);
   const traffic = await driveTraffic({
-    restUrl: `http://${authority(options.host, options.httpPort)}`,
+    restUrl: `${options.tls === undefined ? "http" : "https"}://${authority(options.host, options.httpPort)}`,
+    tls: caFile === undefined ? undefined : { ca: await readFile(caFile) },
     grpcTarget: authority(options.host, options.grpcPort),
     models: oracle.models,
     oracle,

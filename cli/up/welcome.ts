@@ -2,8 +2,9 @@
 import type { UpOptions } from "./options.ts";
 import { authority } from "./ports.ts";
 
-export function formatWelcome(options: UpOptions, models: number): string {
-  const rest = `http://${authority(options.host, options.httpPort)}`;
+export function formatWelcome(options: UpOptions, models: number, caFile: string | undefined): string {
+  const rest = `${options.tls === undefined ? "http" : "https"}://${authority(options.host, options.httpPort)}`;
+  const trust = caFile === undefined ? "" : `SSL_CERT_FILE=${caFile} `;
   return `
 warmpath is up: ${models.toLocaleString("en-US")} models on ${options.pods} pods
 
@@ -11,13 +12,13 @@ warmpath is up: ${models.toLocaleString("en-US")} models on ${options.pods} pods
   gRPC         ${authority(options.host, options.grpcPort)}
   management   http://127.0.0.1:${options.adminPort}/api/v1/stats
   logs         ${options.stateFolder}/logs
-
+${caFile === undefined ? "" : `  trust        ${caFile} (curl --cacert, SSL_CERT_FILE)\n`}
 Ask any of them; a cold one is loaded while the request waits:
 
-  curl -s ${rest}/v2/models/iris-t0042/infer -d \\
+  curl -s${caFile === undefined ? "" : ` --cacert ${caFile}`} ${rest}/v2/models/iris-t0042/infer -d \\
     '{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[5.1,3.5,1.4,0.2]}]}'
 
-  python3 - <<'END'
+  ${trust}python3 - <<'END'
   import json, urllib.request
   body = {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [6.3, 3.3, 6.0, 2.5]}]}
   call = urllib.request.Request("${rest}/v2/models/iris-t1234/infer", json.dumps(body).encode())
@@ -26,7 +27,7 @@ Ask any of them; a cold one is loaded while the request waits:
 
 One of them, magika, tells a file's type:
 
-  python3 docs/examples/filetype.py ${rest} ${options.libraryFolder}/data/magika.json README.md package.json
+  ${trust}python3 docs/examples/filetype.py ${rest} ${options.libraryFolder}/data/magika.json README.md package.json
 
 Ctrl-C ends it all.
 `;

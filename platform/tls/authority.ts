@@ -15,7 +15,7 @@ import {
   KeyUsagesExtension,
   SubjectAlternativeNameExtension,
   SubjectKeyIdentifierExtension,
-  type X509Certificate,
+  X509Certificate,
   X509CertificateGenerator,
 } from "@peculiar/x509";
 
@@ -29,9 +29,8 @@ export interface KeyPair {
   readonly key: string;
 }
 
-export interface Authority {
-  /** PEM; what others trust. */
-  readonly cert: string;
+/** What others trust is its `cert`. */
+export interface Authority extends KeyPair {
   /** A certificate for a server and a client of these names (DNS or IP), the first of which is its common name. */
   issue(names: readonly [string, ...string[]], lifeMs: number): Promise<KeyPair>;
 }
@@ -49,10 +48,18 @@ export async function createAuthority(commonName: string, lifeMs: number): Promi
       await SubjectKeyIdentifierExtension.create(keys.publicKey),
     ],
   });
-  return {
-    cert: own.toString("pem"),
-    issue: async (names, leafMs) => await issue(own, keys, names, leafMs),
+  return { ...(await toPem(own, keys.privateKey)), issue: async (names, leafMs) => await issue(own, keys, names, leafMs) };
+}
+
+/** An authority that was made before; throws when the pair is none. */
+export async function loadAuthority(pair: KeyPair): Promise<Authority> {
+  const own = new X509Certificate(pair.cert);
+  const key = Buffer.from(pair.key.replace(/-----[A-Z ]+-----|\s/g, ""), "base64");
+  const keys = {
+    privateKey: await crypto.subtle.importKey("pkcs8", key, algorithm, true, ["sign"]),
+    publicKey: await own.publicKey.export(algorithm, ["verify"]),
   };
+  return { ...pair, issue: async (names, leafMs) => await issue(own, keys, names, leafMs) };
 }
 
 async function issue(
@@ -81,7 +88,11 @@ async function issue(
     signingAlgorithm: algorithm,
     extensions,
   });
-  const key = Buffer.from(await crypto.subtle.exportKey("pkcs8", keys.privateKey));
+  return await toPem(cert, keys.privateKey);
+}
+
+async function toPem(cert: X509Certificate, privateKey: CryptoKey): Promise<KeyPair> {
+  const key = Buffer.from(await crypto.subtle.exportKey("pkcs8", privateKey));
   const lines = key.toString("base64").match(/.{1,64}/g) ?? [];
   return { cert: cert.toString("pem"), key: `-----BEGIN PRIVATE KEY-----\n${lines.join("\n")}\n-----END PRIVATE KEY-----\n` };
 }
@@ -94,6 +105,7 @@ function validity(lifeMs: number): { serialNumber: string; notBefore: Date; notA
   return { serialNumber: serial.toString("hex"), notBefore: new Date(nowMs - leewayMs), notAfter: new Date(nowMs + lifeMs) };
 }
 
+/** PEM files. */
 export interface IdentityFiles {
   readonly ca: string;
   readonly cert: string;

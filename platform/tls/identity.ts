@@ -39,6 +39,18 @@ export function roleName(role: Role): string {
   return `${role}.warmpath`;
 }
 
+/** The options `peerCa`, `peerCert` and `peerKey` of a process; undefined when none is given. */
+export async function openPeerIdentity(
+  flags: { readonly peerCa?: string | undefined; readonly peerCert?: string | undefined; readonly peerKey?: string | undefined },
+  log: Log,
+): Promise<Identity | undefined> {
+  const { peerCa, peerCert, peerKey } = flags;
+  if (peerCa === undefined && peerCert === undefined && peerKey === undefined) return undefined;
+  if (peerCa === undefined || peerCert === undefined || peerKey === undefined)
+    throw new StartupError("--peer-ca, --peer-cert and --peer-key go together");
+  return await openIdentity({ caFile: peerCa, certFile: peerCert, keyFile: peerKey, log });
+}
+
 interface Pems {
   readonly ca: Buffer;
   readonly cert: Buffer;

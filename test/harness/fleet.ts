@@ -24,6 +24,8 @@ export interface FleetOptions {
   readonly capacityBytes?: number;
   /** Adapters may load models from nowhere else; the whole library when absent. */
   readonly libraryFolder?: string;
+  /** TLS on the ports and between processes; the asker trusts what `up` made. */
+  readonly tls?: { readonly clientCaFile?: string; readonly client?: { readonly cert: Buffer; readonly key: Buffer } };
 }
 
 export interface TestFleet extends AsyncDisposable {
@@ -39,6 +41,7 @@ export interface TestFleet extends AsyncDisposable {
   readonly libraryFolder: string;
   readonly registryFile: string;
   readonly runFolder: string;
+  readonly stateFolder: string;
   readonly logFolder: string;
   /** What the supervisor said. */
   readonly log: RecordingLog;
@@ -90,6 +93,7 @@ export async function openFleet(options: FleetOptions = {}): Promise<TestFleet> 
         logLevel: "info",
         envoyBinary: await findEnvoy(),
         libraryFolder,
+        tls: options.tls && { host: loopback, brought: undefined, clientCaFile: options.tls.clientCaFile },
       },
       state,
       runFolder,
@@ -97,12 +101,13 @@ export async function openFleet(options: FleetOptions = {}): Promise<TestFleet> 
     },
     opening,
   );
-  const restUrl = `http://${loopback}:${httpPort}`;
+  const tls = fleet.caFile === undefined ? undefined : { ca: await readFile(fleet.caFile), ...options.tls?.client };
+  const restUrl = `${tls === undefined ? "http" : "https"}://${loopback}:${httpPort}`;
   const grpcTarget = `${loopback}:${grpcPort}`;
   const adminUrl = `http://${loopback}:${adminPort}`;
   const management = opening.use(createManagement(adminUrl));
   const oracle = await openOracle(libraryFolder);
-  const asker = opening.use(createAsker({ restUrl, grpcTarget, oracle, connections: 256 }));
+  const asker = opening.use(createAsker({ restUrl, grpcTarget, oracle, connections: 256, tls }));
 
   const parts: Omit<TestFleet, typeof Symbol.asyncDispose> = {
     restUrl,
@@ -115,6 +120,7 @@ export async function openFleet(options: FleetOptions = {}): Promise<TestFleet> 
     libraryFolder,
     registryFile: state.registryFile,
     runFolder,
+    stateFolder,
     logFolder: state.logFolder,
     log,
     async stats() {

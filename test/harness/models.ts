@@ -3,7 +3,7 @@ import { inspect } from "node:util";
 import { refuteAnswer } from "#cli/library/answer.ts";
 import type { Oracle } from "#cli/library/oracle.ts";
 import { createRandom, type Random } from "#cli/library/random.ts";
-import type { Caller } from "#cli/traffic/caller.ts";
+import type { Caller, ClientTls } from "#cli/traffic/caller.ts";
 import { createGrpcCaller } from "#cli/traffic/grpc.ts";
 import { createRestCaller } from "#cli/traffic/rest.ts";
 
@@ -18,14 +18,15 @@ export interface AskerOptions {
   readonly oracle: Oracle;
   /** REST requests under way at once. */
   readonly connections?: number;
+  readonly tls?: ClientTls | undefined;
 }
 
 const timeoutMs = 30_000;
 
-export function createAsker({ restUrl, grpcTarget, oracle, connections = 16 }: AskerOptions): Asker {
+export function createAsker({ restUrl, grpcTarget, oracle, connections = 16, tls }: AskerOptions): Asker {
   const callers: Record<"rest" | "grpc", Caller> = {
-    rest: createRestCaller({ url: restUrl, connections, timeoutMs }),
-    grpc: createGrpcCaller({ target: grpcTarget, timeoutMs }),
+    rest: createRestCaller({ url: restUrl, connections, timeoutMs, tls }),
+    grpc: createGrpcCaller({ target: grpcTarget, timeoutMs, tls }),
   };
   const random: Random = createRandom("asker");
   return {
