@@ -1,5 +1,5 @@
 // Owns the asking of many requests at the same moment, over a few HTTP/2 connections.
-import { connect, constants, type ClientHttp2Session } from "node:http2";
+import { type ClientHttp2Session, connect, constants } from "node:http2";
 import type { SocketAddress } from "./addresses.ts";
 import type { Http1Request } from "./load/http1.ts";
 

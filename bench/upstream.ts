@@ -1,6 +1,6 @@
 // Owns what stands for the model servers of fake pods: over HTTP/1.1 it gives one and the same V2 answer to whatever is
 // asked, at once, so that next to nothing but the way there is measured.
-import { createServer, type AddressInfo, type Socket } from "node:net";
+import { type AddressInfo, createServer, type Socket } from "node:net";
 import { createMessageCutter } from "./load/http1.ts";
 
 export interface Upstream extends AsyncDisposable {

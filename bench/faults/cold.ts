@@ -1,8 +1,7 @@
 // Owns the asking for many models at the same moment, half over REST and half over gRPC, and the judging of a refusal: it
 // is right when the client can tell from it that and when to try again.
 import { Pool } from "undici";
-import { parseAnswer } from "#cli/library/answer.ts";
-import { refuteAnswer } from "#cli/library/answer.ts";
+import { parseAnswer, refuteAnswer } from "#cli/library/answer.ts";
 import { createRandom } from "#cli/library/random.ts";
 import { createGrpcCaller } from "#cli/traffic/grpc.ts";
 import type { TestFleet } from "#test/harness/fleet.ts";

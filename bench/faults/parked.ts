@@ -1,7 +1,7 @@
 // Owns the fault of a gateway that is killed while a thousand requests wait in it, each for a model of its own.
 import { waitUntil } from "#test/harness/wait.ts";
-import { type FaultContext, pidOf } from "./fault.ts";
 import { askAllAtOnce } from "./cold.ts";
+import { type FaultContext, pidOf } from "./fault.ts";
 
 const parked = 1_000;
 /** Less than the silence after which the gateway gives a pod up. */

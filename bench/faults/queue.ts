@@ -3,8 +3,8 @@ import { readFile } from "node:fs/promises";
 import { superviseProcess } from "#platform/process.ts";
 import type { TestFleet } from "#test/harness/fleet.ts";
 import { waitUntil } from "#test/harness/wait.ts";
-import { type MakeFault, pidOf } from "./fault.ts";
 import { askAllAtOnce } from "./cold.ts";
+import { type MakeFault, pidOf } from "./fault.ts";
 
 const maxWaiting = 20;
 const atOnce = 200;

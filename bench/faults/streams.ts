@@ -1,7 +1,7 @@
 // Owns the fault of broken streams between Envoy and its gateway, while both live: a relay takes the place of the
 // gateway's socket and breaks what goes through it.
 import { renameSync } from "node:fs";
-import { createServer, connect, type Socket } from "node:net";
+import { connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import type { TestFleet } from "#test/harness/fleet.ts";
 import { waitUntil } from "#test/harness/wait.ts";
