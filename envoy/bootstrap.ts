@@ -9,7 +9,7 @@ import { ApiConfigSource_ApiType, ApiVersion } from "#proto/gen/envoy/config/cor
 import { InternalListenerSchema } from "#proto/gen/envoy/extensions/bootstrap/internal_listener/v3/internal_listener_pb.ts";
 import { HttpProtocolOptionsSchema } from "#proto/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.ts";
 import { buildListeners } from "./listeners.ts";
-import { clusters, rerouteListener, runtimeLayer, usageSampleKey } from "./names.ts";
+import { clusters, mirrorListener, rerouteListener, runtimeLayer, usageSampleKey } from "./names.ts";
 import { type BootstrapOptions, internal, overAds, pipe } from "./options.ts";
 
 export function buildBootstrap(options: BootstrapOptions): Bootstrap {
@@ -43,6 +43,7 @@ export function buildBootstrap(options: BootstrapOptions): Bootstrap {
         staticCluster(clusters.extProc, pipe(options.gatewaySocket), 800),
         // Where routes of slots send gRPC calls that have waited: there the message is made to name the slot.
         staticCluster(clusters.reroute, internal(rerouteListener)),
+        mirrorCluster(options),
       ],
     },
   });
@@ -87,6 +88,30 @@ function staticCluster(
     loadAssignment: {
       clusterName: name,
       endpoints: [{ lbEndpoints: [{ hostIdentifier: { case: "endpoint", value: { address } } }] }],
+    },
+  };
+}
+
+/** So many copies of requests may be under way; what comes more is not mirrored. */
+const mostMirrored = 128;
+
+/**
+ * Where routes send copies of requests. Over HTTP/1.1, hence a connection for each, which takes in a whole body: one that a
+ * pod does not read holds up neither the others nor the request that it is a copy of. The answer is thrown away, so that
+ * HTTP/1.1 has no trailers does not matter.
+ */
+function mirrorCluster({ maxMessageBytes }: BootstrapOptions): MessageInitShape<typeof ClusterSchema> {
+  return {
+    name: clusters.mirror,
+    clusterDiscoveryType: { case: "type", value: Cluster_DiscoveryType.STATIC },
+    connectTimeout: duration(1_000),
+    perConnectionBufferLimitBytes: maxMessageBytes + 64 * 1024,
+    circuitBreakers: {
+      thresholds: [{ maxConnections: mostMirrored, maxPendingRequests: mostMirrored, maxRequests: mostMirrored }],
+    },
+    loadAssignment: {
+      clusterName: clusters.mirror,
+      endpoints: [{ lbEndpoints: [{ hostIdentifier: { case: "endpoint", value: { address: internal(mirrorListener) } } }] }],
     },
   };
 }

@@ -29,7 +29,7 @@ import {
 } from "#proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
 import { HeaderMutationSchema as EarlyHeaderMutationSchema } from "#proto/gen/envoy/extensions/http/early_header_mutation/header_mutation/v3/header_mutation_pb.ts";
 import { grpcErrors, httpErrors, unaskedStatus } from "./localreplies.ts";
-import { clusters, filters, headers, rerouteListener, scopedRoutes, usageLog, usageSampleKey } from "./names.ts";
+import { clusters, filters, headers, mirrorListener, rerouteListener, scopedRoutes, usageLog, usageSampleKey } from "./names.ts";
 import { type BootstrapOptions, overAds, type PortAddress } from "./options.ts";
 import { buildTlsSocket } from "./tls.ts";
 
@@ -42,21 +42,26 @@ export function buildListeners(options: BootstrapOptions): Listener[] {
     port("http", options.http, options, {
       // /v2/models/NAME/...: the name is the third segment.
       key: { name: ":path", extractType: { case: "index", value: 3 }, elementSeparator: "/" },
-      naming: script("naming-http.lua"),
+      naming: script("json.lua", "naming-http.lua"),
+      answer: script("answer-http.lua"),
       localReplies: httpErrors,
     }),
     port("grpc", options.grpc, options, {
       key: { name: headers.model, extractType: { case: "index", value: 0 } },
-      naming: script("message.lua", "naming-grpc.lua"),
+      naming: script("message.lua", "frames.lua", "naming-grpc.lua"),
+      answer: script("frames.lua", "answer-grpc.lua"),
       localReplies: grpcErrors,
     }),
     reroute(options),
+    mirror(options),
   ];
 }
 
 interface PortKind {
   readonly key: Extractor;
   readonly naming: string;
+  /** Makes an answer say the public name; routes of slots ask for it. */
+  readonly answer: string;
   readonly localReplies: MessageInitShape<typeof LocalReplyConfigSchema>;
 }
 
@@ -98,7 +103,12 @@ function port(name: string, address: PortAddress, options: BootstrapOptions, kin
                     configSpecifier: { case: "scopedRds", value: { scopedRdsConfigSource: overAds } },
                   },
                 },
-                httpFilters: [lua(filters.naming, kind.naming), processor(filters.miss, options), mark, router],
+                httpFilters: [
+                  lua(filters.naming, kind.naming, { answer: kind.answer }),
+                  processor(filters.miss, options),
+                  mark,
+                  router,
+                ],
               }),
             },
           },
@@ -154,8 +164,67 @@ function reroute(options: BootstrapOptions): Listener {
                 },
                 httpFilters: [
                   processor(filters.reroute, options),
-                  lua(filters.slot, script("message.lua", "slot-grpc.lua")),
+                  lua(filters.slot, script("message.lua", "frames.lua", "json.lua", "body.lua", "slot.lua")),
                   mark,
+                  router,
+                ],
+              }),
+            },
+          },
+        ],
+      },
+    ],
+  };
+}
+
+/** How long a copy of a request may take. */
+const mirrorMs = 60_000;
+
+/** Where copies of requests go: to the revision that mirrors, under its name. No gateway is asked, nothing tried again. */
+function mirror(options: BootstrapOptions): Listener {
+  return {
+    name: mirrorListener,
+    listenerSpecifier: { case: "internalListener", value: {} },
+    perConnectionBufferLimitBytes: options.maxMessageBytes + 64 * 1024,
+    filterChains: [
+      {
+        filters: [
+          {
+            name: "http",
+            configType: {
+              case: "typedConfig",
+              value: packAny(HttpConnectionManagerSchema, {
+                ...connection("warm_mirror", options),
+                generateRequestId: false,
+                preserveExternalRequestId: true,
+                routeSpecifier: {
+                  case: "routeConfig",
+                  value: {
+                    name: "mirror",
+                    validateClusters: false,
+                    virtualHosts: [
+                      {
+                        name: "copies",
+                        domains: ["*"],
+                        routes: [
+                          {
+                            match: { pathSpecifier: { case: "prefix", value: "/" } },
+                            requestHeadersToRemove: [headers.cluster, headers.slot],
+                            action: {
+                              case: "route",
+                              value: {
+                                clusterSpecifier: { case: "clusterHeader", value: headers.cluster },
+                                timeout: duration(mirrorMs),
+                              },
+                            },
+                          },
+                        ],
+                      },
+                    ],
+                  },
+                },
+                httpFilters: [
+                  lua(filters.mirror, script("message.lua", "frames.lua", "json.lua", "body.lua", "mirror.lua")),
                   router,
                 ],
               }),
@@ -191,19 +260,29 @@ function connection(statPrefix: string, options: BootstrapOptions) {
 const stripOwnHeaders = {
   name: "envoy.http.early_header_mutation.header_mutation",
   typedConfig: packAny(EarlyHeaderMutationSchema, {
-    mutations: [headers.model, headers.badName, headers.publicName, headers.serverName, headers.loadMs, headers.cluster].map(
-      (name) => ({
-        action: { case: "remove" as const, value: name },
-      }),
-    ),
+    mutations: [
+      headers.model,
+      headers.badName,
+      headers.publicName,
+      headers.serverName,
+      headers.loadMs,
+      headers.cluster,
+      headers.slot,
+    ].map((name) => ({
+      action: { case: "remove" as const, value: name },
+    })),
   }),
 };
 
-function lua(name: string, source: string): HttpFilter {
+/** `others`: scripts that routes may ask for by name instead. */
+function lua(name: string, source: string, others: Readonly<Record<string, string>> = {}): HttpFilter {
   return filter(
     name,
     packAny(LuaSchema, {
       defaultSourceCode: { specifier: { case: "inlineString", value: source } },
+      sourceCodes: Object.fromEntries(
+        Object.entries(others).map(([other, value]) => [other, { specifier: { case: "inlineString" as const, value } }]),
+      ),
       statPrefix: name.replace(".", "_"),
     }),
   );

@@ -8,12 +8,16 @@ export const headers = {
   badName: "x-warm-bad-name",
   /** The model's public name, where x-warm-model holds an entry instead. */
   publicName: "x-warm-public-name",
-  /** On the reroute listener: what the revision is called on the chosen pod, when the message must say so. */
+  /** On the reroute listener: what the revision is called on the chosen pod, when the message or body must say so. */
   serverName: "x-warm-server-name",
   /** On the answer to a request that waited: milliseconds from its arrival at the gateway until its route was live. */
   loadMs: "x-warm-load-ms",
   /** On the reroute listener: the cluster that the gateway chose. */
   cluster: "x-warm-cluster",
+  /** On the mirror listener: the slot of the mirror's revision. */
+  slot: "x-warm-slot",
+  /** On an answer, until the naming filter takes it away: what holds the public name that the answer must say. */
+  answerName: "x-warm-answer-name",
   /** A model server says that it does not hold the model. */
   notHere: "x-warm-not-here",
 } as const;
@@ -25,6 +29,7 @@ export const filters = {
   reroute: "warm.reroute",
   mark: "warm.mark",
   slot: "warm.slot",
+  mirror: "warm.mirror",
 } as const;
 
 /** Static clusters of the bootstrap. */
@@ -32,10 +37,14 @@ export const clusters = {
   gateway: "warm-gateway",
   extProc: "warm-ext-proc",
   reroute: "warm-reroute",
+  mirror: "warm-mirror",
 } as const;
 
 /** The internal listener that a request enters when no pod of its placement set could answer. */
 export const rerouteListener = "warm-reroute";
+
+/** The internal listener that copies of requests enter, on their way to the revision that mirrors. */
+export const mirrorListener = "warm-mirror";
 
 /** The scoped routes that all listeners share; one name, so that Envoy keeps one table for them. */
 export const scopedRoutes = "warm-models";

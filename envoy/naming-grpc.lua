@@ -1,7 +1,7 @@
 -- The naming filter of the gRPC port: finds the model's name and puts it into x-warm-model, the scope key there.
 -- The name is in a header (mm-vmodel-id or mm-model-id, or either with -bin, for any service) or in field 1 of the message
 -- (Open Inference Protocol). A header wins, and such a message is then made to agree with it; so it is when the revision
--- has a slot (NAME~SLOT). message.lua stands before this.
+-- has a slot (NAME~SLOT). message.lua and frames.lua stand before this.
 -- Any doubt (both kinds of header, a message compressed, cut off, or named twice) leaves the name away: the gateway then
 -- refuses.
 
@@ -9,6 +9,7 @@ local SERVICE = "/inference.GRPCInferenceService/"
 local NAMED = {
   ModelInfer = true, ModelReady = true, ModelMetadata = true, ModelConfig = true, ModelStatistics = true,
 }
+local STREAM = "ModelStreamInfer"
 -- About the server, not a model: a scope of their own.
 local SERVER = { ServerLive = true, ServerReady = true, ServerMetadata = true, RepositoryIndex = true }
 
@@ -82,8 +83,9 @@ function envoy_on_request(handle)
   end
   headers:replace("x-warm-model", name)
   handle:clearRouteCache()
-  if body ~= nil then
-    local slot = handle:metadata():get("slot")
-    if slot ~= nil then rename(handle, body, from, text, size, name .. "~" .. slot) end
-  end
+  if body == nil and method ~= STREAM then return end
+  local slot = handle:metadata():get("slot")
+  if slot == nil then return end
+  if body ~= nil then rename(handle, body, from, text, size, name .. "~" .. slot)
+  else add_to_messages(handle, field(1, name .. "~" .. slot)) end
 end

@@ -30,7 +30,8 @@ import { createPlacements } from "./placements.ts";
 import { createReroutes } from "./reroutes.ts";
 import { createRoutes } from "./routes.ts";
 import { serverCalls } from "./servercalls.ts";
-import { createMissSpans } from "./spans.ts";
+import { createShares } from "./shares.ts";
+import { createMissSpans, silentSpan } from "./spans.ts";
 import { createUsage, type Usage } from "./usage.ts";
 import { createWithdrawn } from "./withdraw.ts";
 
@@ -133,6 +134,17 @@ export async function startGateway(
     clock,
     verify: (podId, model, revision) => links.verify(podId, model, revision),
   });
+  const shares = createShares({
+    findModel: (name) => book.get(name),
+    lacking: (model) => routes.lacking(model),
+    load: (model, revision) =>
+      loads.ensure(model, {
+        revision,
+        deadlineMs: clock.monotonicMs() + options.loadTimeoutMs,
+        signal,
+        span: silentSpan,
+      }),
+  });
   const listIndex = createIndex({ count: () => book.count, names: (after, limit) => book.names(after, limit), routes });
   const processor = createProcessor({
     findModel: (name) => book.get(name),
@@ -174,7 +186,11 @@ export async function startGateway(
     xds.close();
     await closeServer(server, 500);
   });
-  every(usageMs, stack, () => links.sendUsage(usage.take()));
+  every(usageMs, stack, () => {
+    const uses = usage.take();
+    links.sendUsage(uses);
+    shares.onUsed(uses.keys());
+  });
   every(1_000, stack, () => xds.table.setUsageSample(usage.adjust()));
   every(sweepMs, stack, () => xds.sweep());
 

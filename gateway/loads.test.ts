@@ -27,6 +27,7 @@ function openBench(options: { maxWaiting?: number; loadTimeoutMs?: number } = {}
   const routes: Routes = {
     refresh: () => undefined,
     entry: (podId) => (fleet.pod(podId) === undefined ? undefined : `~${podId}`),
+    lacking: () => [],
     isRouted: (model) => [...fleet.holders(model)].some(({ copy }) => copy.state === "ready"),
     isSettled: (model) => settled.has(model),
     async whenSettled(model, signal) {

@@ -38,6 +38,8 @@ export interface EnsureOptions {
   readonly deadlineMs: number;
   readonly signal: AbortSignal;
   readonly span: MissSpan;
+  /** The active one when absent. */
+  readonly revision?: Revision;
 }
 
 export interface Loads {
@@ -256,7 +258,7 @@ export function createLoads(parts: LoadsParts): Loads {
 
   return {
     async ensure(model, options) {
-      const revision = activeRevision(model);
+      const { revision = activeRevision(model) } = options;
       const key = copyKey({ model: model.name, revision: revision.id });
       const known = flights.get(key);
       const entry = known === undefined ? readyEntry(model, revision) : undefined;

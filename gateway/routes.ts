@@ -1,13 +1,16 @@
 // Owns the agreement between the fleet and Envoy: which pods a model is routed to, and whether Envoy knows it yet.
-// Invariants: only ready copies of the active revision, on pods that are up, are routed to; a waiter is answered when
+// Invariants: only ready copies, on pods that are up, are routed to: those of the active revision, and those of revisions
+// that have a share or mirror while the active one is routed to as well; a waiter is answered when
 // Envoy has acknowledged exactly what the table wants at that moment, or when its signal says to stop waiting.
-import { activeRevision, type Model } from "#core/model.ts";
-import type { ResourceRef, RouteTable } from "#xds/main.ts";
+import { activeRevision, findRevision, type Model, type Revision, type Share } from "#core/model.ts";
+import type { ResourceRef, RouteShare, RouteTable } from "#xds/main.ts";
 import type { Fleet } from "./fleet.ts";
 
 export interface Routes {
   /** Brings the table up to what the fleet holds of the model. */
   refresh(model: string): void;
+  /** Revisions that should get a share or copies of the model's requests, and that no pod holds ready. */
+  lacking(model: string): readonly Revision[];
   /** The table has a route for the model. */
   isRouted(model: string): boolean;
   /** Does Envoy treat the model, or the entry of this name, as the table does, now? */
@@ -30,6 +33,8 @@ export interface RoutesParts {
 
 export function createRoutes({ fleet, table, findModel, isAcked }: RoutesParts): Routes {
   const waiting = new Map<string, Set<() => void>>();
+  /** Few models have shares, fewer lack one. */
+  const lacking = new Map<string, readonly Revision[]>();
 
   function isSettled(name: string): boolean {
     return table.wanted(name).every(isAcked);
@@ -42,18 +47,42 @@ export function createRoutes({ fleet, table, findModel, isAcked }: RoutesParts):
     for (const waiter of waiters) waiter();
   }
 
+  /** Revision -> its slot and the pods that hold it ready. */
+  function readyPods(model: Model): ReadonlyMap<string, { readonly slot: number; readonly podIds: string[] }> {
+    const held = new Map<string, { readonly slot: number; readonly podIds: string[] }>();
+    for (const { podId, copy } of fleet.holders(model.name)) {
+      if (copy.state !== "ready" || findRevision(model, copy.revision)?.slot !== copy.slot) continue;
+      const leg = held.get(copy.revision) ?? { slot: copy.slot, podIds: [] };
+      leg.podIds.push(podId);
+      held.set(copy.revision, leg);
+    }
+    return held;
+  }
+
   return {
     refresh(name) {
       const model = findModel(name);
-      if (model === undefined) return table.setModel(name, undefined);
-      const { id, slot } = activeRevision(model);
-      const podIds: string[] = [];
-      for (const { podId, copy } of fleet.holders(name)) {
-        if (copy.revision === id && copy.slot === slot && copy.state === "ready") podIds.push(podId);
+      if (model === undefined) {
+        lacking.delete(name);
+        return table.setModel(name, undefined);
       }
-      return table.setModel(name, podIds.length === 0 ? undefined : { slot, podIds });
+      const held = readyPods(model);
+      const { id, slot } = activeRevision(model);
+      const podIds = held.get(id)?.podIds ?? [];
+      const shares = [...(model.split ?? []), ...(model.mirror === undefined ? [] : [model.mirror])];
+      const missing = shares.flatMap(({ revision }) => (held.has(revision) ? [] : (findRevision(model, revision) ?? [])));
+      if (podIds.length > 0 && missing.length > 0) lacking.set(name, missing);
+      else lacking.delete(name);
+      const share = ({ revision, percent }: Share): readonly RouteShare[] => {
+        const leg = held.get(revision);
+        return leg === undefined ? [] : [{ ...leg, percent }];
+      };
+      const split = model.split?.flatMap(share) ?? [];
+      const mirror = model.mirror === undefined ? undefined : share(model.mirror)[0];
+      return table.setModel(name, podIds.length === 0 ? undefined : { slot, podIds, split, mirror });
     },
     entry: (podId, slot) => table.entry(podId, slot),
+    lacking: (model) => lacking.get(model) ?? [],
     isRouted: (model) => table.has(model),
     isSettled,
     async whenSettled(model, signal) {

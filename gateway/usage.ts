@@ -32,7 +32,8 @@ const patience = 5;
 const whole = 1_000_000;
 const maxModels = 100_000;
 
-const restModel = /^\/v[12]\/models\/([A-Za-z0-9._-]{1,253})(?:[/:?]|$)/;
+/** As a route has written it: the slot behind the name. */
+const restModel = /^\/v[12]\/models\/([A-Za-z0-9._-]{1,253})(?:~\d{1,2})?(?:[/:?]|$)/;
 
 export function createUsage(clock: Clock): Usage {
   let uses = new Map<string, ModelUse>();

@@ -1,28 +1,45 @@
-// Owns the placement sets in use and what each needs in Envoy: two clusters, a route configuration for each slot, and an
-// entry scope for each slot, which keeps the route configuration in Envoy and takes in requests that have waited.
+// Owns the placement sets and plans in use and what each needs in Envoy: of a set two clusters; of a plan its route
+// configuration; and for each set and slot an entry scope, which keeps the plain route configuration in Envoy and takes in
+// requests that have waited. A plan of one leg belongs to its set; a mixed one (split, mirror) holds on to all its sets.
 // Life of a set: used -> idle (seen without a model by one sweep) -> leaving (entries taken back by the next) -> gone
-// (clusters and routes dropped when Envoy is done with the entries). A model that comes back makes it used again.
+// (clusters and routes dropped when Envoy is done with the entries). A model that comes back makes it used again. A mixed
+// plan goes when a second sweep sees it without a model: Envoy asks for its routes only while a scope names them.
 import { ClusterSchema } from "#proto/gen/envoy/config/cluster/v3/cluster_pb.ts";
 import { RouteConfigurationSchema } from "#proto/gen/envoy/config/route/v3/route_pb.ts";
 import { buildSetCluster } from "./resources/cluster.ts";
 import { buildRoutes } from "./resources/routes.ts";
-import { buildSet, clusterName, entryName, type PlacementSet, type PodAddress, routesName, type Wire } from "./resources/set.ts";
+import {
+  buildSet,
+  clusterName,
+  entryName,
+  type Leg,
+  type PlacementSet,
+  type Plan,
+  type PodAddress,
+  planLegs,
+  planName,
+  routesName,
+  type Wire,
+} from "./resources/set.ts";
 import type { OnChange, ResourceStore } from "./store.ts";
 import { typeUrls } from "./typeurls.ts";
 
-export interface SetEntry {
-  readonly set: PlacementSet;
-  /** The models whose scope names this set. */
+/** A plan in use. */
+export interface PlanEntry {
+  readonly plan: Plan;
+  /** The route configuration's name. */
+  readonly routes: string;
+  /** The models whose scope names it. */
   readonly models: Set<string>;
-  readonly slots: Set<number>;
-  phase: "used" | "idle" | "leaving";
 }
 
 export interface SetBook {
-  /** The set of these pods with this slot's routes, made when it is new. */
-  open(pods: readonly PodAddress[], slot: number): SetEntry;
-  /** Sets that hold this pod at this address. */
-  ofPod(podId: string): readonly SetEntry[];
+  /** The set of these pods with the routes of this slot, made when it is new. */
+  openLeg(pods: readonly PodAddress[], slot: number): Leg;
+  /** The plan, whose legs were opened here just now. */
+  openPlan(plan: Plan): PlanEntry;
+  /** Plans with a leg that has this pod. */
+  plansOfPod(podId: string): readonly PlanEntry[];
   /** The route configuration that an entry scope names. */
   entryTarget(name: string): string | undefined;
   /** The set that an entry scope leads to. */
@@ -34,16 +51,31 @@ export interface SetBook {
   readonly size: number;
 }
 
+interface SetEntry {
+  readonly set: PlacementSet;
+  readonly slots: Map<number, PlanEntry>;
+  /** Mixed plans with a leg here. */
+  readonly mixed: Set<MixedEntry>;
+  phase: "used" | "idle" | "leaving";
+}
+
+interface MixedEntry extends PlanEntry {
+  readonly sets: readonly SetEntry[];
+  /** A sweep has seen it without a model. */
+  idle: boolean;
+}
+
 export const wires: readonly Wire[] = ["rest", "grpc"];
 
 export function createSetBook(clusters: ResourceStore, routes: ResourceStore, onChange: OnChange): SetBook {
   const entries = new Map<string, SetEntry>();
+  const mixes = new Map<string, MixedEntry>();
   const byPod = new Map<string, Set<SetEntry>>();
   /** Entry scope -> its route configuration's name and its set. */
   const scopes = new Map<string, { readonly routes: string; readonly set: PlacementSet }>();
 
   function create(set: PlacementSet): SetEntry {
-    const entry: SetEntry = { set, models: new Set(), slots: new Set(), phase: "used" };
+    const entry: SetEntry = { set, slots: new Map(), mixed: new Set(), phase: "used" };
     entries.set(set.id, entry);
     for (const { podId } of set.pods) byPod.set(podId, (byPod.get(podId) ?? new Set()).add(entry));
     for (const wire of wires) clusters.put(ClusterSchema, clusterName(set, wire), buildSetCluster(set, wire));
@@ -52,17 +84,41 @@ export function createSetBook(clusters: ResourceStore, routes: ResourceStore, on
 
   function openSlot({ set, slots }: SetEntry, slot: number): void {
     const name = routesName(set, slot);
-    if (!slots.has(slot)) routes.put(RouteConfigurationSchema, name, buildRoutes(set, slot));
-    slots.add(slot);
+    if (!slots.has(slot)) {
+      const plan: Plan = { active: { set, slot }, split: [], mirror: undefined };
+      routes.put(RouteConfigurationSchema, name, buildRoutes(plan));
+      slots.set(slot, { plan, routes: name, models: new Set() });
+    }
     const scope = entryName(set, slot);
     if (scopes.has(scope)) return;
     scopes.set(scope, { routes: name, set });
     onChange(typeUrls.scope, [scope]);
   }
 
+  function createMix(name: string, plan: Plan): MixedEntry {
+    const sets = [...new Set(planLegs(plan).map(({ set }) => entryOf(set)))];
+    const mixed: MixedEntry = { plan, routes: name, models: new Set(), sets, idle: false };
+    mixes.set(name, mixed);
+    for (const { mixed: of } of sets) of.add(mixed);
+    routes.put(RouteConfigurationSchema, name, buildRoutes(plan));
+    return mixed;
+  }
+
+  function entryOf(set: PlacementSet): SetEntry {
+    const entry = entries.get(set.id);
+    if (entry === undefined) throw new RangeError("a plan's legs are opened before the plan");
+    return entry;
+  }
+
+  function dropMix(mixed: MixedEntry): void {
+    mixes.delete(mixed.routes);
+    for (const { mixed: of } of mixed.sets) of.delete(mixed);
+    routes.drop(mixed.routes);
+  }
+
   function leave(entry: SetEntry): void {
     entry.phase = "leaving";
-    const names = [...entry.slots].map((slot) => entryName(entry.set, slot));
+    const names = [...entry.slots.keys()].map((slot) => entryName(entry.set, slot));
     for (const name of names) scopes.delete(name);
     onChange(typeUrls.scope, names);
   }
@@ -74,29 +130,48 @@ export function createSetBook(clusters: ResourceStore, routes: ResourceStore, on
       for (const entry of of ?? []) if (entry.set === set) of?.delete(entry);
       if (of?.size === 0) byPod.delete(podId);
     }
-    for (const slot of slots) routes.drop(routesName(set, slot));
+    for (const slot of slots.keys()) routes.drop(routesName(set, slot));
     for (const wire of wires) clusters.drop(clusterName(set, wire));
   }
 
+  function isUsed({ mixed, slots }: SetEntry): boolean {
+    return mixed.size > 0 || [...slots.values()].some(({ models }) => models.size > 0);
+  }
+
   return {
-    open(pods, slot) {
+    openLeg(pods, slot) {
       const set = buildSet(pods);
       const entry = entries.get(set.id) ?? create(set);
       entry.phase = "used";
-      for (const each of new Set([...entry.slots, slot])) openSlot(entry, each);
-      return entry;
+      for (const each of new Set([...entry.slots.keys(), slot])) openSlot(entry, each);
+      return { set: entry.set, slot };
     },
-    ofPod: (podId) => [...(byPod.get(podId) ?? [])],
+    openPlan(plan) {
+      const name = planName(plan);
+      const plain = entryOf(plan.active.set).slots.get(plan.active.slot);
+      if (plain?.routes === name) return plain;
+      const mixed = mixes.get(name) ?? createMix(name, plan);
+      mixed.idle = false;
+      return mixed;
+    },
+    plansOfPod: (podId) => [
+      ...new Set([...(byPod.get(podId) ?? [])].flatMap(({ slots, mixed }) => [...slots.values(), ...mixed])),
+    ],
     entryTarget: (name) => scopes.get(name)?.routes,
     entrySet: (name) => scopes.get(name)?.set,
     entryNames: () => scopes.keys(),
     sweep(keep, isGone) {
-      // Sets number the combinations of pods in use, not models.
+      // Sets and plans number the combinations of pods in use, not models.
+      for (const mixed of Array.from(mixes.values())) {
+        if (mixed.models.size > 0) mixed.idle = false;
+        else if (mixed.idle) dropMix(mixed);
+        else mixed.idle = true;
+      }
       for (const entry of Array.from(entries.values())) {
-        if (entry.models.size > 0 || keep(entry.set)) entry.phase = "used";
+        if (isUsed(entry) || keep(entry.set)) entry.phase = "used";
         else if (entry.phase === "used") entry.phase = "idle";
         else if (entry.phase === "idle") leave(entry);
-        else if ([...entry.slots].every((slot) => isGone(entryName(entry.set, slot)))) drop(entry);
+        else if ([...entry.slots.keys()].every((slot) => isGone(entryName(entry.set, slot)))) drop(entry);
       }
     },
     get size() {

@@ -5,7 +5,7 @@ import * as fc from "fast-check";
 import { parseModelName } from "#core/model.ts";
 import { ScopedRouteConfigurationSchema } from "#proto/gen/envoy/config/route/v3/scoped_route_pb.ts";
 import { createResourceCheck } from "./check.ts";
-import { createRouteTable, type RouteTable, type RouteTarget } from "./table.ts";
+import { createRouteTable, type RouteLeg, type RouteTable, type RouteTarget } from "./table.ts";
 import { typeUrls } from "./typeurls.ts";
 
 const podNames = ["a", "b", "c"];
@@ -100,6 +100,46 @@ test("a set without models leaves in order: scopes first, then what they name", 
   assert.equal(table.setCount, 2, "the pods' own sets stay");
 });
 
+test("models that go the same way share one route configuration, whatever the order; a mix leaves when nothing uses it", () => {
+  const { table, changed } = openTable();
+  for (const name of podNames) table.setPod(pod(name));
+  const mix: RouteTarget = {
+    slot: 0,
+    podIds: ["a"],
+    split: [
+      { slot: 1, podIds: ["b"], percent: 10 },
+      { slot: 2, podIds: ["b", "c"], percent: 5 },
+    ],
+    mirror: { slot: 3, podIds: ["c"], percent: 50 },
+  };
+  table.setModel("x", mix);
+  changed.length = 0;
+  table.setModel("y", { ...mix, split: mix.split?.toReversed() ?? [] });
+  assert.deepEqual(changed, ["ScopedRouteConfiguration y"]);
+  assert.deepEqual(podsOf(table, "x"), podsOf(table, "y"));
+  table.setModel("z", { ...mix, mirror: undefined });
+  assert.notDeepEqual(podsOf(table, "z"), podsOf(table, "x"));
+  for (let sweep = 0; sweep < 4; sweep++) table.sweep(() => true);
+  assert.ok(podsOf(table, "x"), "what is used stays");
+  for (const name of ["x", "y", "z"]) table.setModel(name, undefined);
+  for (let sweep = 0; sweep < 6; sweep++) table.sweep(() => true);
+  assert.deepEqual(
+    [...table.names(typeUrls.routes)].filter((name) => name.startsWith("mix-")),
+    [],
+  );
+  assert.equal(table.setCount, 3, "the pods' own sets stay");
+});
+
+test("a share without a pod is left out; without a pod for the active revision there is no route", () => {
+  const { table } = openTable();
+  table.setPod(pod("a"));
+  table.setModel("plain", { slot: 0, podIds: ["a"] });
+  table.setModel("x", { slot: 0, podIds: ["a"], split: [{ slot: 1, podIds: ["b"], percent: 10 }] });
+  assert.deepEqual(podsOf(table, "x"), podsOf(table, "plain"));
+  table.setModel("x", { slot: 0, podIds: ["b"], split: [{ slot: 1, podIds: ["a"], percent: 10 }] });
+  assert.equal(podsOf(table, "x"), undefined);
+});
+
 test("a pod that comes back under another address is another set", () => {
   const { table } = openTable();
   table.setPod(pod("a", 9_000));
@@ -111,12 +151,18 @@ test("a pod that comes back under another address is another set", () => {
   assert.notDeepEqual(podsOf(table, "x"), before);
 });
 
+function share(slot: number) {
+  return fc.record({ slot: fc.constant(slot), podIds: fc.subarray(podNames), percent: fc.constantFrom(10, 100) });
+}
+
 const step = fc.oneof(
   fc.record({
     kind: fc.constant("model" as const),
     model: fc.constantFrom("x", "y", "z"),
     slot: fc.constantFrom(0, 1),
     podIds: fc.subarray(podNames),
+    split: fc.array(share(2), { maxLength: 1 }),
+    mirror: fc.option(share(3), { nil: undefined }),
   }),
   fc.record({ kind: fc.constant("up" as const), podId: fc.constantFrom(...podNames) }),
   fc.record({ kind: fc.constant("down" as const), podId: fc.constantFrom(...podNames) }),
@@ -136,13 +182,28 @@ test("after any changes the table routes each model to the pods that hold it and
         } else if (each.kind === "down") {
           up.delete(each.podId);
           table.removePod(each.podId);
-          for (const [model, target] of held)
-            held.set(model, { ...target, podIds: target.podIds.filter((id) => id !== each.podId) });
+          const without = <Leg extends RouteLeg>(leg: Leg): Leg => ({
+            ...leg,
+            podIds: leg.podIds.filter((id) => id !== each.podId),
+          });
+          for (const [model, { split = [], mirror, ...active }] of held) {
+            const left = { split: split.map(without), mirror: mirror === undefined ? undefined : without(mirror) };
+            // With its active revision a model loses its route whole.
+            held.set(model, { ...without(active), ...left });
+          }
         } else if (each.kind === "sweep") table.sweep(() => true);
         else {
-          const podIds = each.podIds.filter((podId) => up.has(podId));
-          held.set(each.model, { slot: each.slot, podIds });
-          table.setModel(each.model, { slot: each.slot, podIds: each.podIds });
+          const { slot, podIds, split, mirror } = each;
+          const present = <Leg extends RouteLeg>(leg: Leg): Leg => ({
+            ...leg,
+            podIds: leg.podIds.filter((podId) => up.has(podId)),
+          });
+          held.set(each.model, {
+            ...present({ slot, podIds }),
+            split: split.map(present),
+            mirror: mirror === undefined ? undefined : present(mirror),
+          });
+          table.setModel(each.model, { slot, podIds, split, mirror });
         }
       }
       const expected = openTable().table;

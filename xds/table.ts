@@ -9,15 +9,40 @@ import { buildPodCluster } from "./resources/cluster.ts";
 import { buildRuntime } from "./resources/runtime.ts";
 import { encodeScope } from "./resources/scope.ts";
 import { buildServerRoutes, serverRoutesName } from "./resources/server.ts";
-import { buildSet, clusterName, entryName, type PodAddress, podClusterName, routesName } from "./resources/set.ts";
-import { createSetBook, type SetEntry, wires } from "./sets.ts";
+import {
+  buildSet,
+  clusterName,
+  entryName,
+  type Leg,
+  type LegShare,
+  type Plan,
+  type PodAddress,
+  planLegs,
+  podClusterName,
+  routesName,
+} from "./resources/set.ts";
+import { createSetBook, type PlanEntry, wires } from "./sets.ts";
 import { type CheckResource, createResourceStore, type EncodedResource, type OnChange } from "./store.ts";
 import { typeUrls } from "./typeurls.ts";
 
-/** The pods that hold a model's active revision ready, and that revision's slot. */
-export interface RouteTarget {
+/** The pods that hold a revision ready, and its slot. */
+export interface RouteLeg {
   readonly slot: number;
   readonly podIds: readonly string[];
+}
+
+/** A part of the requests that another revision takes. */
+export interface RouteShare extends RouteLeg {
+  /** 1 to 100. */
+  readonly percent: number;
+}
+
+/** Where a model's requests go: to the active revision, but for what the shares take. */
+export interface RouteTarget extends RouteLeg {
+  /** 100 percent in all at most. */
+  readonly split?: readonly RouteShare[];
+  /** Gets copies of so many requests. */
+  readonly mirror?: RouteShare | undefined;
 }
 
 /** A resource at a version; `version` undefined: not there. */
@@ -33,7 +58,10 @@ export interface RouteTable {
   setPod(pod: PodAddress): void;
   /** The models that the pod held lose it; with their last pod they lose their scope. */
   removePod(podId: string): void;
-  /** Pods that the table does not know are passed over; without any pod left the model has no scope. */
+  /**
+   * Pods that the table does not know are passed over. Without any pod left the model has no scope; a share or mirror
+   * without one is left out, so that its requests go to the active revision.
+   */
   setModel(name: string, target: RouteTarget | undefined): void;
   setUsageSample(millionths: number): void;
   /** The scope key by which a request that has waited reaches this pod; undefined when the table does not know the pod. */
@@ -47,13 +75,6 @@ export interface RouteTable {
   readonly setCount: number;
 }
 
-interface ModelEntry {
-  readonly entry: SetEntry;
-  readonly slot: number;
-  /** The route configuration's name. */
-  readonly routes: string;
-}
-
 export function createRouteTable(onChange: OnChange, check: CheckResource): RouteTable {
   const clusters = createResourceStore(typeUrls.cluster, onChange, check);
   const routes = createResourceStore(typeUrls.routes, onChange, check);
@@ -65,7 +86,7 @@ export function createRouteTable(onChange: OnChange, check: CheckResource): Rout
   ]);
   const sets = createSetBook(clusters, routes, onChange);
   const pods = new Map<string, PodAddress>();
-  const models = new Map<string, ModelEntry>();
+  const models = new Map<string, PlanEntry>();
   routes.put(RouteConfigurationSchema, serverRoutesName, buildServerRoutes());
 
   /** The route configuration that a scope names. */
@@ -76,19 +97,42 @@ export function createRouteTable(onChange: OnChange, check: CheckResource): Rout
 
   function setModel(name: string, target: RouteTarget | undefined): void {
     const was = models.get(name);
-    const held = [...new Set(target?.podIds)].flatMap((podId) => pods.get(podId) ?? []);
-    if (target === undefined || held.length === 0) {
-      if (was === undefined) return;
-      was.entry.models.delete(name);
-      models.delete(name);
-    } else {
-      const entry = sets.open(held, target.slot);
-      if (was?.entry === entry && was.slot === target.slot) return;
-      was?.entry.models.delete(name);
-      entry.models.add(name);
-      models.set(name, { entry, slot: target.slot, routes: routesName(entry.set, target.slot) });
-    }
+    const plan = target === undefined ? undefined : openPlan(target);
+    if (plan === was) return;
+    was?.models.delete(name);
+    plan?.models.add(name);
+    if (plan === undefined) models.delete(name);
+    else models.set(name, plan);
     onChange(typeUrls.scope, [name]);
+  }
+
+  /** Undefined when no pod is known that holds the active revision. */
+  function openPlan({ slot, podIds, split = [], mirror }: RouteTarget): PlanEntry | undefined {
+    const active = openLeg({ slot, podIds });
+    if (active === undefined) return undefined;
+    const shares = split.flatMap((share) => openShare(share) ?? []);
+    const inOrder = shares.sort((a, b) => (routesName(a.set, a.slot) < routesName(b.set, b.slot) ? -1 : 1));
+    return sets.openPlan({ active, split: inOrder, mirror: mirror === undefined ? undefined : openShare(mirror) });
+  }
+
+  function openLeg({ slot, podIds }: RouteLeg): Leg | undefined {
+    const held = [...new Set(podIds)].flatMap((podId) => pods.get(podId) ?? []);
+    return held.length === 0 ? undefined : sets.openLeg(held, slot);
+  }
+
+  function openShare({ percent, ...leg }: RouteShare): LegShare | undefined {
+    const opened = openLeg(leg);
+    return opened === undefined ? undefined : { ...opened, percent };
+  }
+
+  /** What the model's scope leads to now, but for this pod. */
+  function withoutPod({ active, split, mirror }: Plan, podId: string): RouteTarget {
+    const leg = ({ set, slot }: Leg): RouteLeg => ({
+      slot,
+      podIds: set.pods.map((other) => other.podId).filter((other) => other !== podId),
+    });
+    const share = (of: LegShare): RouteShare => ({ ...leg(of), percent: of.percent });
+    return { ...leg(active), split: split.map(share), mirror: mirror === undefined ? undefined : share(mirror) };
   }
 
   function removePod(podId: string): void {
@@ -96,9 +140,9 @@ export function createRouteTable(onChange: OnChange, check: CheckResource): Rout
     if (pod === undefined) return;
     pods.delete(podId);
     // Each of the pod's models changes its route: the cost is of those models, not of all.
-    for (const entry of sets.ofPod(podId)) {
-      const podIds = entry.set.pods.map((other) => other.podId).filter((other) => other !== podId);
-      for (const name of Array.from(entry.models)) setModel(name, { slot: models.get(name)?.slot ?? 0, podIds });
+    for (const { plan, models: of } of sets.plansOfPod(podId)) {
+      const target = withoutPod(plan, podId);
+      for (const name of Array.from(of)) setModel(name, target);
     }
     for (const wire of wires) clusters.drop(podClusterName(pod, wire));
   }
@@ -122,25 +166,28 @@ export function createRouteTable(onChange: OnChange, check: CheckResource): Rout
       removePod(pod.podId);
       pods.set(pod.podId, pod);
       for (const wire of wires) clusters.put(ClusterSchema, podClusterName(pod, wire), buildPodCluster(pod, wire));
-      sets.open([pod], 0);
+      sets.openLeg([pod], 0);
     },
     removePod,
     setModel,
     setUsageSample: (millionths) => runtime.put(RuntimeSchema, runtimeLayer, buildRuntime(millionths)),
     entry(podId, slot) {
       const pod = pods.get(podId);
-      return pod === undefined ? undefined : entryName(sets.open([pod], slot).set, slot);
+      return pod === undefined ? undefined : entryName(sets.openLeg([pod], slot).set, slot);
     },
     wanted(name) {
       const target = scopeTarget(name);
       const scope: ResourceRef = { typeUrl: typeUrls.scope, name, version: target };
       if (target === undefined) return [scope];
-      const set = models.get(name)?.entry.set ?? sets.entrySet(name);
-      const used = set === undefined ? [] : wires.map((wire) => clusterName(set, wire));
+      const plan = models.get(name)?.plan;
+      const used = plan === undefined ? [sets.entrySet(name)] : planLegs(plan).map(({ set }) => set);
+      const usedClusters = [...new Set(used)].flatMap((set) =>
+        set === undefined ? [] : wires.map((wire) => clusterName(set, wire)),
+      );
       return [
         scope,
         { typeUrl: typeUrls.routes, name: target, version: routes.get(target)?.version },
-        ...used.map((cluster) => ({ typeUrl: typeUrls.cluster, name: cluster, version: clusters.get(cluster)?.version })),
+        ...usedClusters.map((cluster) => ({ typeUrl: typeUrls.cluster, name: cluster, version: clusters.get(cluster)?.version })),
       ];
     },
     sweep(isAcked) {

@@ -36,6 +36,9 @@ export function goOn(waitedMs: number, request: InferRequest, entry: string): Pr
   return { kind: "continue", setHeaders: [waited, [":path", path]] };
 }
 
+/** Paths of calls that name the model in their JSON body only. */
+const openaiCall = /^\/v1\/(?:chat\/completions|completions|embeddings)$/;
+
 /** Once more, to the cluster of one pod, under the name that the revision has there. */
 export function reroute(waitedMs: number, request: InferRequest, cluster: string, slot: number): ProcessingAnswer {
   const waited: Header = [headers.loadMs, waitedMs.toFixed(1)];
@@ -46,14 +49,15 @@ export function reroute(waitedMs: number, request: InferRequest, cluster: string
       /^(\/v[12]\/models\/)[^/:]+(?:\/:|)/,
       (whole, front: string) => `${front}${name}${whole.endsWith("/:") ? ":" : ""}`,
     );
-    return { kind: "continue", setHeaders: [waited, chosen, [":path", path]] };
+    const inBody: readonly Header[] = slot > 0 && openaiCall.test(path) ? [[headers.serverName, name]] : [];
+    return { kind: "continue", setHeaders: [waited, chosen, [":path", path], ...inBody] };
   }
   return { kind: "continue", setHeaders: [waited, chosen, nameOnPod(request.path, name)] };
 }
 
-/** The message says it where it can be made to: a stream's messages cannot be waited for, another service's not be read. */
+/** The message says it where it can be made to: another service's cannot be read. */
 function nameOnPod(path: string, name: string): Header {
-  const inMessage = path.startsWith("/inference.GRPCInferenceService/") && !path.endsWith("/ModelStreamInfer");
+  const inMessage = path.startsWith("/inference.GRPCInferenceService/");
   return [inMessage ? headers.serverName : "mm-model-id", name];
 }
 

@@ -53,9 +53,43 @@ export function podClusterName(pod: PodAddress, wire: Wire): string {
   return `pod-${buildSet([pod]).id}-${wire}`;
 }
 
+/** Where requests go: the pods that hold a revision ready, and the slot that names it there. */
+export interface Leg {
+  readonly set: PlacementSet;
+  readonly slot: number;
+}
+
+/** A leg that takes a part of the requests. */
+export interface LegShare extends Leg {
+  /** 1 to 100. */
+  readonly percent: number;
+}
+
+/** What a route configuration does. Models that go the same way share one, whatever they are called. */
+export interface Plan {
+  /** Takes what no share takes. */
+  readonly active: Leg;
+  /** In order of their routes' names, 100 percent in all at most. */
+  readonly split: readonly LegShare[];
+  /** Gets copies of so many requests. */
+  readonly mirror: LegShare | undefined;
+}
+
 /** The route configuration that all revisions in this slot and set share. */
 export function routesName(set: PlacementSet, slot: number): string {
   return `set-${set.id}-s${slot}`;
+}
+
+/** The route configuration that all models with this plan share. */
+export function planName({ active, split, mirror }: Plan): string {
+  if (split.length === 0 && mirror === undefined) return routesName(active.set, active.slot);
+  const share = ({ set, slot, percent }: LegShare): string => `${routesName(set, slot)}:${percent}`;
+  const parts = [routesName(active.set, active.slot), split.map(share), mirror === undefined ? null : share(mirror)];
+  return `mix-${createHash("sha256").update(JSON.stringify(parts)).digest("hex").slice(0, 16)}`;
+}
+
+export function planLegs({ active, split, mirror }: Plan): readonly Leg[] {
+  return [active, ...split, ...(mirror === undefined ? [] : [mirror])];
 }
 
 /**

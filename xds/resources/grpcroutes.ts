@@ -1,0 +1,84 @@
+// Owns the routes of gRPC: the V2 service, where the message names the model, and any other service, where a header does.
+import { clusters, headers } from "#envoy/names.ts";
+import { slotForBody } from "./restroutes.ts";
+import type { Leg } from "./set.ts";
+import {
+  answerName,
+  exactly,
+  filtersOfNamedRequest,
+  marked,
+  overwrite,
+  type Route,
+  suffixOf,
+  take,
+  toCluster,
+  type Way,
+} from "./way.ts";
+
+/** Methods that name a model, and whether their answers name it where a field can be added to. */
+const methods = [
+  ["ModelInfer", true],
+  ["ModelReady", false],
+  ["ModelMetadata", true],
+  ["ModelConfig", true],
+  ["ModelStatistics", false],
+  ["ModelStreamInfer", true],
+] as const;
+const service = "/inference.GRPCInferenceService/";
+
+/** The model's name is in the message: the naming filter reads the slot from here and renames it there. */
+export function v2Grpc(way: Way): Route[] {
+  return methods.map(([method, answers]): Route => {
+    const action = take(way, "grpc");
+    // A stream has no end to wait for, and half a mirrored stream is worth nothing.
+    if (method === "ModelStreamInfer") action.value.requestMirrorPolicies = [];
+    return {
+      name: method,
+      ...slotForBody(way),
+      match: exactly(`${service}${method}`, [], way),
+      action,
+      typedPerFilterConfig: filtersOfNamedRequest(way, answers),
+      ...(answers ? answerName(way, `${method}:%REQ(${headers.model})%`) : {}),
+    };
+  });
+}
+
+/** A call that has waited is past the naming filter, so with a slot it goes over the reroute listener, which renames too. */
+export function waitedGrpc(leg: Leg): Route[] {
+  if (leg.slot === 0) return [];
+  return methods.map(([method, answers]): Route => {
+    return {
+      name: `${method}-waited`,
+      match: exactly(`${service}${method}`, [headers.loadMs]),
+      action: toCluster(clusters.reroute),
+      typedPerFilterConfig: filtersOfNamedRequest(leg, answers),
+      ...(answers ? answerName(leg, `${method}:%REQ(${headers.publicName})%`) : {}),
+    };
+  });
+}
+
+/**
+ * Any other service that a model server has for its models, the model named in a header. V2 calls that are not listed above
+ * change or tell of the server, and the runtimes' own service loads and unloads: these go nowhere, see closedGrpc.
+ */
+export function anyGrpc(way: Way): Route[] {
+  const method = "/[A-Za-z_][A-Za-z0-9_.]*/[A-Za-z_][A-Za-z0-9_]*";
+  const named = (header: string, marks: readonly string[]): Route => ({
+    name: `grpc-by-${header}`,
+    match: marked(method, marks, way),
+    action: take(way, "grpc"),
+    typedPerFilterConfig: filtersOfNamedRequest(way, false),
+    requestHeadersToRemove: ["mm-vmodel-id", "mm-vmodel-id-bin", "mm-model-id-bin"],
+    requestHeadersToAdd: [overwrite("mm-model-id", `%REQ(${header})%${suffixOf(way)}`)],
+  });
+  return [named(headers.publicName, [headers.publicName, headers.loadMs, headers.model]), named(headers.model, [headers.model])];
+}
+
+export const closedGrpc: readonly Route[] = [service, "/mmesh.", "/grpc.", "/envoy.", "/warmpath."].map((prefix) => ({
+  name: `not ${prefix}`,
+  match: { pathSpecifier: { case: "prefix", value: prefix } },
+  action: {
+    case: "directResponse",
+    value: { status: 404, body: { specifier: { case: "inlineString", value: "this method is no inference call" } } },
+  },
+}));
