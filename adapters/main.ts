@@ -5,7 +5,9 @@ import { runMain, StartupError } from "#platform/lifecycle.ts";
 import { createLog } from "#platform/log.ts";
 import { openRegistry } from "#platform/registry/open.ts";
 import { runPresence } from "#platform/registry/presence.ts";
+import { parseRegistryTarget } from "#platform/registry/target.ts";
 import { openPeerIdentity } from "#platform/tls/identity.ts";
+
 import { openAdapter } from "./adapter.ts";
 import { createOnnxDriver } from "./drivers/onnx.ts";
 import { parseAdapterOptions } from "./options.ts";
@@ -20,8 +22,8 @@ await runMain(
     const options = parseAdapterOptions(process.argv.slice(2));
     const { podId, runtime, restAddress, grpcAddress, labels, formats, capacityBytes, loadConcurrency, storageRoot } = options;
     const log = stack.use(createLog({ service: "adapter", level: options.logLevel })).with({ podId });
-    const registry = stack.use(await openRegistry({ kind: "embedded", file: options.registry }));
     const identity = stack.use(await openPeerIdentity(options, log));
+    const registry = stack.use(await openRegistry(parseRegistryTarget(options), log));
     const adapter = stack.use(
       await openAdapter({
         pod: { podId, runtime, restAddress, grpcAddress, labels, formats },

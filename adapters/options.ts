@@ -1,7 +1,9 @@
 // Owns the adapter's settings, as its command line gives them.
 import { z } from "zod";
 import { durationMsOption, parseFlags, portOption, sizeBytesOption } from "#platform/config.ts";
+
 import { StartupError } from "#platform/lifecycle.ts";
+import { registryFlags } from "#platform/registry/target.ts";
 import { type DriverName, driverFormats, driverNames } from "./drivers/names.ts";
 
 const address = z
@@ -59,7 +61,7 @@ const schema = z.object({
         .max(2 ** 50),
     )
     .optional(),
-  registry: z.string({ error: "must name the registry's file" }).min(1),
+  ...registryFlags,
   storageRoot: absolutePath,
   labels: labels.default({}),
   loadConcurrency: whole(1, 64).default(2),

@@ -185,6 +185,23 @@ export const errorCatalogue = Object.freeze({
     reason: "Unavailable",
     says: "This process is starting, stopping or cut off from what it needs.",
   },
+  "registry-unavailable": {
+    grpc: 14,
+    http: 503,
+    retry: "later",
+    log: "warn",
+    reason: "RegistryUnavailable",
+    says: "The registry does not answer or refuses: what is registered stays as it is and goes on being served.",
+  },
+  // Not retried blindly: somebody has to look.
+  "registry-replaced": {
+    grpc: 9,
+    http: 503,
+    retry: "later",
+    log: "error",
+    reason: "RegistryReplaced",
+    says: "The registry came back without models that this gateway knows: they are served on, and nothing is changed until they are restored.",
+  },
   internal: {
     grpc: 13,
     http: 500,

@@ -7,6 +7,7 @@ import { createHistogram } from "#core/samples.ts";
 import { sleep, systemClock } from "#platform/clock.ts";
 import { addService, allowResets, bindServer, closeServer } from "#platform/grpc.ts";
 import type { Log } from "#platform/log.ts";
+import { parseRegistryTarget } from "#platform/registry/target.ts";
 import { createTracer } from "#platform/telemetry.ts";
 import { openPeerIdentity } from "#platform/tls/identity.ts";
 import { AccessLogService, type StreamAccessLogsResponse } from "#proto/gen/envoy/service/accesslog/v3/als_pb.ts";
@@ -78,7 +79,7 @@ export async function startGateway(
       copies.onPod(podId);
     },
   });
-  const book = stack.use(await openBook(options.registry, log));
+  const book = stack.use(await openBook(parseRegistryTarget(options), log, signal));
   const routes = createRoutes({
     fleet,
     table: xds.table,

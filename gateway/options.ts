@@ -1,6 +1,7 @@
 // Owns the gateway's settings, as its command line gives them.
 import { z } from "zod";
 import { parseFlags, portOption } from "#platform/config.ts";
+import { registryFlags } from "#platform/registry/target.ts";
 
 const whole = (least: number, most: number): z.ZodType<number> => z.coerce.number().int().min(least).max(most);
 
@@ -10,8 +11,7 @@ const schema = z.object({
   socket: z.string().min(1).max(100),
   /** Envoy's admin socket, for its counters; nothing is counted without it. */
   envoyAdmin: z.string().max(100).optional(),
-  /** File of the embedded registry. */
-  registry: z.string().min(1),
+  ...registryFlags,
   adminHost: z.string().default("127.0.0.1"),
   adminPort: portOption.default(8080),
   maxParkMs: whole(1_000, 3_500_000).default(600_000),

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { WarmpathError } from "#core/errors.ts";
 import type { Model } from "#core/model.ts";
 import { silentLog } from "#platform/log.ts";
 import { listRoutes } from "./routes/list.ts";
@@ -28,6 +29,8 @@ function openAdmin(): { app: ReturnType<typeof createAdmin>; models: Map<string,
       return Promise.resolve();
     },
     load: () => Promise.resolve({ kind: "failed", code: "no-pods", reason: "none" }),
+    registry: () => ({ models: models.size, missing: 2 }),
+    restoreRegistry: () => Promise.reject(new WarmpathError("registry-unavailable", "the registry does not answer")),
   };
   return { app: createAdmin({ routes: listRoutes(state), log: silentLog }), models };
 }
@@ -135,4 +138,12 @@ test("an unknown field is refused by its name", async () => {
   assert.match(answer.json<{ error: string }>().error, /unknown field "sizehint"/);
   const query = await app.inject({ url: "/api/v1/models?page=2" });
   assert.match(query.json<{ error: string }>().error, /unknown field "page"/);
+});
+
+test("a registry that is away is told by its code, not as a fault of the gateway", async () => {
+  const { app } = openAdmin();
+  const answer = await app.inject({ method: "POST", url: "/api/v1/registry/restore" });
+  assert.equal(answer.statusCode, 503);
+  assert.deepEqual(answer.json(), { error: "the registry does not answer", code: "registry-unavailable" });
+  assert.deepEqual((await app.inject({ url: "/api/v1/registry" })).json(), { models: 0, missing: 2 });
 });

@@ -3,7 +3,7 @@
 import { isIP } from "node:net";
 import fastifySwagger from "@fastify/swagger";
 import Fastify, { type FastifyInstance } from "fastify";
-import { type ErrorCode, errorMessage } from "#core/errors.ts";
+import { type ErrorCode, errorCatalogue, errorMessage, WarmpathError } from "#core/errors.ts";
 import type { Log } from "#platform/log.ts";
 import { serverMetadata } from "../about.ts";
 import type { RouteModule } from "./route.ts";
@@ -25,6 +25,11 @@ export function createAdmin({ routes, log }: AdminParts): FastifyInstance {
   app.setValidatorCompiler(() => () => true);
   app.setSerializerCompiler(() => JSON.stringify);
   app.setErrorHandler(async (error, _request, reply) => {
+    if (error instanceof WarmpathError && error.code !== "internal") {
+      const { http, log: level } = errorCatalogue[error.code];
+      log[level]("a management call could not be done", { error });
+      return reply.code(http).send({ error: errorMessage(error), code: error.code });
+    }
     const status = statusOf(error);
     if (status >= 500) log.error("a management call failed", { error });
     return reply.code(status).send({ error: errorMessage(error), code: codeOf(status) });

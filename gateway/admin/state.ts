@@ -52,6 +52,8 @@ export interface GatewayState {
   register(model: Model): Promise<{ readonly kind: "created" | "same" | "exists" }>;
   unregister(name: string): Promise<void>;
   load(name: string): Promise<Ensured>;
+  registry(): { readonly models: number; readonly missing: number };
+  restoreRegistry(): Promise<number>;
 }
 
 /** What the state needs of the registry. */
@@ -61,6 +63,10 @@ export interface ModelBook {
   names(after: string | undefined, limit: number): Promise<{ readonly names: readonly string[]; readonly more: boolean }>;
   register(model: Model): Promise<{ readonly kind: "created" | "same" | "exists" }>;
   unregister(name: string): Promise<void>;
+  /** How many known models the registry came back without. */
+  missing(): number;
+  /** Writes them again; resolves with how many were written. */
+  restore(): Promise<number>;
 }
 
 export interface StateParts {
@@ -139,6 +145,8 @@ export function createGatewayState(parts: StateParts): GatewayState {
       }));
       return { ...model, copies, routed: routes.isRouted(name), acknowledged: routes.isRouted(name) && routes.isSettled(name) };
     },
+    registry: () => ({ models: book.count, missing: book.missing() }),
+    restoreRegistry: () => book.restore(),
     register: (model) => book.register(model),
     async unregister(name) {
       await book.unregister(name);

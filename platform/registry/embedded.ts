@@ -8,6 +8,7 @@ import { systemClock } from "../clock.ts";
 import { createLease, type KeptLease } from "./lease.ts";
 import {
   assertKey,
+  assertPutMany,
   type DeleteResult,
   type Entry,
   isTooLarge,
@@ -16,6 +17,7 @@ import {
   maxPageLimit,
   maxValueBytes,
   minLeaseMs,
+  type NewEntry,
   type Page,
   type PutManyResult,
   type PutOptions,
@@ -80,11 +82,12 @@ class EmbeddedRegistry implements Registry {
     return result;
   }
 
-  async putMany(entries: readonly { readonly key: string; readonly value: string }[]): Promise<PutManyResult> {
+  async putMany(entries: readonly NewEntry[]): Promise<PutManyResult> {
     for (const { key, value } of entries) {
       assertKey(key);
       if (isTooLarge(value)) return { kind: "too large", key, limitBytes: maxValueBytes };
     }
+    assertPutMany(entries);
     const revision = this.#store.putMany(entries);
     this.#wake.emit("change");
     return { kind: "ok", revision };

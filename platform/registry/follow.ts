@@ -1,6 +1,9 @@
 // Owns following a prefix: what is there, then every change, and from the start again when changes were forgotten.
 // The follower holds the state; this tells it what to do. Pages are told one by one, so a million entries never lie in
 // memory twice and other work gets its turns.
+//
+// A store that is suddenly another one, or has gone back in time, may have lost what it held. What a careful follower
+// knows and such a store lacks is then not deleted but missing, until it is put again, or deleted there in so many words.
 import { setImmediate as turn } from "node:timers/promises";
 import { sleep } from "../clock.ts";
 import type { Change, Registry } from "./registry.ts";
@@ -14,6 +17,8 @@ export interface Follower {
   readonly synced: () => void;
   /** The registry failed; it is tried again after a pause. */
   readonly onError: (error: unknown) => void;
+  /** What the store came back without, each time that it changes, and none in the end; without it such keys are deleted. */
+  readonly onMissing?: (keys: ReadonlySet<string>) => void;
 }
 
 const pageLimit = 2_000;
@@ -22,18 +27,16 @@ const longestPauseMs = 5_000;
 
 /** Runs until the signal is aborted. */
 export async function runFollow(registry: Registry, prefix: string, follower: Follower, signal: AbortSignal): Promise<void> {
+  const following = new Following(registry, prefix, follower);
   let pauseMs = firstPauseMs;
-  // The first list meets an empty follower: there is nothing to compare.
-  let listed = false;
   while (!signal.aborted) {
     try {
-      const revision = await fill(registry, prefix, follower, listed, signal);
+      const revision = await following.fill(signal);
       if (signal.aborted) return;
-      listed = true;
       pauseMs = firstPauseMs;
       follower.synced();
       for await (const batch of registry.watch(prefix, revision, signal)) {
-        if (batch.kind === "changes") for (const change of batch.changes) apply(follower, change);
+        if (batch.kind === "changes") following.apply(batch.changes, batch.revision);
       }
       // Ended without being asked to, by compaction or a closed registry: list again, but never in a tight loop.
       await sleep(firstPauseMs, signal);
@@ -46,31 +49,72 @@ export async function runFollow(registry: Registry, prefix: string, follower: Fo
   }
 }
 
-async function fill(
-  registry: Registry,
-  prefix: string,
-  follower: Follower,
-  again: boolean,
-  signal: AbortSignal,
-): Promise<number> {
-  const stale = new Set(again ? follower.keys() : []);
-  let revision: number | undefined;
-  for (let after: string | undefined, more = true; more && !signal.aborted; ) {
-    const page = await registry.list(prefix, { after, limit: pageLimit });
-    revision ??= page.revision;
-    for (const { key, value } of page.entries) {
-      stale.delete(key);
-      follower.put(key, value);
-    }
-    after = page.entries.at(-1)?.key;
-    more = page.more;
-    await turn();
-  }
-  if (!signal.aborted) for (const key of stale) follower.delete(key);
-  return revision ?? 0;
+interface Seen {
+  readonly storeId: string;
+  readonly revision: number;
 }
 
-function apply(follower: Follower, change: Change): void {
-  if (change.type === "put") follower.put(change.key, change.value);
-  else follower.delete(change.key);
+class Following {
+  readonly #registry: Registry;
+  readonly #prefix: string;
+  readonly #follower: Follower;
+  /** The store as it was when it lacked nothing; undefined before the first list. */
+  #whole: Seen | undefined;
+  #now: Seen | undefined;
+  #missing = new Set<string>();
+
+  constructor(registry: Registry, prefix: string, follower: Follower) {
+    this.#registry = registry;
+    this.#prefix = prefix;
+    this.#follower = follower;
+  }
+
+  /** Lists everything; returns the revision to watch from. */
+  async fill(signal: AbortSignal): Promise<number> {
+    const follower = this.#follower;
+    const stale = new Set(follower.keys());
+    let first: Seen | undefined;
+    for (let after: string | undefined, more = true; more && !signal.aborted; ) {
+      const page = await this.#registry.list(this.#prefix, { after, limit: pageLimit, at: first?.revision });
+      first ??= page;
+      for (const { key, value } of page.entries) {
+        stale.delete(key);
+        follower.put(key, value);
+      }
+      after = page.entries.at(-1)?.key;
+      more = page.more;
+      await turn();
+    }
+    if (first === undefined || signal.aborted) return 0;
+    const { storeId, revision } = first;
+    this.#now = { storeId, revision };
+    const whole = this.#whole;
+    const isDoubtful = whole !== undefined && (storeId !== whole.storeId || revision < whole.revision);
+    if (isDoubtful && stale.size > 0 && follower.onMissing !== undefined) {
+      this.#tell(stale);
+    } else {
+      for (const key of stale) follower.delete(key);
+      this.#whole = this.#now;
+      this.#tell(new Set());
+    }
+    return revision;
+  }
+
+  apply(changes: readonly Change[], revision: number): void {
+    const were = this.#missing.size;
+    for (const change of changes) {
+      this.#missing.delete(change.key);
+      if (change.type === "put") this.#follower.put(change.key, change.value);
+      else this.#follower.delete(change.key);
+    }
+    if (this.#now !== undefined) this.#now = { ...this.#now, revision };
+    if (this.#missing.size === 0) this.#whole = this.#now;
+    if (this.#missing.size < were) this.#follower.onMissing?.(this.#missing);
+  }
+
+  #tell(missing: Set<string>): void {
+    const isNews = missing.size > 0 || this.#missing.size > 0;
+    this.#missing = missing;
+    if (isNews) this.#follower.onMissing?.(missing);
+  }
 }

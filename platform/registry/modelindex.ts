@@ -1,6 +1,7 @@
 // Owns the gateway's knowledge of all registered models, in memory: a look-up never waits and a registry that is down
 // costs nothing. A million fit: they are kept as the raw text of their records and parsed when asked for, the last
 // few thousand parsed ones being kept.
+import { WarmpathError } from "#core/errors.ts";
 import type { Model } from "#core/model.ts";
 import { type Log, silentLog } from "../log.ts";
 import { runFollow } from "./follow.ts";
@@ -15,6 +16,13 @@ export interface ModelNames {
 
 export interface ModelIndex extends AsyncDisposable {
   readonly count: number;
+  /**
+   * How many of them the registry came back without, when it is suddenly another one or older than it was: they are known
+   * and served on, and nothing should be changed before `restore`.
+   */
+  readonly missing: number;
+  /** Writes them to the registry again, unless somebody else has; resolves with how many were written. */
+  restore(): Promise<number>;
   /** Whether the first list is through: before that an unknown name may only be unknown so far. */
   readonly isSynced: boolean;
   /** Resolves when it is; rejects when the index is closed before. */
@@ -24,7 +32,7 @@ export interface ModelIndex extends AsyncDisposable {
   has(name: string): boolean;
   /** Told after each change with the model's name; a rewrite with the same text is none. */
   onChange(listener: (name: string) => void): Disposable;
-  /** A page of names from the registry itself, which keeps them sorted. */
+  /** A page of names from the registry itself, which keeps them sorted; from memory while it is away. */
   names(options: { readonly after?: string | undefined; readonly limit: number }): Promise<ModelNames>;
 }
 
@@ -33,6 +41,8 @@ export interface ModelIndexOptions {
   readonly keepParsed?: number;
   readonly log?: Log;
 }
+
+const restoresAtOnce = 16;
 
 /** Returns at once; `synced` tells when it is filled. */
 export function openModelIndex(registry: Registry, options: ModelIndexOptions = {}): ModelIndex {
@@ -44,6 +54,7 @@ export function openModelIndex(registry: Registry, options: ModelIndexOptions = 
   const stop = new AbortController();
   const synced = Promise.withResolvers<void>();
   let isSynced = false;
+  let missing: ReadonlySet<string> = new Set();
   synced.promise.catch(() => undefined);
 
   const changed = (name: string): void => {
@@ -70,6 +81,16 @@ export function openModelIndex(registry: Registry, options: ModelIndexOptions = 
         synced.resolve();
       },
       onError: (error) => log.warn("the registry could not be read; trying again", { error }),
+      onMissing(keys): void {
+        if (missing.size === 0 && keys.size > 0) {
+          log.error("the registry came back without models that are known here; they are served on until they are restored", {
+            missing: keys.size,
+            known: records.size,
+          });
+        }
+        if (keys.size === 0) log.info("the registry has all models again");
+        missing = keys;
+      },
     },
     stop.signal,
   );
@@ -89,6 +110,23 @@ export function openModelIndex(registry: Registry, options: ModelIndexOptions = 
   return {
     get count(): number {
       return records.size;
+    },
+    get missing(): number {
+      return missing.size;
+    },
+    async restore(): Promise<number> {
+      const keys = [...missing];
+      let restored = 0;
+      const work = async (): Promise<void> => {
+        for (let key = keys.pop(); key !== undefined; key = keys.pop()) {
+          const record = records.get(nameOfKey(key, modelPrefix));
+          if (record === undefined) continue;
+          const put = await registry.put(key, record, { expect: "absent" });
+          if (put.kind === "ok") restored += 1;
+        }
+      };
+      await Promise.all(Array.from({ length: restoresAtOnce }, work));
+      return restored;
     },
     get isSynced(): boolean {
       return isSynced;
@@ -114,7 +152,15 @@ export function openModelIndex(registry: Registry, options: ModelIndexOptions = 
       return { [Symbol.dispose]: () => void listeners.delete(listener) };
     },
     async names({ after, limit }): Promise<ModelNames> {
-      const page = await registry.list(modelPrefix, { after: after === undefined ? undefined : modelPrefix + after, limit });
+      // What the registry has lost, or cannot say now, is known here.
+      if (missing.size > 0) return pageOf(records, after, limit);
+      const page = await registry
+        .list(modelPrefix, { after: after === undefined ? undefined : modelPrefix + after, limit })
+        .catch((error: unknown) => {
+          if (error instanceof WarmpathError && error.code === "registry-unavailable") return undefined;
+          throw error;
+        });
+      if (page === undefined) return pageOf(records, after, limit);
       return { names: page.entries.map((entry) => nameOfKey(entry.key, modelPrefix)), more: page.more };
     },
     async [Symbol.asyncDispose](): Promise<void> {
@@ -123,4 +169,14 @@ export function openModelIndex(registry: Registry, options: ModelIndexOptions = 
       await running;
     },
   };
+}
+
+/** A page of names without the registry: all names are looked at, which is dear and therefore only done without it. */
+function pageOf(records: ReadonlyMap<string, string>, after: string | undefined, limit: number): ModelNames {
+  const later = records
+    .keys()
+    .filter((name) => after === undefined || name > after)
+    .toArray()
+    .sort();
+  return { names: later.slice(0, limit), more: later.length > limit };
 }

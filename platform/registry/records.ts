@@ -2,6 +2,7 @@
 // Values are JSON, parsed strictly; a record that does not parse is refused here, so that nothing else ever sees one.
 import { z } from "zod";
 import { type Model, parseModel } from "#core/model.ts";
+import { putAll } from "./open.ts";
 import type { DeleteResult, Entry, Lease, PutManyResult, PutResult, Registry } from "./registry.ts";
 
 export const modelPrefix = "/models/";
@@ -89,9 +90,12 @@ export async function putModel(registry: Registry, model: Model, expect?: number
   return await registry.put(modelKey(model.name), JSON.stringify(model), { expect });
 }
 
-/** All of them or none, whatever was registered under their names. */
+/** Whatever was registered under their names; in parts, so some may be registered when it fails. */
 export async function putModels(registry: Registry, models: readonly Model[]): Promise<PutManyResult> {
-  return await registry.putMany(models.map((model) => ({ key: modelKey(model.name), value: JSON.stringify(model) })));
+  return await putAll(
+    registry,
+    models.map((model) => ({ key: modelKey(model.name), value: JSON.stringify(model) })),
+  );
 }
 
 export async function deleteModel(registry: Registry, name: string, expect?: number): Promise<DeleteResult> {

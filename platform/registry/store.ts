@@ -14,7 +14,7 @@ const busyTimeoutMs = 2_000;
 
 const schema = `
   CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, number INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-  INSERT OR IGNORE INTO state VALUES ('revision', 0), ('compacted', 0);
+  INSERT OR IGNORE INTO state VALUES ('revision', 0), ('compacted', 0), ('id', abs(random()) % 1000000000000000);
   CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, value TEXT NOT NULL, revision INTEGER NOT NULL, lease TEXT) STRICT;
   CREATE UNIQUE INDEX IF NOT EXISTS entries_by_revision ON entries (revision);
   CREATE INDEX IF NOT EXISTS entries_by_lease ON entries (lease) WHERE lease IS NOT NULL;
@@ -85,7 +85,8 @@ export class Store implements Disposable {
       // Keys are ASCII: the character after all of them ends the range, and a key is greater than its proper prefix.
       const from = after === undefined || after < prefix ? before(prefix) : after;
       const rows = this.#run.list.all(from, `${prefix}\u007F`, limit + 1).flatMap((row) => toEntry(row) ?? []);
-      return { entries: rows.slice(0, limit), more: rows.length > limit, revision: this.revision() };
+      const storeId = String(toNumber(this.#run.state.get("id"), "number"));
+      return { entries: rows.slice(0, limit), more: rows.length > limit, revision: this.revision(), storeId };
     });
   }
 

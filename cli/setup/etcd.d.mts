@@ -1,0 +1,4 @@
+/** Where the pinned etcd is, or will be; WARMPATH_ETCD names another. */
+export declare function etcdBinary(): string;
+/** Does nothing when it is there. */
+export declare function fetchEtcd(): Promise<void>;
