@@ -11,7 +11,7 @@ import { errorMessage } from "#core/errors.ts";
 import { systemClock } from "../clock.ts";
 import { StartupError } from "../lifecycle.ts";
 import type { Log } from "../log.ts";
-import { classify, explain } from "./etcderrors.ts";
+import { classify, explain, tokenIsSpent } from "./etcderrors.ts";
 import { describeTarget, type EtcdTarget } from "./target.ts";
 
 export type EtcdCall<T> = (etcd: Etcd3, options: CallOptions) => Promise<T>;
@@ -206,6 +206,7 @@ export class EtcdClient implements Disposable {
               "grpc.initial_reconnect_backoff_ms": 100,
               "grpc.max_reconnect_backoff_ms": 1_000,
               "grpc.enable_channelz": 0,
+              ...(tls?.serverName === undefined ? {} : { "grpc.ssl_target_name_override": tls.serverName }),
             },
             faultHandling: { host: () => noop, global: noop },
           }),
@@ -255,12 +256,22 @@ function readNamed(file: string, flag: string): string {
   }
 }
 
+const spentToken = "etcdserver: invalid auth token";
+
+/**
+ * Adds headers to a call. A refused token is told in other words than etcd's: etcd3 would take those for a reason to repeat
+ * the very same call until its deadline.
+ */
 function withHeaders(headers: Readonly<Record<string, string>>): Interceptor {
   return (options, nextCall) =>
     new InterceptingCall(nextCall(options), {
-      start(metadata, listener, next) {
+      start(metadata, _listener, next) {
         for (const [name, value] of Object.entries(headers)) metadata.set(name, value);
-        next(metadata, listener);
+        next(metadata, {
+          onReceiveMetadata: (received, go) => go(received),
+          onReceiveMessage: (message, go) => go(message),
+          onReceiveStatus: (status, go) => go({ ...status, details: status.details.replace(spentToken, tokenIsSpent) }),
+        });
       },
     });
 }

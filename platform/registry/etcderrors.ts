@@ -2,7 +2,6 @@
 // apart by etcd's own texts (https://github.com/etcd-io/etcd/blob/main/api/v3rpc/rpctypes/error.go).
 import {
   EtcdAuthenticationFailedError,
-  EtcdInvalidAuthTokenError,
   EtcdLeaseInvalidError,
   EtcdPermissionDeniedError,
   GRPCFailedPreconditionError,
@@ -20,15 +19,20 @@ import { errorMessage, WarmpathError } from "#core/errors.ts";
  */
 export type EtcdFailure = "away" | "token" | "lease gone" | "compacted" | "refused" | "fault";
 
-const tokenTexts = ["invalid auth token", "revision in header is old", "revision of auth store is old", "user name is empty"];
+/** How a refused token is told. */
+export const tokenIsSpent = "the token is not accepted";
+
+// etcd has several ways to say that a token is worth nothing any more.
+const tokenTexts = [tokenIsSpent, "revision in header is old", "revision of auth store is old"];
 
 export function classify(error: unknown): EtcdFailure {
   const text = errorMessage(error);
   if (error instanceof EtcdLeaseInvalidError) return "lease gone";
   if (text.includes("required revision has been compacted")) return "compacted";
-  // etcd has several ways to say that a token is worth nothing any more.
-  if (error instanceof EtcdInvalidAuthTokenError || tokenTexts.some((part) => text.includes(part))) return "token";
+  if (tokenTexts.some((part) => text.includes(part))) return "token";
   if (
+    // Said to who names no user, as an invalid argument.
+    text.includes("user name is empty") ||
     error instanceof EtcdPermissionDeniedError ||
     error instanceof EtcdAuthenticationFailedError ||
     error instanceof GRPCUnauthenticatedError ||

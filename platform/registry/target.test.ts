@@ -11,12 +11,15 @@ const addresses: readonly (readonly [registry: string, hosts: readonly string[],
   ["etcd://a:2379/fleet", ["a:2379"], "/fleet"],
   ["etcd://a", ["a:2379"], "/warmpath"],
   ["etcd://a/", ["a:2379"], "/warmpath"],
-  ["etcds://a,b:1,[::1]:2/x/y/", ["a:2379", "b:1", "[::1]:2"], "/x/y"],
+  ["etcd://a,b:1,[::1]:2/x/y/", ["a:2379", "b:1", "[::1]:2"], "/x/y"],
+  ["etcds://a.b/x", ["a.b:2379"], "/x"],
 ];
 
 for (const [registry, hosts, prefix] of addresses) {
   test(`${registry} leads to ${hosts.join()} and ${prefix}`, () => {
-    const tls = registry.startsWith("etcds") ? { caFile: undefined, certFile: undefined, keyFile: undefined } : undefined;
+    const tls = registry.startsWith("etcds")
+      ? { caFile: undefined, certFile: undefined, keyFile: undefined, serverName: undefined }
+      : undefined;
     const target = parseRegistryTarget({ registry });
     assert.deepEqual(target, { kind: "etcd", hosts, prefix, tls, login: undefined });
     const flags = flagsOfTarget(target);
@@ -37,6 +40,8 @@ const refused: readonly (readonly [options: RegistryOptions, message: RegExp])[]
   [{ registry: "f", etcdUser: "u" }, /need --registry etcd:/],
   [{ registry: "etcd://a", etcdCa: "ca" }, /need --registry etcds:/],
   [{ registry: "etcds://a", etcdCert: "c" }, /--etcd-cert and --etcd-key go together/],
+  [{ registry: "etcds://10.0.0.1" }, /is an address and no name: say with --etcd-server-name/],
+  [{ registry: "etcds://a,[::1]:5" }, /is an address and no name/],
   [{ registry: "etcd://a", etcdUser: "u" }, /--etcd-user and --etcd-password-file go together/],
 ];
 

@@ -10,6 +10,11 @@ export const registryFlags = {
   etcdCa: z.string().min(1).optional(),
   etcdCert: z.string().min(1).optional(),
   etcdKey: z.string().min(1).optional(),
+  /** The name in etcd's certificate, where it is not the one in the address. */
+  etcdServerName: z
+    .string()
+    .regex(/^[A-Za-z0-9.-]{1,253}$/, { error: "must be a host name" })
+    .optional(),
   etcdUser: z.string().min(1).optional(),
   etcdPasswordFile: z.string().min(1).optional(),
 } as const;
@@ -19,6 +24,7 @@ export interface RegistryOptions {
   readonly etcdCa?: string | undefined;
   readonly etcdCert?: string | undefined;
   readonly etcdKey?: string | undefined;
+  readonly etcdServerName?: string | undefined;
   readonly etcdUser?: string | undefined;
   readonly etcdPasswordFile?: string | undefined;
 }
@@ -44,6 +50,8 @@ export interface TlsFiles {
   readonly caFile: string | undefined;
   readonly certFile: string | undefined;
   readonly keyFile: string | undefined;
+  /** What the certificate must name; the host's own name when undefined. */
+  readonly serverName: string | undefined;
 }
 
 export type RegistryTarget = EmbeddedTarget | EtcdTarget;
@@ -55,32 +63,42 @@ const prefixForm = /^(?:\/[A-Za-z0-9._-]{1,100}){1,8}$/;
 
 /** Throws a StartupError that says what is wrong. */
 export function parseRegistryTarget(options: RegistryOptions): RegistryTarget {
-  const { registry, etcdCa, etcdCert, etcdKey, etcdUser, etcdPasswordFile } = options;
+  const { registry, ...access } = options;
+  const { etcdCa, etcdCert, etcdKey, etcdServerName, etcdUser, etcdPasswordFile } = access;
   const scheme = /^([a-z][a-z0-9+.-]*):\/\//.exec(registry)?.[1];
   if (scheme === undefined) {
     const stray = Object.entries({ etcdCa, etcdCert, etcdKey, etcdUser, etcdPasswordFile }).find(
       ([, value]) => value !== undefined,
     );
-    if (stray !== undefined) throw new StartupError("the --etcd-... options need --registry etcd://...");
+    if (stray !== undefined) {
+      throw new StartupError("the --etcd-... options need --registry etcd://...");
+    }
     return { kind: "embedded", file: registry };
   }
   if (scheme !== "etcd" && scheme !== "etcds") {
     throw new StartupError(`--registry begins with etcd:// or etcds://, or is a file; not ${scheme}://`);
   }
   const isTls = scheme === "etcds";
-  if (!isTls && (etcdCa !== undefined || etcdCert !== undefined || etcdKey !== undefined)) {
-    throw new StartupError("--etcd-ca, --etcd-cert and --etcd-key need --registry etcds://...");
+  if (!isTls && [etcdCa, etcdCert, etcdKey, etcdServerName].some((given) => given !== undefined)) {
+    throw new StartupError("--etcd-ca, --etcd-cert, --etcd-key and --etcd-server-name need --registry etcds://...");
   }
   if ((etcdCert === undefined) !== (etcdKey === undefined)) throw new StartupError("--etcd-cert and --etcd-key go together");
   if ((etcdUser === undefined) !== (etcdPasswordFile === undefined)) {
     throw new StartupError("--etcd-user and --etcd-password-file go together");
   }
   const { hosts, prefix } = parseAddress(registry.slice(scheme.length + 3));
+  // TLS names servers by name only (RFC 6066), and the client knows no other way to say what the certificate must hold.
+  const bare = hosts.find((host) => /^(?:\[.*\]|[\d.]+):\d+$/.test(host));
+  if (isTls && bare !== undefined && etcdServerName === undefined) {
+    throw new StartupError(
+      `--registry etcds://${bare} is an address and no name: say with --etcd-server-name what the certificate names`,
+    );
+  }
   return {
     kind: "etcd",
     hosts,
     prefix,
-    tls: isTls ? { caFile: etcdCa, certFile: etcdCert, keyFile: etcdKey } : undefined,
+    tls: isTls ? { caFile: etcdCa, certFile: etcdCert, keyFile: etcdKey, serverName: etcdServerName } : undefined,
     login:
       etcdUser === undefined || etcdPasswordFile === undefined ? undefined : { user: etcdUser, passwordFile: etcdPasswordFile },
   };
@@ -123,6 +141,7 @@ export function flagsOfTarget(target: RegistryTarget): Readonly<Record<string, s
     "etcd-ca": tls?.caFile,
     "etcd-cert": tls?.certFile,
     "etcd-key": tls?.keyFile,
+    "etcd-server-name": tls?.serverName,
     "etcd-user": login?.user,
     "etcd-password-file": login?.passwordFile,
   };

@@ -28,14 +28,18 @@ export interface EtcdServer extends AsyncDisposable {
 }
 
 const host = "127.0.0.1";
+let opened = 0;
 
 export type EtcdServerOptions = Pick<EtcdOptions, "tls" | "flags">;
 
 export async function openEtcd(options: EtcdServerOptions = {}): Promise<EtcdServer> {
   await using opening = new AsyncDisposableStack();
   const dataFolder = opening.use(await openRunFolder()).path;
-  // Not the first ones, which a fleet of this process would take.
-  const [port = 0, peerPort = 0] = (await findFreePorts(host, 42)).slice(40);
+  // Not the first ones, which a fleet of this process would take; and others each time, since clients remember which
+  // addresses do not answer.
+  const first = 40 + 2 * opened;
+  opened += 1;
+  const [port = 0, peerPort = 0] = (await findFreePorts(host, first + 2)).slice(first);
   // What is not safe against a power cut is as good as safe against a killed process, and spares the disk.
   const { command, args } = await buildEtcd({
     host,
@@ -84,8 +88,8 @@ export async function openEtcd(options: EtcdServerOptions = {}): Promise<EtcdSer
   };
   opening.defer(() => server.kill());
   await server.start();
-  const opened = opening.move();
-  return Object.assign(server, { [Symbol.asyncDispose]: () => opened.disposeAsync() });
+  const parts = opening.move();
+  return Object.assign(server, { [Symbol.asyncDispose]: () => parts.disposeAsync() });
 }
 
 /** The plain client, for what the registry does not do: compaction, users. */
