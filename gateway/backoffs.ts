@@ -8,6 +8,8 @@ export interface Backoffs {
   check(key: string): Failure | undefined;
   /** Returns how long, in milliseconds, the key is left alone. */
   failed(key: string, failure: Failure): number;
+  /** Another gateway has found it bad and will leave it alone for so long. */
+  heard(key: string, failure: Failure): void;
   succeeded(key: string): void;
 }
 
@@ -31,6 +33,15 @@ const defaultLongestMs = 5_000;
 
 export function createBackoffs(clock: Clock): Backoffs {
   const entries = new Map<string, Entry>();
+
+  function put(key: string, entry: Entry): void {
+    // Deleted first, so that the map's order is the order of failures.
+    entries.delete(key);
+    entries.set(key, entry);
+    const oldest = entries.keys().next().value;
+    if (entries.size > maxEntries && oldest !== undefined) entries.delete(oldest);
+  }
+
   return {
     check(key) {
       const entry = entries.get(key);
@@ -43,12 +54,12 @@ export function createBackoffs(clock: Clock): Backoffs {
       const was = entries.get(key);
       const pauseMs =
         was === undefined ? first : Math.min(Math.max(was.pauseMs * 2, first), longestPauseMs[failure.code] ?? defaultLongestMs);
-      // Deleted first, so that the map's order is the order of failures.
-      entries.delete(key);
-      entries.set(key, { failure, pauseMs, untilMs: clock.monotonicMs() + pauseMs });
-      const oldest = entries.keys().next().value;
-      if (entries.size > maxEntries && oldest !== undefined) entries.delete(oldest);
+      put(key, { failure, pauseMs, untilMs: clock.monotonicMs() + pauseMs });
       return pauseMs;
+    },
+    heard(key, failure) {
+      const pauseMs = Math.min(failure.retryAfterMs ?? 0, 300_000);
+      if (pauseMs > 0) put(key, { failure, pauseMs, untilMs: clock.monotonicMs() + pauseMs });
     },
     succeeded(key) {
       entries.delete(key);

@@ -4,8 +4,10 @@ import { type Model, parseModel } from "#core/model.ts";
 import { systemClock } from "#platform/clock.ts";
 import { silentLog } from "#platform/log.ts";
 import { type Copies, createCopies } from "./copies.ts";
+import { createDecisions } from "./decisions.ts";
 import { type Copy, type CopyFailure, createFleet, type Fleet, type PodInfo } from "./fleet.ts";
 import { createPlacements } from "./placements.ts";
+import { createSuspects } from "./suspects.ts";
 
 interface Bench extends Disposable {
   readonly fleet: Fleet;
@@ -34,6 +36,8 @@ function openBench(t: TestContext): Bench {
   const copies = createCopies({
     fleet,
     placements: createPlacements(fleet, clock),
+    suspects: createSuspects(clock),
+    decisions: createDecisions(clock),
     clock,
     log: silentLog,
     findModel: (name) => models.get(name),
@@ -94,7 +98,7 @@ test("as many copies as are wanted are asked for, each of another pod, on other 
   copies.want("x", "r1", 2, "scale-up");
   assert.deepEqual(sent, ["load b1 x scale-up"]);
   copies.want("x", "r1", 2, "scale-up");
-  copies.want("x", "r1", 3, "scale-up", "another");
+  copies.want("x", "r1", 3, "scale-up", { by: "another" });
   assert.deepEqual(sent.slice(1), ["load a2 x scale-up"]);
   assert.deepEqual(copies.state("x", "r1"), { ready: 1, underWay: 2 });
   fleet.change("b1", [copy("loading")]);
@@ -189,8 +193,8 @@ test("what is wanted no more is not loaded, and a model that comes later is", (t
   using bench = openBench(t);
   const { fleet, copies, sent, models } = bench;
   fleet.attach(podInfo("a"), []);
-  copies.want("x", "r1", 1, "ensure", "one");
-  copies.want("x", "r1", 1, "ensure", "two");
+  copies.want("x", "r1", 1, "ensure", { by: "one" });
+  copies.want("x", "r1", 1, "ensure", { by: "two" });
   copies.unwant("x", "r1", "one");
   assert.deepEqual(sent, ["load a x ensure"]);
   copies.unwant("x", "r1", "two");

@@ -19,10 +19,19 @@ import { chooseShrink } from "#core/placement/shrink.ts";
 import type { Clock } from "#platform/clock.ts";
 import type { Log } from "#platform/log.ts";
 import { createBackoffs } from "./backoffs.ts";
+import type { Decisions } from "./decisions.ts";
 import { codeOf, type Failure } from "./failure.ts";
 import { type CopyChange, copyKey, type Fleet } from "./fleet.ts";
 import type { LoadAsk } from "./links.ts";
 import type { Placements } from "./placements.ts";
+import type { Suspects } from "./suspects.ts";
+
+export interface WantOptions {
+  /** Who wants them, when several may. */
+  readonly by?: string;
+  /** No copy that was used in the last half hour leaves for them. */
+  readonly spareRoomOnly?: boolean;
+}
 
 export interface CopiesState {
   /** On pods that can be reached and stay. */
@@ -35,9 +44,8 @@ export interface CopiesState {
 export interface Copies extends Disposable {
   /**
    * So many, until unwanted; to be called at every gateway, in whatever order, as often as one likes.
-   * `by`: who wants them, when several may.
    */
-  want(model: string, revision: string, count: number, loadClass: LoadClass, by?: string): void;
+  want(model: string, revision: string, count: number, loadClass: LoadClass, options?: WantOptions): void;
   /** The copies stay until their room is needed. */
   unwant(model: string, revision: string, by?: string): void;
   state(model: string, revision: string): CopiesState;
@@ -56,6 +64,8 @@ export interface Copies extends Disposable {
 export interface CopiesParts {
   readonly fleet: Fleet;
   readonly placements: Placements;
+  readonly suspects: Suspects;
+  readonly decisions: Decisions;
   readonly clock: Clock;
   readonly log: Log;
   readonly findModel: (name: string) => Model | undefined;
@@ -69,11 +79,17 @@ export interface CopiesParts {
   readonly patienceMs?: number;
 }
 
+interface Wanted {
+  readonly count: number;
+  readonly loadClass: LoadClass;
+  readonly spareRoomOnly: boolean;
+}
+
 interface Want {
   readonly key: string;
   readonly model: string;
   readonly revision: string;
-  readonly by: Map<string, { readonly count: number; readonly loadClass: LoadClass }>;
+  readonly by: Map<string, Wanted>;
   /** Pods that were asked and have not answered. */
   readonly asked: Map<string, NodeJS.Timeout>;
   readonly excluded: Map<string, { readonly reason: string; readonly untilMs: number }>;
@@ -83,6 +99,9 @@ interface Want {
 
 /** For background loads a pod keeps copies used more recently than this. */
 const minAgeMs = 10_000;
+const spareAgeMs = 30 * 60_000;
+/** A full fleet has no spare room soon. */
+const sparePauseMs = 60_000;
 const queueWaitMs = 120_000;
 const retriesLater: readonly ErrorCode[] = ["model-load-failed", "storage-unavailable"];
 /** How long a pod that failed is passed over. */
@@ -160,23 +179,43 @@ export function createCopies(parts: CopiesParts): Copies {
     const { ready, coming, there } = standing(want.model, want.revision);
     let missing = countOf(want, model) - ready.length - coming.size;
     if (missing <= 0) return undefined;
-    const pause = backoffs.check(want.key);
+    const suspected = parts.suspects.check(want.key);
+    if (suspected !== undefined) want.failure = suspected;
+    const pause = suspected ?? backoffs.check(want.key);
     if (pause !== undefined) return later(want, pause.retryAfterMs ?? 0);
     const holders = new Set([...there, ...coming]);
+    const spareOnly = Array.from(want.by.values()).every(({ spareRoomOnly }) => spareRoomOnly);
+    const sizeBytes = sizeOf(want) ?? revision.sizeHintBytes ?? 0;
     for (; missing > 0; missing--) {
       const requestsPerSecond = parts.rateOf?.(model.name);
-      const needs = { excluded: want.excluded, holders, waitingUser: false, minAgeMs, requestsPerSecond };
+      const age = spareOnly ? spareAgeMs : minAgeMs;
+      const room = { excluded: want.excluded, holders, waitingUser: false, minAgeMs: age, sizeBytes };
+      const needs = { ...room, requestsPerSecond, prefersNew: classOf(want) === "migrate" };
       const decision = placements.choose(model.name, revision, needs);
       if (decision.kind === "nowhere") {
         lacking.add(want);
         // What the last pod said of it is worth more than that it is passed over now.
         want.failure ??= { kind: "failed", code: decision.code, reason: describePlacement(decision) };
-        return later(want, backoffs.failed(want.key, want.failure));
+        return later(want, spareOnly ? sparePauseMs : backoffs.failed(want.key, want.failure));
       }
       holders.add(decision.podId);
+      const { podId, keys } = decision;
+      parts.decisions.record({ kind: "placed", model: want.model, revision: want.revision, reason: reasonOf(want), podId, keys });
       ask(want, decision.podId, model, revision, classOf(want));
     }
     return undefined;
+  }
+
+  /** What a copy elsewhere takes is what this one will take. */
+  function sizeOf(want: Want): number | undefined {
+    for (const { copy } of fleet.holders(want.model)) {
+      if (copy.revision === want.revision && copy.state === "ready") return copy.sizeBytes;
+    }
+    return undefined;
+  }
+
+  function reasonOf(want: Want): string {
+    return Array.from(want.by, ([by, { count, loadClass }]) => `${count} for ${by === "" ? loadClass : by}`).join(", ");
   }
 
   function later(want: Want, pauseMs: number): void {
@@ -201,7 +240,9 @@ export function createCopies(parts: CopiesParts): Copies {
     settled(want, podId);
     want.failure = failure;
     if (!parts.isHome(want.model)) return undefined;
-    log.warn("a wanted copy could not be loaded", { model: want.model, revision: want.revision, podId, ...failure });
+    const { code, reason } = failure;
+    log.warn("a wanted copy could not be loaded", { model: want.model, revision: want.revision, podId, code, reason });
+    parts.decisions.record({ kind: "refused", model: want.model, revision: want.revision, reason: `${code}: ${reason}`, podId });
     if (retriesLater.includes(failure.code)) return later(want, backoffs.failed(want.key, failure));
     want.excluded.set(podId, { reason: failure.reason, untilMs: clock.monotonicMs() + exclusionMs });
     return fill(want);
@@ -221,7 +262,7 @@ export function createCopies(parts: CopiesParts): Copies {
   }
 
   return {
-    want(model, revision, count, loadClass, by = "") {
+    want(model, revision, count, loadClass, { by = "", spareRoomOnly = false } = {}) {
       const key = copyKey({ model, revision });
       let want = wants.get(key);
       if (want === undefined) {
@@ -239,8 +280,8 @@ export function createCopies(parts: CopiesParts): Copies {
         byModel.set(model, (byModel.get(model) ?? new Set<Want>()).add(want));
       }
       const was = want.by.get(by);
-      if (was?.count === count && was.loadClass === loadClass) return;
-      want.by.set(by, { count, loadClass });
+      if (was?.count === count && was.loadClass === loadClass && was.spareRoomOnly === spareRoomOnly) return;
+      want.by.set(by, { count, loadClass, spareRoomOnly });
       fill(want);
     },
     unwant(model, revision, by = "") {

@@ -233,7 +233,9 @@ export function createFleet(listener: FleetListener, clock: Pick<Clock, "monoton
       const gone: CopyChange[] = [...pod.copies.values()].flatMap((copy) =>
         held.has(copyKey(copy)) ? [] : [{ ...copy, state: "gone" as const }],
       );
-      const changes = [...gone, ...copies];
+      // A failure that was told before the Link broke is no news.
+      const news = copies.filter((copy) => copy.state !== "failed" || pod.copies.get(copyKey(copy))?.state !== "failed");
+      const changes = [...gone, ...news];
       apply(pod, changes);
       listener.onPod(info.podId);
       listener.onCopies(info.podId, changes);

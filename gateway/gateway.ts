@@ -1,38 +1,49 @@
 // Owns how the gateway's parts are put together. Order of start: registry -> every present pod linked (or given time
 // enough) -> the socket on which Envoy finds xDS, ext_proc and the log sink. So an Envoy that outlived its gateway is
 // never given a table smaller than what the pods hold.
+import { randomUUID } from "node:crypto";
 import { rmSync } from "node:fs";
 import { type handleClientStreamingCall, Server } from "@grpc/grpc-js";
 import { createHistogram } from "#core/samples.ts";
+import { defaultScalingPolicy, type ScalingPolicy } from "#core/scaling.ts";
 import { sleep, systemClock } from "#platform/clock.ts";
-import { addService, allowResets, bindServer, closeServer } from "#platform/grpc.ts";
+import { addService, allowResets, bindServer, closeServer, type ServiceHandlers } from "#platform/grpc.ts";
 import type { Log } from "#platform/log.ts";
 import { parseRegistryTarget } from "#platform/registry/target.ts";
 import { createTracer } from "#platform/telemetry.ts";
-import { openPeerIdentity } from "#platform/tls/identity.ts";
+import { type Identity, openPeerIdentity } from "#platform/tls/identity.ts";
 import { AccessLogService, type StreamAccessLogsResponse } from "#proto/gen/envoy/service/accesslog/v3/als_pb.ts";
 import { ExternalProcessor } from "#proto/gen/envoy/service/ext_proc/v3/external_processor_pb.ts";
 import { GRPCInferenceService } from "#proto/gen/inference/open_inference_pb.ts";
+import { Peer } from "#proto/gen/warmpath/peer/v1/peer_pb.ts";
 import { createXds } from "#xds/main.ts";
 import { createIndex } from "./about.ts";
 import { decodeAccessLogs, type LogEntry } from "./accesslog.ts";
 import { listRoutes } from "./admin/routes/list.ts";
 import { createAdmin } from "./admin/server.ts";
 import { createGatewayState } from "./admin/state.ts";
-import { openBook } from "./book.ts";
+import { type Book, openBook } from "./book.ts";
 import { createCopies } from "./copies.ts";
+import { createDecisions } from "./decisions.ts";
 import { openEnvoyStats } from "./envoystats.ts";
 import { createProcessor, processCodecs } from "./extproc/service.ts";
 import { createFleet } from "./fleet.ts";
+import { createHome, type Home } from "./home.ts";
 import { createLinks } from "./links.ts";
 import { createLoads } from "./loads.ts";
 import type { GatewayOptions } from "./options.ts";
+import { createPeers } from "./peers.ts";
+import { createPeerService } from "./peerservice.ts";
 import { createPlacements } from "./placements.ts";
+import { createRates } from "./rates.ts";
+import { createReports } from "./reports.ts";
 import { createReroutes } from "./reroutes.ts";
 import { createRoutes } from "./routes.ts";
+import { createScaler } from "./scaler.ts";
 import { serverCalls } from "./servercalls.ts";
 import { createShares } from "./shares.ts";
 import { createMissSpans, silentSpan } from "./spans.ts";
+import { createSuspects } from "./suspects.ts";
 import { createUsage, type Usage } from "./usage.ts";
 import { createWithdrawn } from "./withdraw.ts";
 
@@ -53,6 +64,9 @@ export async function startGateway(
   stack: AsyncDisposableStack,
 ): Promise<Gateway> {
   const clock = systemClock;
+  const decisions = createDecisions(clock);
+  const suspects = createSuspects(clock);
+  const rates = createRates(clock);
   const { tracer } = stack.use(await createTracer({ service: "warmpath-gateway", endpoint: options.otlpEndpoint }));
   const identity = stack.use(await openPeerIdentity(options, log));
   let ready = false;
@@ -68,6 +82,7 @@ export async function startGateway(
   const fleet = createFleet({
     onCopies(podId, changes) {
       for (const { model } of changes) routes.refresh(model);
+      suspects.onCopies(podId, changes);
       loads.onCopies(podId, changes);
       copies.onCopies(podId, changes);
     },
@@ -89,6 +104,7 @@ export async function startGateway(
   book.onModel((name) => {
     routes.refresh(name);
     copies.onModel(name);
+    scaler.onModel(name);
   });
   const links = stack.use(
     createLinks({
@@ -105,12 +121,29 @@ export async function startGateway(
     }),
   );
   const placements = createPlacements(fleet, clock);
+  const peers = stack.use(createPeers({ gatewayId: options.gatewayId, log, identity }));
+  const home = createHome({
+    gatewayId: options.gatewayId,
+    clock,
+    onChange(member, there) {
+      log.info(there ? "a gateway is there" : "a gateway left", { gatewayId: member.gatewayId });
+      if (!there) peers.forget(member.gatewayId);
+      copies.onMembers();
+    },
+  });
+  const reports = createReports({ home, peers, rates, clock });
   const loads = createLoads({
     fleet,
     routes,
     clock,
     log,
     placements,
+    home,
+    peers,
+    suspects,
+    decisions,
+    rateOf: (model) => rates.rateOf(model),
+    onMissed: (model) => reports.missed(model),
     sendLoad: (podId, model, revision, ask) => links.sendLoad(podId, model, revision, ask),
     cancelLoad: (podId, model, revision) => links.cancelLoad(podId, model, revision),
     maxWaiting: options.maxWaiting,
@@ -123,12 +156,25 @@ export async function startGateway(
       clock,
       log,
       findModel: (name) => book.get(name),
-      isHome: () => true,
+      suspects,
+      decisions,
+      rateOf: (model) => rates.rateOf(model),
+      isHome: (model) => home.isHere(model),
       sendLoad: (podId, model, revision, ask) => links.sendLoad(podId, model, revision, ask),
       cancelLoad: (podId, model, revision) => links.cancelLoad(podId, model, revision),
       sendDrop: (podId, model, revision) => links.sendDrop(podId, model, revision),
     }),
   );
+  const scaler = createScaler({
+    fleet,
+    copies,
+    rates,
+    decisions,
+    clock,
+    policy: scalingPolicy(options),
+    findModel: (name) => book.get(name),
+    isHome: (model) => home.isHere(model),
+  });
   const reroutes = createReroutes({
     fleet,
     loads,
@@ -141,6 +187,7 @@ export async function startGateway(
     load: (model, revision) =>
       loads.ensure(model, {
         revision,
+        loadClass: "scale-up",
         deadlineMs: clock.monotonicMs() + options.loadTimeoutMs,
         signal,
         span: silentSpan,
@@ -180,6 +227,24 @@ export async function startGateway(
     serverCalls(() => ready, listIndex),
   );
   addService(server, AccessLogService, { streamAccessLogs: sinkOf(usage) }, logCodecs);
+  await servePeers({
+    options,
+    stack,
+    book,
+    home,
+    identity,
+    service: createPeerService({
+      findModel: (name) => book.get(name),
+      loads,
+      clock,
+      readyPods: (model, revision) =>
+        Array.from(fleet.holders(model)).flatMap(({ podId, copy }) =>
+          copy.revision === revision && copy.state === "ready" ? [podId] : [],
+        ),
+      onUse: (uses) => rates.add(uses),
+      maxWaitMs: options.maxParkMs,
+    }),
+  });
   // A gateway that was killed leaves its socket behind.
   rmSync(options.socket, { force: true });
   await bindServer(server, `unix:${options.socket}`);
@@ -191,7 +256,9 @@ export async function startGateway(
     const uses = usage.take();
     links.sendUsage(uses);
     shares.onUsed(uses.keys());
+    reports.send(uses);
   });
+  every(1_000, stack, () => scaler.tick());
   every(1_000, stack, () => xds.table.setUsageSample(usage.adjust()));
   every(sweepMs, stack, () => xds.sweep());
 
@@ -215,6 +282,39 @@ export async function startGateway(
   ready = true;
   const address = admin.server.address();
   return { adminPort: typeof address === "object" && address !== null ? address.port : options.adminPort };
+}
+
+interface PeerParts {
+  readonly options: GatewayOptions;
+  readonly stack: AsyncDisposableStack;
+  readonly book: Book;
+  readonly home: Home;
+  readonly identity: Identity | undefined;
+  readonly service: ServiceHandlers<typeof Peer>;
+}
+
+/** Listens for other gateways, then tells them where. */
+async function servePeers({ options, stack, book, home, identity, service }: PeerParts): Promise<void> {
+  const server = new Server({ "grpc.max_receive_message_length": 16 << 20, "grpc.enable_channelz": 0 });
+  allowResets(server);
+  addService(server, Peer, service);
+  const port = await bindServer(server, authority(options.peerHost, options.peerPort), identity?.serverCredentials(["gateway"]));
+  stack.defer(() => closeServer(server, 500));
+  book.watchGateways({ onGateway: (member) => home.setMember(member), onGone: (gatewayId) => home.removeMember(gatewayId) });
+  book.announce({
+    gatewayId: options.gatewayId,
+    incarnation: randomUUID(),
+    peerAddress: authority(options.peerName ?? options.peerHost, port),
+  });
+}
+
+/** An IPv6 host in brackets. */
+function authority(host: string, port: number): string {
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+function scalingPolicy({ copyRate, copyConcurrency, secondCopyAfterMs }: GatewayOptions): ScalingPolicy {
+  return { ...defaultScalingPolicy, ratePerCopy: copyRate, concurrencyPerCopy: copyConcurrency, secondCopyAfterMs };
 }
 
 async function waitForLinks(complete: () => boolean, signal: AbortSignal): Promise<void> {

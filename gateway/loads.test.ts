@@ -4,11 +4,14 @@ import { type Model, parseModel } from "#core/model.ts";
 import { systemClock } from "#platform/clock.ts";
 import { silentLog } from "#platform/log.ts";
 import { waitFor } from "#platform/testing.ts";
+import { createDecisions } from "./decisions.ts";
 import { type Copy, type CopyChange, createFleet, type Fleet, type PodInfo } from "./fleet.ts";
 import { createLoads, type Ensured, type Loads } from "./loads.ts";
+import type { PeerAsk, PeerAskListener } from "./peers.ts";
 import { createPlacements } from "./placements.ts";
 import type { Routes } from "./routes.ts";
 import { silentSpan } from "./spans.ts";
+import { createSuspects, type Suspects } from "./suspects.ts";
 
 interface Bench {
   readonly fleet: Fleet;
@@ -18,6 +21,18 @@ interface Bench {
   /** Models that Envoy has acknowledged. */
   readonly settled: Set<string>;
   settle(model: string): void;
+  /** Gateways that live besides this one; all of them are home of everything, in this order. */
+  readonly others: string[];
+  readonly peerAsks: PeerAskSeen[];
+  /** Deaths of model servers are to be told here before the fleet hears of them. */
+  readonly suspects: Suspects;
+}
+
+interface PeerAskSeen {
+  readonly gatewayId: string;
+  readonly ask: PeerAsk;
+  readonly listener: PeerAskListener;
+  cancelled: boolean;
 }
 
 function openBench(options: { maxWaiting?: number; loadTimeoutMs?: number } = {}): Bench {
@@ -40,15 +55,39 @@ function openBench(options: { maxWaiting?: number; loadTimeoutMs?: number } = {}
     onAcked: () => undefined,
   };
   const fleet = createFleet({
-    onCopies: (podId, changes) => loads.onCopies(podId, changes),
+    onCopies(podId, changes) {
+      suspects.onCopies(podId, changes);
+      loads.onCopies(podId, changes);
+    },
     onPod: (podId) => {
       if (fleet.pod(podId)?.reachable !== true) loads.onUnreachable(podId);
     },
   });
+  const others: string[] = [];
+  const peerAsks: PeerAskSeen[] = [];
+  const suspects = createSuspects(systemClock);
   const loads = createLoads({
     fleet,
     routes,
     placements: createPlacements(fleet, systemClock),
+    home: {
+      of(_model, passedOver = new Set()) {
+        const gatewayId = others.find((id) => !passedOver.has(id));
+        return gatewayId === undefined ? undefined : { gatewayId, incarnation: "1", peerAddress: `${gatewayId}:1` };
+      },
+      suspect: () => undefined,
+    },
+    peers: {
+      ensure({ gatewayId }, ask, listener) {
+        const seen = { gatewayId, ask, listener, cancelled: false };
+        peerAsks.push(seen);
+        return () => {
+          seen.cancelled = true;
+        };
+      },
+    },
+    suspects,
+    decisions: createDecisions(systemClock),
     clock: systemClock,
     log: silentLog,
     sendLoad: (podId, model) => sent.push(`load ${podId} ${model}`),
@@ -60,7 +99,7 @@ function openBench(options: { maxWaiting?: number; loadTimeoutMs?: number } = {}
     settled.add(model);
     for (const waiter of waiters.get(model) ?? []) waiter();
   };
-  return { fleet, loads, sent, settled, settle };
+  return { fleet, loads, sent, settled, settle, others, peerAsks, suspects };
 }
 
 function podInfo(podId: string): PodInfo {
@@ -268,4 +307,117 @@ test("a ready copy behind a dead adapter is used only where no other pod can loa
   settle("~b");
   const elsewhere = await asked;
   assert.equal(elsewhere.kind === "live" ? elsewhere.entry : elsewhere.reason, "~b");
+});
+
+test("the home is asked, and a request goes on when this gateway's own Link tells of the copy", async () => {
+  const { fleet, loads, sent, settle, others, peerAsks } = openBench();
+  fleet.attach(podInfo("a"), []);
+  others.push("g2");
+  const asked = Array.from({ length: 100 }, () => ask(loads, "x"));
+  assert.deepEqual(
+    peerAsks.map(({ gatewayId, ask: { model, loadClass } }) => [gatewayId, model, loadClass]),
+    [["g2", "x", "waiting-user"]],
+  );
+  change(fleet, "a", copy("x", "loading"));
+  change(fleet, "a", copy("x", "ready"));
+  settle("~a");
+  for (const result of await Promise.all(asked)) assert.equal(result.kind, "live");
+  assert.deepEqual(sent, []);
+  assert.equal(peerAsks[0]?.cancelled, true);
+});
+
+test("what the home says of the model is the answer, and is remembered", async () => {
+  const { fleet, loads, sent, others, peerAsks } = openBench();
+  fleet.attach(podInfo("a"), []);
+  others.push("g2");
+  const asked = ask(loads, "x");
+  const bad = { kind: "failed", code: "model-load-failed", reason: "no ONNX", retryAfterMs: 5_000 } as const;
+  peerAsks[0]?.listener.onFailed(bad);
+  assert.deepEqual(await asked, bad);
+  const again = await ask(loads, "x");
+  assert.equal(again.kind === "failed" ? again.reason : "", "no ONNX");
+  assert.equal(peerAsks.length, 1);
+  assert.deepEqual(sent, []);
+});
+
+test("a home that does not answer, or cannot judge, is passed over: the next decides, in the end this gateway", async () => {
+  const { fleet, loads, sent, settle, others, peerAsks } = openBench();
+  fleet.attach(podInfo("a"), []);
+  others.push("g2", "g3");
+  const asked = ask(loads, "x");
+  peerAsks[0]?.listener.onLost("no answer within 250 ms");
+  assert.deepEqual([peerAsks[1]?.gatewayId, sent.length], ["g3", 0]);
+  peerAsks[1]?.listener.onFailed({ kind: "failed", code: "no-pods", reason: "cut off" });
+  assert.deepEqual(sent, ["load a x"]);
+  change(fleet, "a", copy("x", "ready"));
+  settle("~a");
+  assert.equal((await asked).kind, "live");
+});
+
+test("a gateway that is asked as the home decides, though it believes another to be it", async () => {
+  const { fleet, loads, sent, settle, others, peerAsks } = openBench();
+  fleet.attach(podInfo("a"), []);
+  others.push("g2");
+  const own = ask(loads, "x");
+  const deadlineMs = systemClock.monotonicMs() + 10_000;
+  const peers = loads.ensure(modelOf("x"), { deadlineMs, signal: new AbortController().signal, span: silentSpan, here: true });
+  assert.equal(peerAsks[0]?.cancelled, true);
+  assert.deepEqual(sent, ["load a x"]);
+  change(fleet, "a", copy("x", "ready"));
+  settle("~a");
+  assert.deepEqual([(await own).kind, (await peers).kind], ["live", "live"]);
+});
+
+test("a load of another gateway that is under way is joined rather than begun again", async () => {
+  const { fleet, loads, sent } = openBench();
+  fleet.attach(podInfo("a"), []);
+  fleet.attach(podInfo("b"), [copy("x", "loading")]);
+  const asked = ask(loads, "x", 50);
+  assert.deepEqual(sent, ["load b x"]);
+  await asked;
+});
+
+test("a user's request raises a load that was asked for in the background", async () => {
+  const { fleet, loads, sent, settle } = openBench();
+  fleet.attach(podInfo("a"), []);
+  const deadlineMs = systemClock.monotonicMs() + 10_000;
+  const signal = new AbortController().signal;
+  const background = loads.ensure(modelOf("x"), { deadlineMs, signal, span: silentSpan, loadClass: "ensure" });
+  const user = ask(loads, "x");
+  const another = ask(loads, "x");
+  assert.deepEqual(sent, ["load a x", "load a x"], "sent again with the higher class, once");
+  change(fleet, "a", copy("x", "ready"));
+  settle("~a");
+  assert.deepEqual(
+    (await Promise.all([background, user, another])).map(({ kind }) => kind),
+    ["live", "live", "live"],
+  );
+});
+
+test("a model that kills model servers costs two pods, not all, and the reason is told", async () => {
+  const { fleet, loads, sent } = openBench();
+  for (const podId of ["a", "b", "c", "d", "e"]) fleet.attach(podInfo(podId), []);
+  const asked = ask(loads, "x");
+  for (let death = 0; death < 2; death++) {
+    const podId = sent[death]!.split(" ")[1]!;
+    change(fleet, podId, copy("x", "failed", { kind: "server-died", reason: "it died", suspects: 1 }));
+  }
+  const failed = await asked;
+  assert.equal(failed.kind === "failed" ? failed.code : "", "model-load-failed");
+  assert.match(failed.kind === "failed" ? failed.reason : "", /died while they loaded it/);
+  const again = await ask(loads, "x");
+  assert.ok(again.kind === "failed" && (again.retryAfterMs ?? 0) > 60_000);
+  assert.equal(sent.length, 2);
+});
+
+test("a fleet without room says so after a few pods", async () => {
+  const { fleet, loads, sent } = openBench();
+  for (let pod = 0; pod < 20; pod++) fleet.attach(podInfo(`p${pod}`), []);
+  const asked = ask(loads, "x");
+  for (let refused = 0; refused < 3; refused++) {
+    loads.onRefused(sent[refused]!.split(" ")[1]!, "x", "r1", "no-capacity", "every copy is used much more");
+  }
+  const failed = await asked;
+  assert.ok(failed.kind === "failed" && failed.code === "no-capacity" && (failed.retryAfterMs ?? 0) > 0);
+  assert.equal(sent.length, 3);
 });

@@ -1,5 +1,9 @@
-// Owns the loads that requests wait for: one flight for each model, however many requests wait for it.
+// Owns the loads that requests wait for: one flight for each revision, however many requests wait for it.
 //
+//   asked --another gateway is the home--> asking it --ready, seen on a Link--> live
+//     |                                       |  +--it failed--> failed
+//     |<-------------- it does not answer ----+
+//     v
 //   place --Load sent--> loading --ready--> live
 //     ^                     |
 //     +--- another pod -----+--- no pod left, or the model itself is bad --> failed
@@ -8,21 +12,28 @@
 // A request that has waited goes by the entry of the pod that is ready, which Envoy has had since that pod came. It does
 // not wait for the model's own route: that would take longer, and even when Envoy has acknowledged a route, a worker of
 // it that is busy may not see it yet.
-// Invariants: at most one flight for a model; every waiter is answered once, at its deadline at the latest; a flight
+// Invariants: at most one flight for a revision; every waiter is answered once, at its deadline at the latest; a flight
 // without waiters ends and takes its load back; how many wait in all is bounded; a flight tries each pod at most once in
-// each of a few rounds.
+// each of a few rounds. A model that kills model servers is kept off the pods, whichever gateway asked for it: every
+// gateway hears of each death on its Links.
 import type { ErrorCode } from "#core/errors.ts";
-import { activeRevision, type Model, type Revision } from "#core/model.ts";
+import { higherPriority, type LoadClass, loadClasses } from "#core/loadqueue.ts";
+import { activeRevision, type Model, type Priority, type Revision } from "#core/model.ts";
 import { describePlacement } from "#core/placement/place.ts";
 import type { Clock } from "#platform/clock.ts";
 import type { Log } from "#platform/log.ts";
 import { createBackoffs } from "./backoffs.ts";
+import { isPinned } from "./copies.ts";
+import type { Decisions } from "./decisions.ts";
 import { codeOf, type Failure } from "./failure.ts";
 import { type Copy, type CopyChange, copyKey, type FailureKind, type Fleet } from "./fleet.ts";
+import type { Home, Member } from "./home.ts";
 import type { LoadAsk } from "./links.ts";
+import type { Peers } from "./peers.ts";
 import type { Placements } from "./placements.ts";
 import type { Routes } from "./routes.ts";
 import type { MissSpan } from "./spans.ts";
+import type { Suspects } from "./suspects.ts";
 
 export interface Live {
   readonly kind: "live";
@@ -40,6 +51,12 @@ export interface EnsureOptions {
   readonly span: MissSpan;
   /** The active one when absent. */
   readonly revision?: Revision;
+  /** `waiting-user` when absent. */
+  readonly loadClass?: LoadClass;
+  /** The model's own when absent. */
+  readonly priority?: Priority | undefined;
+  /** Decide in this gateway, whichever is the home. */
+  readonly here?: boolean;
 }
 
 export interface Loads {
@@ -58,10 +75,18 @@ export interface LoadsParts {
   readonly fleet: Fleet;
   readonly routes: Routes;
   readonly placements: Placements;
+  readonly home: Pick<Home, "of" | "suspect">;
+  readonly peers: Pick<Peers, "ensure">;
+  readonly suspects: Suspects;
+  readonly decisions: Decisions;
   readonly clock: Clock;
   readonly log: Log;
   readonly sendLoad: (podId: string, model: string, revision: Revision, ask: LoadAsk) => void;
   readonly cancelLoad: (podId: string, model: string, revision: string) => void;
+  /** Requests per second for the model, when known. */
+  readonly rateOf?: (model: string) => number | undefined;
+  /** A request of this gateway's own will not be answered. */
+  readonly onMissed?: (model: string) => void;
   readonly maxWaiting: number;
   /** How long a load may take before another pod is tried. */
   readonly loadTimeoutMs: number;
@@ -73,17 +98,26 @@ interface Flight {
   readonly revision: Revision;
   /** Pods that are out of question, and why. */
   readonly excluded: Map<string, { readonly reason: string; readonly untilMs: number }>;
+  /** Gateways that do not answer, or cannot decide. */
+  readonly passedOver: Set<string>;
   readonly waiters: Set<Waiter>;
   readonly stop: AbortController;
+  loadClass: LoadClass;
+  priority: Priority;
   podId: string | undefined;
+  /** While another gateway decides: stops asking it. */
+  leaveHome: (() => void) | undefined;
   timer: NodeJS.Timeout | undefined;
   worst: Failure | undefined;
+  /** Pods that could make no room. */
+  fullPods: number;
   /** How often it has been through all pods. */
   rounds: number;
 }
 
 interface Waiter {
   readonly arrivedMs: number;
+  readonly deadlineMs: number;
   readonly answer: (result: Ensured) => void;
 }
 
@@ -94,53 +128,67 @@ const noHolders: ReadonlySet<string> = new Set();
 /** An adapter or model server that died is back within a second or two: 0.1 + 0.2 + ... + 1.6 s. */
 const maxRounds = 5;
 const firstPauseMs = 100;
+/** Each may have let it wait for room: a fleet that is full says so soon. */
+const maxFullPods = 3;
+/** The home says that a copy is ready: so long it may take until our own Link says so too. */
+const seenWithinMs = 2_000;
+/** What the home says of itself, rather than of the model. */
+const homesOwnFaults: readonly ErrorCode[] = ["model-not-found", "no-pods", "unavailable", "cancelled", "deadline-exceeded"];
 
 export function createLoads(parts: LoadsParts): Loads {
-  const { fleet, routes, clock, log } = parts;
+  const { fleet, routes, placements, decisions, clock, log } = parts;
   const flights = new Map<string, Flight>();
   const backoffs = createBackoffs(clock);
   let waiting = 0;
   let turn = 0;
 
   function assign(flight: Flight, podId: string | undefined): void {
-    if (flight.podId !== undefined) parts.placements.answered(flight.podId);
+    if (flight.podId !== undefined) placements.answered(flight.podId);
     flight.podId = podId;
-    if (podId !== undefined) parts.placements.asked(podId);
+    if (podId !== undefined) placements.asked(podId);
   }
 
-  function start(key: string, model: Model, revision: Revision): Flight {
+  function start(key: string, model: Model, revision: Revision, { loadClass, priority }: Urgency): Flight {
     const flight: Flight = {
       key,
       model,
       revision,
       excluded: new Map(),
+      passedOver: new Set(),
       waiters: new Set(),
       stop: new AbortController(),
+      loadClass,
+      priority,
       podId: undefined,
+      leaveHome: undefined,
       timer: undefined,
       worst: undefined,
+      fullPods: 0,
       rounds: 0,
     };
     flights.set(key, flight);
     return flight;
   }
 
+  function note(flight: Flight, kind: Parameters<Decisions["record"]>[0]["kind"], reason: string, podId?: string): void {
+    decisions.record({ kind, model: flight.model.name, revision: flight.revision.id, reason, podId });
+  }
+
   function land(flight: Flight, result: (waiter: Waiter) => Ensured): void {
     if (flights.get(flight.key) === flight) flights.delete(flight.key);
     clearTimeout(flight.timer);
+    flight.leaveHome?.();
+    flight.leaveHome = undefined;
     assign(flight, undefined);
     flight.stop.abort(landed);
     for (const waiter of Array.from(flight.waiters)) waiter.answer(result(waiter));
   }
 
   function fail(flight: Flight, failure: Failure): void {
-    const retryAfterMs = backoffs.failed(flight.key, failure);
-    log.warn("a load failed", {
-      model: flight.model.name,
-      revision: flight.revision.id,
-      code: failure.code,
-      reason: failure.reason,
-    });
+    const retryAfterMs = failure.retryAfterMs ?? backoffs.failed(flight.key, failure);
+    const { code, reason } = failure;
+    log.warn("a load failed", { model: flight.model.name, revision: flight.revision.id, code, reason });
+    note(flight, "failed", `${code}: ${reason}`);
     land(flight, () => ({ ...failure, retryAfterMs }));
   }
 
@@ -157,28 +205,99 @@ export function createLoads(parts: LoadsParts): Loads {
     land(flight, (waiter) => ({ kind: "live", waitedMs: nowMs - waiter.arrivedMs, entry }));
   }
 
-  /** Somebody holds it, or is about to, or a pod is asked to. */
+  /** Asks the home, or decides here when that is this gateway, or nobody else who could. */
+  function decide(flight: Flight): void {
+    const member = parts.home.of(flight.model.name, flight.passedOver);
+    if (member === undefined) return advance(flight);
+    return askHome(flight, member);
+  }
+
+  function askHome(flight: Flight, member: Member): void {
+    const { gatewayId } = member;
+    const elsewhere = (reason: string): void => {
+      flight.leaveHome = undefined;
+      flight.passedOver.add(gatewayId);
+      note(flight, "home-lost", `gateway ${gatewayId}: ${reason}`);
+      decide(flight);
+    };
+    clearTimeout(flight.timer);
+    flight.leaveHome?.();
+    const { loadClass, priority } = flight;
+    const ask = { model: flight.model.name, revision: flight.revision.id, loadClass, priority, waitMs: longestWaitMs(flight) };
+    note(flight, "asked-home", `gateway ${gatewayId} decides on it`);
+    flight.leaveHome = parts.peers.ensure(member, ask, {
+      onReady(podIds) {
+        flight.leaveHome = undefined;
+        // Usually the Link was faster. If it stays silent, those pods are out of this gateway's reach.
+        clearTimeout(flight.timer);
+        flight.timer = setTimeout(() => {
+          for (const podId of podIds) flight.excluded.set(podId, { reason: "it cannot be reached from here", untilMs: Infinity });
+          elsewhere("its copies are out of reach from here");
+        }, seenWithinMs);
+      },
+      onFailed(failure) {
+        if (homesOwnFaults.includes(failure.code)) return elsewhere(failure.reason);
+        flight.leaveHome = undefined;
+        backoffs.heard(flight.key, failure);
+        note(flight, "failed", `${failure.code}: ${failure.reason}`);
+        return land(flight, () => failure);
+      },
+      onLost(reason) {
+        log.warn("a home gateway does not answer", { gatewayId, reason });
+        parts.home.suspect(gatewayId);
+        elsewhere(reason);
+      },
+    });
+    advance(flight);
+  }
+
+  function longestWaitMs(flight: Flight): number {
+    const nowMs = clock.monotonicMs();
+    return Math.max(1, ...Array.from(flight.waiters, ({ deadlineMs }) => deadlineMs - nowMs));
+  }
+
+  /** Somebody holds it; or, when it is this gateway's to decide, is about to, or a pod is asked to. */
   function advance(flight: Flight): void {
     const { name } = flight.model;
     let underWay: string | undefined;
     let doubtful: string | undefined;
     for (const { podId, copy } of fleet.holders(name)) {
       if (copy.revision !== flight.revision.id || flight.excluded.has(podId)) continue;
-      const reachable = fleet.pod(podId)?.reachable === true;
+      const pod = fleet.pod(podId);
+      const reachable = pod?.reachable === true;
       if (copy.state === "ready" && reachable) return goBy(flight, podId);
       // Its adapter is gone. If the model server lives, this is as good; if not, only another pod will do.
       if (copy.state === "ready") doubtful = podId;
       if ((copy.state === "queued" || copy.state === "loading") && reachable) underWay = podId;
     }
+    if (flight.leaveHome !== undefined) return;
     const chosen = underWay ?? choose(flight, doubtful);
     if (chosen === undefined) return;
     assign(flight, chosen);
+    watch(flight, chosen);
+    send(flight, chosen);
+  }
+
+  function send(flight: Flight, podId: string): void {
+    const { model, loadClass, priority } = flight;
+    const requestsPerSecond = parts.rateOf?.(model.name);
+    parts.sendLoad(podId, model.name, flight.revision, {
+      loadClass,
+      priority,
+      waitMs: Math.max(parts.loadTimeoutMs, longestWaitMs(flight)),
+      pinned: isPinned(model),
+      ...(requestsPerSecond === undefined ? {} : { requestsPerSecond }),
+    });
+  }
+
+  /** The time of a load begins when it does: in a long queue it is as well off as in any other. */
+  function watch(flight: Flight, podId: string): void {
     clearTimeout(flight.timer);
-    flight.timer = setTimeout(
-      () => tryElsewhere(flight, chosen, "pod", `no answer within ${parts.loadTimeoutMs} ms`),
-      parts.loadTimeoutMs,
-    );
-    parts.sendLoad(chosen, name, flight.revision, { loadClass: "waiting-user", waitMs: parts.loadTimeoutMs });
+    flight.timer = setTimeout(() => {
+      const queued = fleet.pod(podId)?.copies.get(flight.key)?.state === "queued";
+      if (queued) watch(flight, podId);
+      else tryElsewhere(flight, podId, "pod", `no answer within ${parts.loadTimeoutMs} ms`);
+    }, parts.loadTimeoutMs);
   }
 
   function goBy(flight: Flight, podId: string): void {
@@ -188,10 +307,18 @@ export function createLoads(parts: LoadsParts): Loads {
 
   function choose(flight: Flight, otherwise: string | undefined): string | undefined {
     const { excluded } = flight;
-    const needs = { excluded, holders: noHolders, waitingUser: true, minAgeMs: 0 };
-    const decision = parts.placements.choose(flight.model.name, flight.revision, needs);
-    if (decision.kind === "placed") return decision.podId;
-    const failure = flight.worst ?? { kind: "failed", code: decision.code, reason: describePlacement(decision) };
+    const needs = { excluded, holders: noHolders, waitingUser: flight.loadClass === "waiting-user", minAgeMs: 0 };
+    const requestsPerSecond = parts.rateOf?.(flight.model.name);
+    const decision = placements.choose(flight.model.name, flight.revision, { ...needs, requestsPerSecond });
+    const { name } = flight.model;
+    if (decision.kind === "placed") {
+      const { podId, keys } = decision;
+      decisions.record({ kind: "placed", model: name, revision: flight.revision.id, reason: "for a request", podId, keys });
+      return podId;
+    }
+    const described = describePlacement(decision);
+    const failure = flight.worst ?? { kind: "failed", code: decision.code, reason: described };
+    note(flight, "nowhere", described);
     if (otherwise !== undefined) goBy(flight, otherwise);
     else if (!mayTryAgain(flight, failure)) fail(flight, failure);
     return undefined;
@@ -214,14 +341,21 @@ export function createLoads(parts: LoadsParts): Loads {
   }
 
   function tryElsewhere(flight: Flight, podId: string, kind: FailureKind, reason: string): void {
+    // What the home has asked for is the home's to judge.
     if (flight.podId !== podId) return;
     assign(flight, undefined);
-    flight.excluded.set(podId, { reason, untilMs: Number.POSITIVE_INFINITY });
-    const failure: Failure = { kind: "failed", code: codeOf(kind), reason };
-    flight.worst = failure;
+    exclude(flight, podId, { kind: "failed", code: codeOf(kind), reason });
     // A bad model fails everywhere: it is not carried from pod to pod.
-    if (kind === "model") fail(flight, failure);
+    const known = parts.suspects.check(flight.key);
+    if (known !== undefined) fail(flight, known);
+    else if (kind === "model" && flight.worst !== undefined) fail(flight, flight.worst);
     else advance(flight);
+  }
+
+  function exclude(flight: Flight, podId: string, failure: Failure): void {
+    note(flight, "refused", `${failure.code}: ${failure.reason}`, podId);
+    flight.excluded.set(podId, { reason: failure.reason, untilMs: Number.POSITIVE_INFINITY });
+    flight.worst = failure;
   }
 
   function leave(flight: Flight, waiter: Waiter): void {
@@ -235,7 +369,7 @@ export function createLoads(parts: LoadsParts): Loads {
   async function wait(flight: Flight, options: EnsureOptions): Promise<Ensured> {
     const { promise, resolve } = Promise.withResolvers<Ensured>();
     const arrivedMs = clock.monotonicMs();
-    const waiter: Waiter = { arrivedMs, answer: resolve };
+    const waiter: Waiter = { arrivedMs, deadlineMs: options.deadlineMs, answer: resolve };
     flight.waiters.add(waiter);
     waiting += 1;
     const late = setTimeout(
@@ -256,22 +390,23 @@ export function createLoads(parts: LoadsParts): Loads {
     }
   }
 
+  /** A more urgent request joins a flight. */
+  function raise(flight: Flight, { loadClass, priority }: Urgency, here: boolean): void {
+    const more = isMoreUrgent({ loadClass, priority }, flight);
+    if (more) Object.assign(flight, { loadClass, priority });
+    if (here && flight.leaveHome !== undefined) {
+      // Whoever asks believes this gateway to be the home: if that one asked back, both would wait for ever.
+      flight.leaveHome();
+      flight.leaveHome = undefined;
+      advance(flight);
+    } else if (more && flight.leaveHome !== undefined) decide(flight);
+    else if (more && flight.podId !== undefined) send(flight, flight.podId);
+  }
+
   return {
     async ensure(model, options) {
-      const { revision = activeRevision(model) } = options;
-      const key = copyKey({ model: model.name, revision: revision.id });
-      const known = flights.get(key);
-      const entry = known === undefined ? readyEntry(model, revision) : undefined;
-      if (entry !== undefined) return { kind: "live", waitedMs: 0, entry };
-      if (waiting >= parts.maxWaiting) {
-        return { kind: "failed", code: "queue-full", reason: `${waiting} requests are waiting already`, retryAfterMs: 1_000 };
-      }
-      if (known !== undefined) return wait(known, options);
-      const bad = backoffs.check(key);
-      if (bad !== undefined) return bad;
-      const flight = start(key, model, revision);
-      const result = wait(flight, options);
-      advance(flight);
+      const result = await ensureCopy(model, options);
+      if (result.kind === "failed" && options.here !== true) parts.onMissed?.(model.name);
       return result;
     },
     onCopies(podId, changes) {
@@ -295,9 +430,11 @@ export function createLoads(parts: LoadsParts): Loads {
       const flight = flights.get(copyKey({ model, revision }));
       if (flight === undefined || flight.podId !== podId) return;
       assign(flight, undefined);
-      flight.excluded.set(podId, { reason, untilMs: Number.POSITIVE_INFINITY });
-      flight.worst = { kind: "failed", code, reason };
-      advance(flight);
+      const failure: Failure = { kind: "failed", code, reason };
+      exclude(flight, podId, failure);
+      flight.fullPods += code === "no-capacity" ? 1 : 0;
+      if (flight.fullPods >= maxFullPods) fail(flight, failure);
+      else advance(flight);
     },
     get waiting() {
       return waiting;
@@ -306,6 +443,30 @@ export function createLoads(parts: LoadsParts): Loads {
       return flights.size;
     },
   };
+
+  async function ensureCopy(model: Model, options: EnsureOptions): Promise<Ensured> {
+    const { revision = activeRevision(model), loadClass = "waiting-user", here = false } = options;
+    const urgency = { loadClass, priority: options.priority ?? model.priority ?? "normal" };
+    const key = copyKey({ model: model.name, revision: revision.id });
+    const known = flights.get(key);
+    const entry = known === undefined ? readyEntry(model, revision) : undefined;
+    if (entry !== undefined) return { kind: "live", waitedMs: 0, entry };
+    if (waiting >= parts.maxWaiting) {
+      return { kind: "failed", code: "queue-full", reason: `${waiting} requests are waiting already`, retryAfterMs: 1_000 };
+    }
+    if (known !== undefined) {
+      const result = wait(known, options);
+      raise(known, urgency, here);
+      return result;
+    }
+    const bad = parts.suspects.check(key) ?? backoffs.check(key);
+    if (bad !== undefined) return bad;
+    const flight = start(key, model, revision, urgency);
+    const result = wait(flight, options);
+    if (here) advance(flight);
+    else decide(flight);
+    return result;
+  }
 
   /** Of a pod that holds it ready, one after the other. */
   function readyEntry(model: Model, revision: Revision): string | undefined {
@@ -318,6 +479,17 @@ export function createLoads(parts: LoadsParts): Loads {
     turn += 1;
     return ready[turn % ready.length];
   }
+}
+
+interface Urgency {
+  readonly loadClass: LoadClass;
+  readonly priority: Priority;
+}
+
+function isMoreUrgent(one: Urgency, other: Urgency): boolean {
+  const [rank, otherRank] = [loadClasses.indexOf(one.loadClass), loadClasses.indexOf(other.loadClass)];
+  if (rank !== otherRank) return rank < otherRank;
+  return one.priority !== other.priority && higherPriority(one.priority, other.priority) === one.priority;
 }
 
 function reasonOf(copy: Pick<Copy, "failure">): string {

@@ -1,5 +1,6 @@
 // Owns the gateway's settings, as its command line gives them.
 import { z } from "zod";
+import { defaultScalingPolicy } from "#core/scaling.ts";
 import { parseFlags, portOption } from "#platform/config.ts";
 import { registryFlags } from "#platform/registry/target.ts";
 
@@ -14,6 +15,17 @@ const schema = z.object({
   ...registryFlags,
   adminHost: z.string().default("127.0.0.1"),
   adminPort: portOption.default(8080),
+  /** Where other gateways find this one. */
+  peerHost: z.string().min(1).max(253).default("127.0.0.1"),
+  peerPort: portOption.default(0),
+  /** By which name, when it is not the host that it listens on. */
+  peerName: z.string().min(1).max(253).optional(),
+  /** Requests per second that one copy of a model is meant to bear; more get more copies. */
+  copyRate: z.coerce.number().min(0.01).max(1e6).default(defaultScalingPolicy.ratePerCopy),
+  /** Requests at a time, likewise. */
+  copyConcurrency: z.coerce.number().min(0.01).max(1e6).default(defaultScalingPolicy.concurrencyPerCopy),
+  /** A model that is used for so long without a pause gets a second copy. */
+  secondCopyAfterMs: whole(0, 86_400_000).default(defaultScalingPolicy.secondCopyAfterMs),
   maxParkMs: whole(1_000, 3_500_000).default(600_000),
   maxWaiting: whole(1, 1_000_000).default(20_000),
   loadTimeoutMs: whole(100, 3_500_000).default(120_000),

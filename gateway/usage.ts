@@ -10,6 +10,8 @@ import type { LogEntry } from "./accesslog.ts";
 export interface ModelUse {
   /** Requests that the entries stand for. */
   requests: number;
+  /** The time of those that did not wait for a load, in sum. */
+  busyMs: number;
   lastUsedMs: number;
 }
 
@@ -55,16 +57,19 @@ export function createUsage(clock: Clock): Usage {
       const named = requestHeaders.get(headers.publicName) ?? requestHeaders.get(headers.model);
       const model = named ?? restModel.exec(path)?.[1];
       if (model === undefined) return;
-      if (!responseHeaders.has(headers.loadMs)) {
+      const waited = responseHeaders.has(headers.loadMs);
+      if (!waited) {
         hits += weight;
         if (tookMs !== undefined) latency.record(tookMs, weight);
       }
       const use = uses.get(model);
       const nowMs = clock.monotonicMs();
+      const busyMs = waited ? 0 : (tookMs ?? 0) * weight;
       if (use !== undefined) {
         use.requests += weight;
+        use.busyMs += busyMs;
         use.lastUsedMs = nowMs;
-      } else if (uses.size < maxModels) uses.set(model, { requests: weight, lastUsedMs: nowMs });
+      } else if (uses.size < maxModels) uses.set(model, { requests: weight, busyMs, lastUsedMs: nowMs });
     },
     take() {
       const taken = uses;

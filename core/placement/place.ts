@@ -18,7 +18,13 @@ export interface PlacementExplanation {
 }
 
 export type Placement =
-  | { readonly kind: "placed"; readonly podId: string; readonly explanation: PlacementExplanation }
+  | {
+      readonly kind: "placed";
+      readonly podId: string;
+      /** What spoke for the pod. */
+      readonly keys: RankKeys;
+      readonly explanation: PlacementExplanation;
+    }
   | { readonly kind: "nowhere"; readonly code: NowhereCode; readonly explanation: PlacementExplanation };
 
 export function place(request: PlacementRequest, pods: readonly PodView[], nowMs: number): Placement {
@@ -41,7 +47,7 @@ export function place(request: PlacementRequest, pods: readonly PodView[], nowMs
       return explain();
     },
   };
-  if (best !== undefined) return Object.assign(explanation, { kind: "placed" as const, podId: best.podId });
+  if (best !== undefined) return Object.assign(explanation, { kind: "placed" as const, podId: best.podId, keys: best.keys });
   return Object.assign(explanation, { kind: "nowhere" as const, code: nowhereCode(explain().pods) });
 }
 

@@ -1,0 +1,156 @@
+// Owns what this gateway asks of others: to ensure a copy of a model whose home they are, and to hear of its use.
+//
+//   asked --accepted within acceptMs--> waiting --ready or failed--> over
+//     |                                    |
+//     +-- nothing in time -----------------+-- silent for silenceMs, broken --> lost
+//
+// Invariants: of each ask exactly one end is told, unless it was cancelled; a frozen gateway is noticed by its silence,
+// since one that works says so every second.
+import { isErrorCode } from "#core/errors.ts";
+import type { LoadClass } from "#core/loadqueue.ts";
+import type { Priority } from "#core/model.ts";
+import { createClient, type ServiceClient } from "#platform/grpc.ts";
+import type { Log } from "#platform/log.ts";
+import { channelOptions, type Identity } from "#platform/tls/identity.ts";
+import { type EnsureReply, Peer } from "#proto/gen/warmpath/peer/v1/peer_pb.ts";
+import type { Failure } from "./failure.ts";
+import type { Member } from "./home.ts";
+import { classMessages, priorityMessages } from "./linkmessages.ts";
+
+export interface PeerAsk {
+  readonly model: string;
+  readonly revision: string;
+  readonly loadClass: LoadClass;
+  readonly priority: Priority;
+  readonly waitMs: number;
+}
+
+export interface PeerAskListener {
+  onReady(podIds: readonly string[]): void;
+  onFailed(failure: Failure): void;
+  /** It does not answer, or not any more. */
+  onLost(reason: string): void;
+}
+
+/** The use of one model since the last report. */
+export interface PeerUse {
+  readonly model: string;
+  readonly requests: number;
+  readonly busyMs: number;
+  readonly misses: number;
+  readonly idleMs: number;
+}
+
+export interface Peers extends Disposable {
+  /** Returns how to cancel it: nobody waits any more, and nothing is told any more. */
+  ensure(member: Member, ask: PeerAsk, listener: PeerAskListener): () => void;
+  report(member: Member, uses: readonly PeerUse[]): void;
+  /** The member left, or is another process now. */
+  forget(gatewayId: string): void;
+}
+
+export interface PeersParts {
+  readonly gatewayId: string;
+  readonly log: Log;
+  /** Plain text when absent. */
+  readonly identity?: Identity | undefined;
+  /** 250 ms when absent. */
+  readonly acceptMs?: number;
+  /** 3 s when absent. */
+  readonly silenceMs?: number;
+}
+
+const reportTimeoutMs = 1_000;
+const maxReasonLength = 500;
+
+export function createPeers(parts: PeersParts): Peers {
+  const { acceptMs = 250, silenceMs = 3_000 } = parts;
+  const clients = new Map<string, { readonly address: string; readonly client: ServiceClient<typeof Peer> }>();
+
+  function clientOf({ gatewayId, peerAddress }: Member): ServiceClient<typeof Peer> {
+    const known = clients.get(gatewayId);
+    if (known?.address === peerAddress) return known.client;
+    known?.client[Symbol.dispose]();
+    const client = createClient(Peer, peerAddress, parts.identity?.channelCredentials(), {
+      channel: {
+        ...(parts.identity === undefined ? {} : channelOptions("gateway")),
+        "grpc.initial_reconnect_backoff_ms": 100,
+        "grpc.max_reconnect_backoff_ms": 1_000,
+        "grpc.use_local_subchannel_pool": 1,
+        "grpc.enable_channelz": 0,
+      },
+    });
+    clients.set(gatewayId, { address: peerAddress, client });
+    return client;
+  }
+
+  return {
+    ensure(member, ask, listener) {
+      const stream = clientOf(member).ensure({
+        $typeName: "warmpath.peer.v1.EnsureRequest",
+        gatewayId: parts.gatewayId,
+        model: ask.model,
+        revision: ask.revision,
+        loadClass: classMessages[ask.loadClass],
+        priority: priorityMessages[ask.priority],
+        waitMs: Math.min(Math.max(1, Math.round(ask.waitMs)), 2 ** 31),
+      });
+      let over = false;
+      let timer = setTimeout(() => lose(`no answer within ${acceptMs} ms`), acceptMs);
+      const end = (tell: () => void): void => {
+        if (over) return;
+        over = true;
+        clearTimeout(timer);
+        stream.cancel();
+        tell();
+      };
+      const lose = (reason: string): void => end(() => listener.onLost(reason));
+      stream.on("data", ({ reply }: EnsureReply) => {
+        if (over) return undefined;
+        switch (reply.case) {
+          case "accepted":
+            clearTimeout(timer);
+            timer = setTimeout(() => lose(`nothing heard for ${silenceMs} ms`), silenceMs);
+            return undefined;
+          case "ready":
+            return end(() => listener.onReady(reply.value.podIds));
+          case "failed": {
+            const { code, reason, retryAfterMs } = reply.value;
+            const failure: Failure = {
+              kind: "failed",
+              code: isErrorCode(code) ? code : "internal",
+              reason: reason.slice(0, maxReasonLength),
+              ...(retryAfterMs === 0 ? {} : { retryAfterMs }),
+            };
+            return end(() => listener.onFailed(failure));
+          }
+          case undefined:
+            return undefined;
+        }
+      });
+      stream.on("error", (error) => lose(error.message));
+      stream.on("end", () => lose("it ended without an answer"));
+      return () => end(() => undefined);
+    },
+    report(member, uses) {
+      const sent = clientOf(member).report(
+        {
+          $typeName: "warmpath.peer.v1.UseReport",
+          gatewayId: parts.gatewayId,
+          uses: uses.map((use) => ({ $typeName: "warmpath.peer.v1.UseReport.Use", ...use, idleMs: Math.round(use.idleMs) })),
+        },
+        { timeoutMs: reportTimeoutMs },
+      );
+      // The next report speaks for itself: what is lost here is half a second of rates.
+      sent.catch((error: unknown) => parts.log.debug("a report of use was lost", { gatewayId: member.gatewayId, error }));
+    },
+    forget(gatewayId) {
+      clients.get(gatewayId)?.client[Symbol.dispose]();
+      clients.delete(gatewayId);
+    },
+    [Symbol.dispose]() {
+      for (const { client } of clients.values()) client[Symbol.dispose]();
+      clients.clear();
+    },
+  };
+}

@@ -1,0 +1,99 @@
+// Owns what other gateways ask of this one: it decides on the spot, whoever it believes to be the home, so no two
+// gateways send each other a request in turns.
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import type { LoadClass } from "#core/loadqueue.ts";
+import { findRevision, type Model, type ModelName, type Priority, parseModelName } from "#core/model.ts";
+import type { Clock } from "#platform/clock.ts";
+import type { ServiceHandlers } from "#platform/grpc.ts";
+import { LoadClass as LoadClassMessage, Priority as PriorityMessage } from "#proto/gen/warmpath/link/v1/link_pb.ts";
+import { EnsureReplySchema, type Peer, UseReceiptSchema, type UseReport } from "#proto/gen/warmpath/peer/v1/peer_pb.ts";
+import type { Failure } from "./failure.ts";
+import type { Loads } from "./loads.ts";
+import type { PeerUse } from "./peers.ts";
+import { silentSpan } from "./spans.ts";
+
+export interface PeerServiceParts {
+  readonly findModel: (name: ModelName) => Model | undefined;
+  readonly loads: Pick<Loads, "ensure">;
+  readonly clock: Clock;
+  /** Pods that hold the revision ready, now. */
+  readonly readyPods: (model: string, revision: string) => readonly string[];
+  readonly onUse: (uses: readonly PeerUse[]) => void;
+  /** How often a gateway that still works on something says so; 1 s when absent. */
+  readonly beatMs?: number;
+  readonly maxWaitMs: number;
+}
+
+type Reply = NonNullable<MessageInitShape<typeof EnsureReplySchema>["reply"]>;
+
+const maxUses = 100_000;
+const over = new Error("the peer does not wait any more");
+
+const classes: ReadonlyMap<LoadClassMessage, LoadClass> = new Map([
+  [LoadClassMessage.WAITING_USER, "waiting-user"],
+  [LoadClassMessage.ENSURE, "ensure"],
+  [LoadClassMessage.SCALE_UP, "scale-up"],
+  [LoadClassMessage.MIGRATE, "migrate"],
+  [LoadClassMessage.PROACTIVE, "proactive"],
+]);
+const priorities: ReadonlyMap<PriorityMessage, Priority> = new Map([
+  [PriorityMessage.HIGH, "high"],
+  [PriorityMessage.LOW, "low"],
+]);
+
+export function createPeerService(parts: PeerServiceParts): ServiceHandlers<typeof Peer> {
+  return {
+    ensure(call) {
+      const say = (reply: Reply): void => void call.write(create(EnsureReplySchema, { reply }));
+      const answer = (reply: Reply): void => {
+        say(reply);
+        call.end();
+      };
+      const { request } = call;
+      const name = parseModelName(request.model);
+      const model = name.kind === "ok" ? parts.findModel(name.name) : undefined;
+      const revision = model === undefined ? undefined : findRevision(model, request.revision);
+      const loadClass = classes.get(request.loadClass);
+      if (model === undefined || revision === undefined || loadClass === undefined) {
+        // The asker knows it: its registry is ahead of ours.
+        return answer(failed({ kind: "failed", code: "model-not-found", reason: "this gateway does not know the revision" }));
+      }
+      const gone = new AbortController();
+      call.on("cancelled", () => gone.abort(over));
+      call.on("error", () => gone.abort(over));
+      say({ case: "accepted", value: {} });
+      const beat = setInterval(() => say({ case: "accepted", value: {} }), parts.beatMs ?? 1_000);
+      const ensured = parts.loads.ensure(model, {
+        revision,
+        deadlineMs: parts.clock.monotonicMs() + Math.min(request.waitMs, parts.maxWaitMs),
+        signal: gone.signal,
+        span: silentSpan,
+        loadClass,
+        priority: priorities.get(request.priority) ?? "normal",
+        here: true,
+      });
+      void ensured.then((result) => {
+        clearInterval(beat);
+        if (gone.signal.aborted) return;
+        if (result.kind === "failed") answer(failed(result));
+        else answer({ case: "ready", value: { podIds: [...parts.readyPods(model.name, revision.id)] } });
+      });
+      return undefined;
+    },
+    report({ request }, done) {
+      parts.onUse(parseUses(request));
+      done(null, create(UseReceiptSchema));
+    },
+  };
+}
+
+function failed({ code, reason, retryAfterMs = 0 }: Failure): Reply {
+  return { case: "failed", value: { code, reason, retryAfterMs: Math.min(Math.ceil(retryAfterMs), 2 ** 31) } };
+}
+
+function parseUses({ uses }: UseReport): readonly PeerUse[] {
+  return uses.slice(0, maxUses).flatMap(({ model, requests, busyMs, misses, idleMs }) => {
+    const sound = [requests, busyMs, misses].every((value) => Number.isFinite(value) && value >= 0);
+    return sound && parseModelName(model).kind === "ok" ? [{ model, requests, busyMs, misses, idleMs }] : [];
+  });
+}

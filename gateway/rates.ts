@@ -1,0 +1,122 @@
+// Owns how much each model is used, for those whose home this gateway is: what every gateway's Envoy saw, by their reports.
+// Work is done for the models used since the last call only; memory is bounded, and what is not used for a minute is
+// forgotten.
+import type { Demand } from "#core/scaling.ts";
+import type { Clock } from "#platform/clock.ts";
+import type { PeerUse } from "./peers.ts";
+
+export interface Rates {
+  add(uses: readonly PeerUse[]): void;
+  /** Requests per second, those that found no copy included; undefined when it has not been used lately. */
+  rateOf(model: string): number | undefined;
+  demandOf(model: string): Demand;
+  /** Once a second: the models that were used since the last call. */
+  take(): Iterable<string>;
+  /** How long ago the model was used last; undefined when that is longer than a minute. */
+  idleMs(model: string): number | undefined;
+}
+
+interface Entry {
+  requests: number;
+  busyMs: number;
+  /** Averaged over some two seconds. */
+  rate: number;
+  concurrency: number;
+  updatedMs: number;
+  readonly inUseSinceMs: number;
+  lastUsedMs: number;
+}
+
+/** The weight of what was before, with each second that passes: more copies must come within two seconds. */
+const keptPerSecond = 0.4;
+/** A longer pause ends a continuous use. */
+const pauseMs = 60_000;
+const maxModels = 200_000;
+
+export function createRates(clock: Pick<Clock, "monotonicMs">): Rates {
+  // In the order in which they were heard of last.
+  const entries = new Map<string, Entry>();
+  let used = new Set<string>();
+
+  function add(use: PeerUse, nowMs: number): void {
+    const lastUsedMs = nowMs - use.idleMs;
+    const entry: Entry = entries.get(use.model) ?? {
+      requests: 0,
+      busyMs: 0,
+      rate: 0,
+      concurrency: 0,
+      updatedMs: nowMs - 1_000,
+      inUseSinceMs: lastUsedMs,
+      lastUsedMs,
+    };
+    entry.requests += use.requests + use.misses;
+    entry.busyMs += use.busyMs;
+    entry.lastUsedMs = Math.max(entry.lastUsedMs, lastUsedMs);
+    entries.delete(use.model);
+    entries.set(use.model, entry);
+    used.add(use.model);
+  }
+
+  function forget(nowMs: number): void {
+    for (const [model, { lastUsedMs }] of entries) {
+      if (entries.size <= maxModels && nowMs - lastUsedMs <= pauseMs) return;
+      entries.delete(model);
+    }
+  }
+
+  /** What was gathered goes into the averages. */
+  function update(entry: Entry, nowMs: number): void {
+    const seconds = Math.max((nowMs - entry.updatedMs) / 1_000, 0.1);
+    const kept = keptPerSecond ** seconds;
+    entry.rate = entry.rate * kept + (entry.requests / seconds) * (1 - kept);
+    entry.concurrency = entry.concurrency * kept + (entry.busyMs / 1_000 / seconds) * (1 - kept);
+    entry.updatedMs = nowMs;
+    entry.requests = 0;
+    entry.busyMs = 0;
+  }
+
+  /** Without a request for a while, the rate is at most one in that time. */
+  function fallen(value: number, { updatedMs }: Entry, nowMs: number): number {
+    const quietMs = nowMs - updatedMs - 2_000;
+    return quietMs <= 0 ? value : Math.min(value, 1_000 / quietMs);
+  }
+
+  return {
+    add(uses) {
+      const nowMs = clock.monotonicMs();
+      for (const use of uses) add(use, nowMs);
+      forget(nowMs);
+    },
+    rateOf(model) {
+      const entry = entries.get(model);
+      return entry === undefined ? undefined : fallen(entry.rate, entry, clock.monotonicMs());
+    },
+    demandOf(model) {
+      const entry = entries.get(model);
+      const nowMs = clock.monotonicMs();
+      if (entry === undefined || nowMs - entry.lastUsedMs > pauseMs) {
+        return { requestsPerSecond: 0, concurrency: 0, inUseSinceMs: undefined };
+      }
+      const { rate, concurrency, inUseSinceMs } = entry;
+      return {
+        requestsPerSecond: fallen(rate, entry, nowMs),
+        concurrency: fallen(concurrency, entry, nowMs),
+        inUseSinceMs,
+      };
+    },
+    idleMs(model) {
+      const lastUsedMs = entries.get(model)?.lastUsedMs;
+      return lastUsedMs === undefined ? undefined : Math.max(0, clock.monotonicMs() - lastUsedMs);
+    },
+    take() {
+      const nowMs = clock.monotonicMs();
+      const taken = used;
+      used = new Set();
+      for (const model of taken) {
+        const entry = entries.get(model);
+        if (entry !== undefined) update(entry, nowMs);
+      }
+      return taken;
+    },
+  };
+}

@@ -1,0 +1,120 @@
+// Owns that models have as many copies as their settings and their demand ask for (core/scaling.ts decides how many).
+// Invariants: only for models whose home this gateway is; once a second for the models used since, and for the few that
+// have more than one copy; settings once for each change of a model. What it wants, it wants of copies.ts, which keeps it.
+import { findRevision, type Model, maxCopiesLimit } from "#core/model.ts";
+import { type CopiesWanted, decideCopies, noScaling, type ScalingPolicy, type ScalingState } from "#core/scaling.ts";
+import type { Clock } from "#platform/clock.ts";
+import type { Copies } from "./copies.ts";
+import type { Decisions } from "./decisions.ts";
+import type { Fleet } from "./fleet.ts";
+import type { Rates } from "./rates.ts";
+
+export interface Scaler {
+  /** Once a second. */
+  tick(): void;
+  /** The model was registered, changed or unregistered. */
+  onModel(model: string): void;
+}
+
+export interface ScalerParts {
+  readonly fleet: Fleet;
+  readonly copies: Copies;
+  readonly rates: Rates;
+  readonly decisions: Decisions;
+  readonly clock: Pick<Clock, "monotonicMs">;
+  readonly policy: ScalingPolicy;
+  readonly findModel: (name: string) => Model | undefined;
+  readonly isHome: (model: string) => boolean;
+}
+
+interface Scaled {
+  state: ScalingState;
+  /** The revisions for which copies are wanted. */
+  revisions: Set<string>;
+}
+
+const by = "demand";
+const bySettings = "settings";
+
+export function createScaler(parts: ScalerParts): Scaler {
+  const { copies, rates, clock } = parts;
+  /** Models of which more than one copy is wanted, or will be. */
+  const scaled = new Map<string, Scaled>();
+  /** Revisions that a model's settings want copies of. */
+  const kept = new Map<string, readonly string[]>();
+
+  function consider(name: string, nowMs: number): void {
+    const model = parts.findModel(name);
+    const known = scaled.get(name);
+    if (model === undefined || !parts.isHome(name)) return known === undefined ? undefined : release(name, known);
+    const { minCopies = 0, maxCopies = maxCopiesLimit } = model;
+    const limits = { minCopies, maxCopies: Math.min(maxCopies, Math.max(1, parts.fleet.views().length)) };
+    const wanted = decideCopies(rates.demandOf(name), known?.state ?? noScaling, limits, parts.policy, nowMs);
+    return apply(model, known, wanted);
+  }
+
+  function apply(model: Model, known: Scaled | undefined, wanted: CopiesWanted): void {
+    const { state, forDemand } = wanted;
+    // One copy comes by itself with the first request, and goes when its room is needed.
+    if (state.copies < 2) {
+      if (known === undefined) return undefined;
+      if (known.state.copies >= 2) note(model, "scaled-down", state.copies, wanted);
+      release(model.name, known);
+      // A model out of use keeps one, until its room is needed.
+      return copies.shrink(model.name, model.active, 1);
+    }
+    const was = known?.state.copies ?? 0;
+    const entry: Scaled = known ?? { state, revisions: new Set() };
+    scaled.set(model.name, entry);
+    entry.state = state;
+    if (state.copies !== was) note(model, state.copies > was ? "scaled-up" : "scaled-down", state.copies, wanted);
+    const counts = countsOf(model, state.copies);
+    for (const id of entry.revisions) if (!counts.has(id)) copies.unwant(model.name, id, by);
+    entry.revisions = new Set(counts.keys());
+    for (const [id, count] of counts) {
+      // For availability alone nobody's room is taken; nor for a part of it that demand does not ask for.
+      const options = { by, spareRoomOnly: forDemand < 2 };
+      copies.want(model.name, id, count, "scale-up", options);
+      if (state.copies < was) copies.shrink(model.name, id, count);
+    }
+    return undefined;
+  }
+
+  function release(name: string, known: Scaled): void {
+    for (const id of known.revisions) copies.unwant(name, id, by);
+    scaled.delete(name);
+  }
+
+  function note(model: Model, kind: "scaled-up" | "scaled-down", count: number, { why, reason }: CopiesWanted): void {
+    parts.decisions.record({ kind, model: model.name, revision: model.active, reason: `${count} copies for ${why}: ${reason}` });
+  }
+
+  return {
+    tick() {
+      const nowMs = clock.monotonicMs();
+      const used = new Set(rates.take());
+      for (const name of used) consider(name, nowMs);
+      for (const name of Array.from(scaled.keys())) if (!used.has(name)) consider(name, nowMs);
+    },
+    onModel(name) {
+      const model = parts.findModel(name);
+      const minCopies = model?.minCopies ?? 0;
+      const wanted = model === undefined || minCopies === 0 ? [] : [model.active];
+      for (const id of kept.get(name) ?? []) if (!wanted.some((other) => other === id)) copies.unwant(name, id, bySettings);
+      if (wanted.length === 0) kept.delete(name);
+      else kept.set(name, wanted);
+      for (const id of wanted) copies.want(name, id, minCopies, "ensure", { by: bySettings });
+      if (scaled.has(name)) consider(name, clock.monotonicMs());
+    },
+  };
+}
+
+/** Of the active revision as many as the model needs; of those with a share of its requests that share. */
+function countsOf(model: Model, count: number): ReadonlyMap<string, number> {
+  const shares = [...(model.split ?? []), ...(model.mirror === undefined ? [] : [model.mirror])];
+  const counts = new Map<string, number>([[model.active, count]]);
+  for (const { revision, percent } of shares) {
+    if (findRevision(model, revision) !== undefined) counts.set(revision, Math.max(1, Math.ceil((count * percent) / 100)));
+  }
+  return counts;
+}
