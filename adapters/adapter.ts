@@ -8,8 +8,9 @@ import { type Clock, sleep, systemClock } from "#platform/clock.ts";
 import { bindServer, closeServer } from "#platform/grpc.ts";
 import type { Log } from "#platform/log.ts";
 import { createAgent } from "./agent/agent.ts";
-import type { Holding, HoldingOptions } from "./agent/holding.ts";
+import type { Holding, HoldingGauges, HoldingOptions } from "./agent/holding.ts";
 import { createHolding } from "./agent/holding.ts";
+import type { AgentWatch } from "./agent/watch.ts";
 import type { Driver } from "./drivers/driver.ts";
 import { createLinkServer, type LinkServer, type PodFacts } from "./link/server.ts";
 import type { Puller } from "./pull/puller.ts";
@@ -26,6 +27,8 @@ export interface AdapterParts {
     readonly credentials?: ServerCredentials | undefined;
   };
   readonly log: Log;
+  /** Nothing is told when absent. */
+  readonly watch?: AgentWatch | undefined;
   /** The system's when absent. */
   readonly clock?: Clock;
   /** How long the start waits for the model server; 10 s when absent. */
@@ -42,6 +45,8 @@ export interface Adapter extends AsyncDisposable {
   readonly linkAddress: string;
   readonly linkPort: number;
   readonly holding: Holding;
+  /** Now. */
+  readonly state: () => { readonly gauges: HoldingGauges; readonly serverUp: boolean; readonly gateways: number };
   /** Rejects when the adapter cannot go on; resolves once it is disposed. */
   readonly ended: Promise<void>;
 }
@@ -63,6 +68,7 @@ export async function openAdapter(parts: AdapterParts): Promise<Adapter> {
     log,
     loadTimeoutMs,
     compareMs,
+    watch: parts.watch,
     onMessage: (message) => started.link?.tell(message),
   });
   const pod = { ...parts.pod, incarnation, capacityBytes: parts.holding.capacityBytes };
@@ -88,7 +94,12 @@ export async function openAdapter(parts: AdapterParts): Promise<Adapter> {
     await firstUp(agent.up, ended, parts.firstUpMs ?? 10_000, log);
     const linkPort = await bindServer(server, `${parts.link.host}:${parts.link.port}`, parts.link.credentials);
     const linkAddress = `${parts.link.host}:${linkPort}`;
-    return { incarnation, linkAddress, linkPort, holding, ended, [Symbol.asyncDispose]: close };
+    const state = (): ReturnType<Adapter["state"]> => ({
+      gauges: agent.gauges(),
+      serverUp: driver.alive(),
+      gateways: link.gateways,
+    });
+    return { incarnation, linkAddress, linkPort, holding, state, ended, [Symbol.asyncDispose]: close };
   } catch (error) {
     await close();
     throw error;

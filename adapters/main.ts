@@ -3,6 +3,8 @@ import { errorMessage } from "#core/errors.ts";
 import { systemClock, untilAborted } from "#platform/clock.ts";
 import { runMain, StartupError } from "#platform/lifecycle.ts";
 import { createLog } from "#platform/log.ts";
+import { openMetricsServer } from "#platform/metricsserver.ts";
+import { createProcessMetrics } from "#platform/processmetrics.ts";
 import { openRegistry } from "#platform/registry/open.ts";
 import { runPresence } from "#platform/registry/presence.ts";
 import { parseRegistryTarget } from "#platform/registry/target.ts";
@@ -10,6 +12,7 @@ import { openPeerIdentity } from "#platform/tls/identity.ts";
 
 import { openAdapter } from "./adapter.ts";
 import { createOnnxDriver } from "./drivers/onnx.ts";
+import { collectAdapter, createAdapterMetrics, createMetricsWatch } from "./metrics.ts";
 import { parseAdapterOptions } from "./options.ts";
 import { createFilePuller } from "./pull/local.ts";
 import { createPullers } from "./pull/puller.ts";
@@ -24,9 +27,20 @@ await runMain(
     const log = stack.use(createLog({ service: "adapter", level: options.logLevel })).with({ podId });
     const identity = stack.use(await openPeerIdentity(options, log));
     const registry = stack.use(await openRegistry(parseRegistryTarget(options), log));
+    const { metricsPort, metricsHost } = options;
+    const metrics = createAdapterMetrics({ log, aliases: options.modelmeshMetrics, more: createProcessMetrics() });
+    const scraped =
+      metricsPort === undefined
+        ? undefined
+        : stack.use(
+            await openMetricsServer({ host: metricsHost, port: metricsPort }, metrics, log).catch((cause: unknown) => {
+              throw new StartupError(`cannot tell metrics on ${metricsHost}:${metricsPort}: ${errorMessage(cause)}`, { cause });
+            }),
+          );
+    const metricsAddress = scraped === undefined ? undefined : authority(metricsHost, scraped.port);
     const adapter = stack.use(
       await openAdapter({
-        pod: { podId, runtime, restAddress, grpcAddress, labels, formats },
+        pod: { podId, runtime, restAddress, grpcAddress, labels, formats, metricsAddress },
         holding: {
           capacityBytes,
           headroomBytes: options.headroomBytes ?? Math.floor(capacityBytes / 64),
@@ -41,12 +55,14 @@ await runMain(
           credentials: identity?.serverCredentials(["gateway"]),
         },
         log,
+        watch: createMetricsWatch(metrics, () => systemClock.monotonicMs()),
       }).catch((cause: unknown) => {
         const where = `${options.linkHost}:${options.linkPort}`;
         throw new StartupError(`cannot listen for gateways on ${where}: ${errorMessage(cause)}`, { cause });
       }),
     );
     const { incarnation, linkAddress, linkPort } = adapter;
+    collectAdapter(metrics, adapter.state);
     // The presence ends first, before the Links do.
     const present = new AbortController();
     const presence = runPresence(
@@ -59,8 +75,12 @@ await runMain(
       present.abort(new Error("the adapter is stopping"));
       await presence;
     });
-    process.stdout.write(`${JSON.stringify({ ready: true, linkPort })}\n`);
+    process.stdout.write(`${JSON.stringify({ ready: true, linkPort, metricsPort: scraped?.port })}\n`);
     await Promise.race([untilAborted(signal), adapter.ended]);
   },
   { exitWithParent: true },
 );
+
+function authority(host: string, port: number): string {
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}

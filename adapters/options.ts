@@ -43,6 +43,11 @@ const schema = z.object({
   formats: formats.optional(),
   linkHost: z.string().min(1).default("127.0.0.1"),
   linkPort: portOption.default(0),
+  metricsHost: z.string().min(1).default("127.0.0.1"),
+  /** Where /metrics is; 0 for a free port. None when absent. */
+  metricsPort: portOption.optional(),
+  /** Also tell the metrics under the names that ModelMesh had. */
+  modelmeshMetrics: z.boolean().default(false),
   adminSocket: absolutePath,
   restAddress: address,
   grpcAddress: address,

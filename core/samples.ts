@@ -13,6 +13,8 @@ const bucketCount = bucketOf(mostMs) + 1;
 export interface Histogram {
   /** The sum of all weights. */
   readonly count: number;
+  /** Of all times, each with its weight. */
+  readonly sumMs: number;
   /** A negative time (a clock that was set) counts as 0; what is not a number, or has no positive weight, is left out. */
   record(ms: number, weight?: number): void;
   /** The value below or at which the share `q` (0 to 1) of the weight lies; undefined when nothing was recorded. */
@@ -28,11 +30,15 @@ export interface HistogramState {
   readonly weights: Readonly<ArrayLike<number>>;
   readonly minMs: number;
   readonly maxMs: number;
+  readonly sumMs: number;
+  /** The weight of all that took no longer, whole buckets only: within the relative error. */
+  cumulative(ms: number): number;
 }
 
 export function createHistogram(): Histogram {
   const weights = new Float64Array(bucketCount);
   let count = 0;
+  let sumMs = 0;
   let minMs = Number.POSITIVE_INFINITY;
   let maxMs = Number.NEGATIVE_INFINITY;
 
@@ -41,12 +47,17 @@ export function createHistogram(): Histogram {
       return count;
     },
 
+    get sumMs(): number {
+      return sumMs;
+    },
+
     record(ms, weight = 1): void {
       if (Number.isNaN(ms) || !Number.isFinite(weight) || weight <= 0) return;
       const value = Math.min(Math.max(ms, 0), Number.MAX_VALUE);
       const bucket = Math.min(bucketOf(value), bucketCount - 1);
       weights[bucket] = (weights[bucket] ?? 0) + weight;
       count += weight;
+      sumMs += value * weight;
       minMs = Math.min(minMs, value);
       maxMs = Math.max(maxMs, value);
     },
@@ -72,6 +83,7 @@ export function createHistogram(): Histogram {
         weights[bucket] = (weights[bucket] ?? 0) + weight;
         count += weight;
       }
+      sumMs += state.sumMs;
       minMs = Math.min(minMs, state.minMs);
       maxMs = Math.max(maxMs, state.maxMs);
     },
@@ -79,17 +91,32 @@ export function createHistogram(): Histogram {
     reset(): void {
       weights.fill(0);
       count = 0;
+      sumMs = 0;
       minMs = Number.POSITIVE_INFINITY;
       maxMs = Number.NEGATIVE_INFINITY;
     },
 
-    state: () => ({ weights: weights.slice(), minMs, maxMs }),
+    state: () => {
+      const copied = weights.slice();
+      return { weights: copied, minMs, maxMs, sumMs, cumulative: (ms) => weightAtMost(copied, ms) };
+    },
   };
 }
 
 /** Bucket 0 holds all up to leastMs; bucket i all from growth^(i-1) to growth^i times that. */
 function bucketOf(ms: number): number {
   return ms <= leastMs ? 0 : Math.ceil(Math.log(ms / leastMs) / logGrowth);
+}
+
+function weightAtMost(weights: Float64Array, ms: number): number {
+  let passed = 0;
+  // A bucket counts when all of it is at most `ms`; what lies beyond the last one never does.
+  for (let bucket = 0; bucket < bucketCount - 1 && upperOf(bucket) <= ms * (1 + 1e-9); bucket++) passed += weights[bucket] ?? 0;
+  return passed;
+}
+
+function upperOf(bucket: number): number {
+  return leastMs * growth ** bucket;
 }
 
 /** The value that is no more than the relative error away from both ends of the bucket. */

@@ -2,7 +2,19 @@
 // request that Envoy did not ask about.
 import { Client } from "undici";
 
+export type EnvoyPort = "http" | "grpc";
+
+export interface PortCounts {
+  readonly requests: number;
+  readonly asked: number;
+  /** In hand now. */
+  readonly active: number;
+  /** By class of status: `2xx`. */
+  readonly responses: Readonly<Record<string, number>>;
+}
+
 export interface EnvoyCounts {
+  readonly ports: Readonly<Record<EnvoyPort, PortCounts>>;
   /** Inference ports, all requests. */
   readonly requests: number;
   /** Requests for which an ext_proc stream was opened. */
@@ -15,7 +27,7 @@ export interface EnvoyStats extends AsyncDisposable {
   read(): Promise<EnvoyCounts | undefined>;
 }
 
-const filter = "^http\\.warm_(http|grpc|reroute)\\.(downstream_rq_total|ext_proc\\.)";
+const filter = "^http\\.warm_(http|grpc|reroute)\\.(downstream_rq_(total|active|[1-5]xx)$|ext_proc\\.)";
 
 export function openEnvoyStats(adminSocket: string): EnvoyStats {
   const client = new Client("http://envoy", { socketPath: adminSocket, headersTimeout: 1_000, bodyTimeout: 1_000 });
@@ -36,18 +48,31 @@ export function openEnvoyStats(adminSocket: string): EnvoyStats {
   };
 }
 
-function parseStats(text: string): EnvoyCounts {
-  let requests = 0;
-  let asked = 0;
+export function parseStats(text: string): EnvoyCounts {
+  const ports = { http: emptyCounts(), grpc: emptyCounts() };
   let extProcErrors = 0;
   for (const line of text.split("\n")) {
     const [name = "", value = "0"] = line.split(": ");
     const count = Number(value);
     if (!Number.isFinite(count)) continue;
-    if (/^http\.warm_(http|grpc)\.downstream_rq_total$/.test(name)) requests += count;
-    else if (/^http\.warm_(http|grpc)\..*streams_started$/.test(name)) asked += count;
-    else if (/(streams_failed|stream_open_failures|message_timeouts|http_not_ok_resp_received)$/.test(name))
+    const found = /^http\.warm_(?<port>http|grpc)\.(?:downstream_rq_(?<what>\w+)|.*(?<asked>streams_started))$/.exec(
+      name,
+    )?.groups;
+    if (found?.["port"] === "http" || found?.["port"] === "grpc") {
+      const port = ports[found["port"]];
+      const { what } = found;
+      if (found["asked"] !== undefined) port.asked += count;
+      else if (what === "total") port.requests += count;
+      else if (what === "active") port.active += count;
+      else if (what !== undefined) port.responses[what] = count;
+    } else if (/(streams_failed|stream_open_failures|message_timeouts|http_not_ok_resp_received)$/.test(name)) {
       extProcErrors += count;
+    }
   }
-  return { requests, asked, extProcErrors };
+  const { http, grpc } = ports;
+  return { ports, requests: http.requests + grpc.requests, asked: http.asked + grpc.asked, extProcErrors };
+}
+
+function emptyCounts(): { requests: number; asked: number; active: number; responses: Record<string, number> } {
+  return { requests: 0, asked: 0, active: 0, responses: {} };
 }

@@ -38,6 +38,8 @@ export interface PodInfo {
   readonly labels: Readonly<Record<string, string>>;
   /** What its model server can serve: `onnx`, or with a version, `sklearn:1`. */
   readonly formats: readonly string[];
+  /** `host:port` where its adapter tells metrics. */
+  readonly metricsAddress?: string;
 }
 
 export interface PodGauges {
@@ -51,6 +53,8 @@ export interface PodGauges {
   /** It takes no load on any more and is being emptied. */
   readonly draining: boolean;
   readonly requestsPerSecond: number;
+  /** Loads that wait: for users, ensure, scale-up, migrate, proactive. */
+  readonly queuedByClass?: readonly number[];
 }
 
 export interface Holder {
@@ -97,6 +101,8 @@ export interface FleetCounts {
   readonly ready: number;
   readonly loading: number;
   readonly queued: number;
+  readonly leaving: number;
+  readonly failed: number;
 }
 
 interface PodEntry extends Pod {

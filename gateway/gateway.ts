@@ -9,6 +9,7 @@ import { defaultScalingPolicy, type ScalingPolicy } from "#core/scaling.ts";
 import { sleep, systemClock } from "#platform/clock.ts";
 import { addService, allowResets, bindServer, closeServer, type ServiceHandlers } from "#platform/grpc.ts";
 import type { Log } from "#platform/log.ts";
+import { createProcessMetrics } from "#platform/processmetrics.ts";
 import { parseRegistryTarget } from "#platform/registry/target.ts";
 import { createTracer } from "#platform/telemetry.ts";
 import { type Identity, openPeerIdentity } from "#platform/tls/identity.ts";
@@ -17,9 +18,10 @@ import { ExternalProcessor } from "#proto/gen/envoy/service/ext_proc/v3/external
 import { GRPCInferenceService } from "#proto/gen/inference/open_inference_pb.ts";
 import { Peer } from "#proto/gen/warmpath/peer/v1/peer_pb.ts";
 import { createXds } from "#xds/main.ts";
-import { createIndex } from "./about.ts";
+import { createIndex, serverMetadata } from "./about.ts";
 import { decodeAccessLogs, type LogEntry } from "./accesslog.ts";
 import { listRoutes } from "./admin/routes/list.ts";
+import { metricsRoutes } from "./admin/routes/metrics.ts";
 import { createAdmin } from "./admin/server.ts";
 import { createGatewayState } from "./admin/state.ts";
 import { type Book, openBook } from "./book.ts";
@@ -31,6 +33,7 @@ import { createFleet } from "./fleet.ts";
 import { createHome, type Home } from "./home.ts";
 import { createLinks } from "./links.ts";
 import { createLoads } from "./loads.ts";
+import { collectGateway, createGatewayMetrics, createModelCounter, recordAnswer, resourceTypeOf } from "./metrics.ts";
 import type { GatewayOptions } from "./options.ts";
 import { createPeers } from "./peers.ts";
 import { createPeerService } from "./peerservice.ts";
@@ -71,11 +74,19 @@ export async function startGateway(
   const identity = stack.use(await openPeerIdentity(options, log));
   let ready = false;
   const waits = createHistogram();
+  const metrics = createGatewayMetrics({ log, aliases: options.modelmeshMetrics, more: createProcessMetrics() });
+  const modelCounter = createModelCounter(metrics, options.modelMetrics);
 
   const xds = createXds(
     {
-      onAcked: (_typeUrl, names) => routes.onAcked(names),
-      onRefused: (typeUrl, names, message) => log.error("envoy refuses a resource", { typeUrl, names, message }),
+      onAcked(typeUrl, names, tookMs) {
+        metrics.of.ackSeconds.record({ type: resourceTypeOf(typeUrl) }, tookMs / 1_000);
+        routes.onAcked(names);
+      },
+      onRefused(typeUrl, names, message) {
+        log.error("envoy refuses a resource", { typeUrl, names, message });
+        metrics.of.refusedResources.add({ type: resourceTypeOf(typeUrl) }, names.length);
+      },
     },
     log,
   );
@@ -105,6 +116,7 @@ export async function startGateway(
     routes.refresh(name);
     copies.onModel(name);
     scaler.onModel(name);
+    if (book.get(name) === undefined) modelCounter.forget(name);
   });
   const links = stack.use(
     createLinks({
@@ -117,10 +129,11 @@ export async function startGateway(
         loads.onRefused(podId, model, revision, code, reason);
         copies.onRefused(podId, model, revision, code, reason);
       },
-      withdrawn: createWithdrawn(routes),
+      onBreak: () => metrics.of.linkBreaks.add({}),
+      withdrawn: createWithdrawn(routes, (ms) => metrics.of.withdrawSeconds.record({}, ms / 1_000)),
     }),
   );
-  const placements = createPlacements(fleet, clock);
+  const placements = createPlacements(fleet, clock, (result) => metrics.of.placements.add({ result }));
   const peers = stack.use(createPeers({ gatewayId: options.gatewayId, log, identity }));
   const home = createHome({
     gatewayId: options.gatewayId,
@@ -203,10 +216,11 @@ export async function startGateway(
     spans: createMissSpans(tracer),
     maxParkMs: options.maxParkMs,
     onWaited: (ms) => waits.record(ms),
+    onAnswer: (answer) => recordAnswer(metrics, answer),
     isReady: () => ready,
     listIndex,
   });
-  const usage = createUsage(clock);
+  const usage = createUsage(clock, (model, requests) => modelCounter.add(model, requests));
   const envoy = options.envoyAdmin === undefined ? undefined : stack.use(openEnvoyStats(options.envoyAdmin));
 
   book.watchPods((podId, presence) => (presence === undefined ? links.setAbsent(podId) : links.setPresent(presence)));
@@ -262,6 +276,23 @@ export async function startGateway(
   every(1_000, stack, () => xds.table.setUsageSample(usage.adjust()));
   every(sweepMs, stack, () => xds.sweep());
 
+  collectGateway(metrics, {
+    version: serverMetadata.version,
+    fleet,
+    envoy,
+    read: () => ({
+      ready,
+      envoyConnected: xds.connected,
+      models: book.count,
+      warmModels: xds.table.modelCount,
+      placementSets: xds.table.setCount,
+      parked: loads.waiting,
+      flights: loads.flights,
+      usageShare: usage.share,
+      hits: usage.latency,
+      waited: usage.waited,
+    }),
+  });
   const state = createGatewayState({
     book,
     fleet,
@@ -276,7 +307,7 @@ export async function startGateway(
     monotonicMs: () => clock.monotonicMs(),
     maxParkMs: options.maxParkMs,
   });
-  const admin = createAdmin({ routes: listRoutes(state), log });
+  const admin = createAdmin({ routes: [...listRoutes(state), metricsRoutes(metrics, fleet)], log });
   await admin.listen({ host: options.adminHost, port: options.adminPort });
   stack.defer(() => admin.close());
   ready = true;

@@ -47,6 +47,7 @@ export const priorityMessages: Readonly<Record<Priority, PriorityMessage>> = {
 
 const maxReasonLength = 500;
 const maxSlot = 15;
+const maxClasses = 5;
 
 /** Undefined: the adapter said something that no copy can be. */
 export function parseCopy(message: CopyMessage): CopyChange | undefined {
@@ -86,6 +87,7 @@ export function parsePod(message: PodMessage): PodInfo | undefined {
     grpc,
     labels: { ...message.labels },
     formats: message.formats.length === 0 ? [message.runtime] : [...message.formats],
+    ...(parseAddress(message.metricsAddress) === undefined ? {} : { metricsAddress: message.metricsAddress }),
   };
 }
 
@@ -100,6 +102,7 @@ export function parseGauges(message: Gauges): PodGauges {
     loadFailures: Number(message.loadFailures),
     draining: message.draining,
     requestsPerSecond: finite(message.requestsPerSecond),
+    queuedByClass: message.queuedByClass.slice(0, maxClasses),
   };
 }
 

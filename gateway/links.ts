@@ -64,6 +64,7 @@ export interface LinksParts {
   readonly onRefused: (podId: string, model: string, revision: string, code: ErrorCode, reason: string) => void;
   /** The pod wants other places for these copies, the first ones first. */
   readonly onDraining?: (podId: string, copies: readonly CopyChange[], patienceMs: number) => void;
+  readonly onBreak: (podId: string) => void;
   /** Resolves when no request goes to these copies any more. */
   readonly withdrawn: (changes: readonly CopyChange[]) => Promise<void>;
 }
@@ -135,7 +136,10 @@ export function createLinks(parts: LinksParts): Links {
   function onBroken(entry: Entry, link: Link, reason: string): void {
     if (entry.link !== link) return;
     const { podId } = entry.presence;
-    if (entry.linked) log.warn("a Link broke", { podId, reason });
+    if (entry.linked) {
+      log.warn("a Link broke", { podId, reason });
+      parts.onBreak(podId);
+    }
     entry.link = undefined;
     entry.linked = false;
     fleet.setUnreachable(podId);

@@ -29,6 +29,10 @@ const schema = z.object({
   maxParkMs: whole(1_000, 3_500_000).default(600_000),
   maxWaiting: whole(1, 1_000_000).default(20_000),
   loadTimeoutMs: whole(100, 3_500_000).default(120_000),
+  /** Also tell the metrics under the names that ModelMesh had. */
+  modelmeshMetrics: z.boolean().default(false),
+  /** Count requests for so many models each; 0 for none. */
+  modelMetrics: whole(0, 10_000).default(0),
   /** Base address of an OTLP/HTTP collector; nothing is traced without it. */
   otlpEndpoint: z.url().optional(),
   /** PEM files of this process's identity among its peers; they speak in plain text without. All three, or none. */

@@ -18,7 +18,12 @@ export interface Placements {
   answered(podId: string): void;
 }
 
-export function createPlacements(fleet: Fleet, clock: Pick<Clock, "monotonicMs">): Placements {
+/** `onPlaced`: told of each decision. */
+export function createPlacements(
+  fleet: Fleet,
+  clock: Pick<Clock, "monotonicMs">,
+  onPlaced: (result: "placed" | "refused") => void = () => undefined,
+): Placements {
   const asked = new Map<string, number>();
 
   function busy(view: PodView): PodView {
@@ -49,7 +54,9 @@ export function createPlacements(fleet: Fleet, clock: Pick<Clock, "monotonicMs">
         ...needs,
       };
       const views = fleet.views();
-      return place(request, asked.size === 0 ? views : views.map(busy), clock.monotonicMs());
+      const placement = place(request, asked.size === 0 ? views : views.map(busy), clock.monotonicMs());
+      onPlaced(placement.kind === "placed" ? "placed" : "refused");
+      return placement;
     },
     asked: (podId) => void asked.set(podId, (asked.get(podId) ?? 0) + 1),
     answered(podId) {

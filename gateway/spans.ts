@@ -5,6 +5,8 @@ import type { Span, Tracer } from "@opentelemetry/api";
 import { contextOfSpan, endSpan, traceContextFromHeaders } from "#platform/telemetry.ts";
 
 export interface MissSpan {
+  /** Undefined when nothing is traced. */
+  readonly traceId: string | undefined;
   setModel(model: string): void;
   /** A part of the miss: `load` is the wait for a copy, `verify` the question whether a pod really holds one. */
   step(name: "load" | "verify"): { end(failure?: string): void };
@@ -29,6 +31,7 @@ export function createMissSpans(tracer: Tracer): MissSpans {
 
 function wrap(tracer: Tracer, span: Span): MissSpan {
   return {
+    traceId: span.isRecording() ? span.spanContext().traceId : undefined,
     setModel: (model) => void span.setAttribute("warmpath.model", model),
     step(name) {
       const child = tracer.startSpan(name, {}, contextOfSpan(span));
@@ -39,4 +42,9 @@ function wrap(tracer: Tracer, span: Span): MissSpan {
 }
 
 /** For loads that no request waits for. */
-export const silentSpan: MissSpan = { setModel: () => undefined, step: () => ({ end: () => undefined }), end: () => undefined };
+export const silentSpan: MissSpan = {
+  traceId: undefined,
+  setModel: () => undefined,
+  step: () => ({ end: () => undefined }),
+  end: () => undefined,
+};

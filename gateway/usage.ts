@@ -23,6 +23,10 @@ export interface Usage {
   adjust(): number;
   /** Of hits, since the start. */
   readonly latency: Histogram;
+  /** Of requests that waited. */
+  readonly waited: Histogram;
+  /** Of requests, the share whose entries come now. */
+  readonly share: number;
   readonly hits: number;
   readonly errors: number;
 }
@@ -37,7 +41,8 @@ const maxModels = 100_000;
 /** As a route has written it: the slot behind the name. */
 const restModel = /^\/v[12]\/models\/([A-Za-z0-9._-]{1,253})(?:~\d{1,2})?(?:[/:?]|$)/;
 
-export function createUsage(clock: Clock): Usage {
+/** `onUse`: told of each entry's model and of how many requests it stands for. */
+export function createUsage(clock: Clock, onUse: (model: string, requests: number) => void = () => undefined): Usage {
   let uses = new Map<string, ModelUse>();
   let share = whole;
   let calm = 0;
@@ -46,6 +51,7 @@ export function createUsage(clock: Clock): Usage {
   let errors = 0;
   let adjustedMs = clock.monotonicMs();
   const latency = createHistogram();
+  const waited = createHistogram();
 
   return {
     onEntry({ path, requestHeaders, responseHeaders, status, tookMs, reachedPod }) {
@@ -57,14 +63,15 @@ export function createUsage(clock: Clock): Usage {
       const named = requestHeaders.get(headers.publicName) ?? requestHeaders.get(headers.model);
       const model = named ?? restModel.exec(path)?.[1];
       if (model === undefined) return;
-      const waited = responseHeaders.has(headers.loadMs);
-      if (!waited) {
+      const hasWaited = responseHeaders.has(headers.loadMs);
+      if (!hasWaited) {
         hits += weight;
         if (tookMs !== undefined) latency.record(tookMs, weight);
-      }
+      } else if (tookMs !== undefined) waited.record(tookMs, weight);
+      onUse(model, weight);
       const use = uses.get(model);
       const nowMs = clock.monotonicMs();
-      const busyMs = waited ? 0 : (tookMs ?? 0) * weight;
+      const busyMs = hasWaited ? 0 : (tookMs ?? 0) * weight;
       if (use !== undefined) {
         use.requests += weight;
         use.busyMs += busyMs;
@@ -95,6 +102,10 @@ export function createUsage(clock: Clock): Usage {
       return share;
     },
     latency,
+    waited,
+    get share() {
+      return share / whole;
+    },
     get hits() {
       return hits;
     },

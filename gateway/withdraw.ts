@@ -5,10 +5,16 @@ import type { Routes } from "./routes.ts";
 
 const patienceMs = 2_000;
 
-export function createWithdrawn(routes: Routes): (changes: readonly CopyChange[]) => Promise<void> {
+/** `onAcked`: told how long Envoy took, of those that it acknowledged in time. */
+export function createWithdrawn(
+  routes: Routes,
+  onAcked: (ms: number) => void = () => undefined,
+): (changes: readonly CopyChange[]) => Promise<void> {
   return async (changes) => {
+    const startMs = performance.now();
     const signal = AbortSignal.timeout(patienceMs);
     const models = new Set(changes.filter(({ state }) => state === "leaving").map(({ model }) => model));
     await Promise.allSettled([...models].map((model) => routes.whenSettled(model, signal)));
+    if (!signal.aborted) onAcked(performance.now() - startMs);
   };
 }

@@ -21,7 +21,8 @@ export interface Xds {
 }
 
 export interface XdsListener {
-  onAcked(typeUrl: string, names: readonly string[]): void;
+  /** `tookMs`: from the response that was sent to Envoy to its acknowledgement. */
+  onAcked(typeUrl: string, names: readonly string[], tookMs: number): void;
   /** Envoy refuses this resource at its present version, and it will not be sent again. */
   onRefused(typeUrl: string, names: readonly string[], message: string): void;
 }
@@ -30,10 +31,11 @@ export function createXds(listener: XdsListener, log: Log): Xds {
   const handlers = createXdsHandlers({
     view: { get: (typeUrl, name) => table.get(typeUrl, name), names: (typeUrl) => table.names(typeUrl) },
     log,
-    onAcked: ({ typeUrl, resources }) =>
+    onAcked: ({ typeUrl, resources, tookMs }) =>
       listener.onAcked(
         typeUrl,
         resources.map(({ name }) => name),
+        tookMs,
       ),
     onNacked: ({ typeUrl, names, message, final }) => {
       if (final) listener.onRefused(typeUrl, names, message);

@@ -14,6 +14,7 @@ import type { Artefact, Puller } from "../pull/puller.ts";
 import { type CopyView, copyKey } from "./copies.ts";
 import type { HeldCopy, HoldingEffect, HoldingEvent } from "./events.ts";
 import type { Holding, HoldingGauges } from "./holding.ts";
+import { type AgentWatch, type DepartureWatch, type LoadFacts, type LoadWatch, noWatch } from "./watch.ts";
 
 /** What goes to gateways. */
 export type AgentMessage = Extract<HoldingEffect, { readonly kind: "publish" | "tell" | "refuse" }>;
@@ -36,6 +37,8 @@ export interface AgentParts {
   readonly puller: Puller;
   readonly clock: Clock;
   readonly log: Log;
+  /** Nothing is told when absent. */
+  readonly watch?: AgentWatch | undefined;
   /** Called in order; must not throw. */
   readonly onMessage: (message: AgentMessage) => void;
   /** Pull and load together; 120 s when absent. */
@@ -65,6 +68,8 @@ class PodAgent implements Agent {
   /** Aborted when the model server is lost; another one for each of its lives. */
   #life = new AbortController();
   #timer: NodeJS.Timeout | undefined;
+  /** By key, of copies that are leaving. */
+  readonly #departures = new Map<string, DepartureWatch>();
   /** How to let go of what loaded copies still need on the disk, by their names on the model server. */
   readonly #artefacts = new Map<string, () => Promise<void>>();
   /** The one that is being handled, and those that came meanwhile. */
@@ -135,6 +140,7 @@ class PodAgent implements Agent {
           onLost: (reason) => {
             log.warn("the model server is lost", { reason });
             const lost = this.#life;
+            this.#departures.clear();
             this.#life = new AbortController();
             this.post({ kind: "server-lost" });
             for (const serverName of Array.from(this.#artefacts.keys())) this.#spawn(this.#releaseArtefact(serverName));
@@ -206,8 +212,12 @@ class PodAgent implements Agent {
   #perform(effect: HoldingEffect): void {
     switch (effect.kind) {
       case "publish":
+        if (effect.withdraw) this.#watchLeaving(effect);
+        return this.#parts.onMessage(effect);
       case "tell":
+        return this.#parts.onMessage(effect);
       case "refuse":
+        this.#watch.refused(effect.why);
         return this.#parts.onMessage(effect);
       case "probe":
         return this.#spawn(this.#probe(effect.key, effect.revision));
@@ -215,6 +225,21 @@ class PodAgent implements Agent {
         return this.#spawn(this.#load(effect));
       case "unload":
         return this.#spawn(this.#unload(effect));
+    }
+  }
+
+  get #watch(): AgentWatch {
+    return this.#parts.watch ?? noWatch;
+  }
+
+  /** What is forgotten with the model server is never told of as unloaded; another departure of the key takes its place. */
+  #watchLeaving({ changes, causes }: Extract<HoldingEffect, { kind: "publish" }>): void {
+    const nowMs = this.#parts.clock.monotonicMs();
+    for (const view of changes) {
+      const key = copyKey(view);
+      const { model, revision, sizeBytes } = view;
+      const facts = { model, revision, sizeBytes, idleMs: nowMs - view.lastUsedMs, traceparent: causes?.get(key) };
+      this.#departures.set(key, this.#watch.leaves(facts));
     }
   }
 
@@ -229,8 +254,9 @@ class PodAgent implements Agent {
   async #probe(key: string, artefact: Artefact): Promise<void> {
     const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(probeTimeoutMs)]);
     const probed = await this.#parts.puller.probe(artefact, signal).catch((error: unknown) => failedBy("storage", error));
-    if (probed.kind === "ok") this.post({ kind: "probed", key, artefactBytes: probed.sizeBytes });
-    else this.post({ kind: "probe-failed", key, failure: probed.failure, reason: probed.reason });
+    if (probed.kind === "ok") return this.post({ kind: "probed", key, artefactBytes: probed.sizeBytes });
+    this.#watch.probeFailed(probed.failure);
+    return this.post({ kind: "probe-failed", key, failure: probed.failure, reason: probed.reason });
   }
 
   async #load(effect: Extract<HoldingEffect, { kind: "load" }>): Promise<void> {
@@ -238,28 +264,35 @@ class PodAgent implements Agent {
     const life = this.#life.signal;
     const signal = AbortSignal.any([this.#stop.signal, life, AbortSignal.timeout(loadTimeoutMs)]);
     const startMs = clock.monotonicMs();
-    const result = await this.#pullAndLoad(effect, signal).catch((error: unknown) => failedBy("pod", error));
+    const watch = this.#watch.loadStarts(factsOf(effect));
+    const result = await this.#pullAndLoad(effect, watch, signal).catch((error: unknown) => failedBy("pod", error));
     const { key, reservedBytes } = effect;
     if (result.kind === "ok" && !life.aborted) {
+      watch.end({ kind: "ok", sizeBytes: result.sizeBytes });
       log.debug("a copy is loaded", { key, sizeBytes: result.sizeBytes, reservedBytes, loadMs: clock.monotonicMs() - startMs });
       return this.post({ kind: "loaded", key, sizeBytes: result.sizeBytes, measured: result.measured });
     }
     const failure = result.kind === "ok" ? failedBy("pod", life.reason) : result;
+    watch.end({ kind: "failed", failure: failure.failure, reason: failure.reason });
     log.warn("a load failed", { key, failure: failure.failure, reason: failure.reason });
     return this.post({ kind: "load-failed", key, failure: failure.failure, reason: failure.reason });
   }
 
   async #pullAndLoad(
     { serverName, revision, reservedBytes }: Extract<HoldingEffect, { kind: "load" }>,
+    watch: LoadWatch,
     signal: AbortSignal,
   ): Promise<Loaded | Failure> {
     const { driver, puller } = this.#parts;
     const { format, formatVersion } = revision;
     const life = this.#life.signal;
+    const pullEnds = watch.step("pull");
     const pulled = await puller.pull(revision, signal).catch((error: unknown) => failedBy("storage", error));
+    pullEnds(pulled.kind === "failed" ? pulled.reason : undefined);
     if (pulled.kind === "failed") return pulled;
     let kept = false;
     try {
+      const serverEnds = watch.step("server");
       const loaded = await driver
         .load({
           serverName,
@@ -272,6 +305,7 @@ class PodAgent implements Agent {
           signal,
         })
         .catch((error: unknown) => failedBy("pod", error));
+      serverEnds(loaded.kind === "failed" ? loaded.reason : undefined);
       if (loaded.kind === "failed" && (loaded.failure === "pod" || signal.aborted)) {
         const patience = AbortSignal.any([life, this.#stop.signal, AbortSignal.timeout(cleanUpTimeoutMs)]);
         if (!patience.aborted) await driver.unload(serverName, patience).catch(() => undefined);
@@ -303,7 +337,11 @@ class PodAgent implements Agent {
     const { driver, log, unloadTimeoutMs = 30_000 } = this.#parts;
     const life = this.#life;
     const signal = AbortSignal.any([this.#stop.signal, life.signal, AbortSignal.timeout(unloadTimeoutMs)]);
+    const departure = this.#departures.get(key);
+    departure?.withdrawn();
     const result = await driver.unload(serverName, signal).catch((error: unknown) => failedBy("pod", error));
+    departure?.unloaded(result.kind === "ok" ? undefined : result.reason);
+    if (result.kind === "ok" || life !== this.#life) this.#departures.delete(key);
     // With the model server went the copy; the holding knows it already.
     if (life !== this.#life || this.#stop.signal.aborted) return undefined;
     if (result.kind === "ok") {
@@ -313,6 +351,13 @@ class PodAgent implements Agent {
     log.warn("an unload failed and will be tried again", { key, reason: result.reason });
     return this.post({ kind: "unload-failed", key });
   }
+}
+
+function factsOf(effect: Extract<HoldingEffect, { kind: "load" }>): LoadFacts {
+  const { key, revision, loadClass, queuedMs, reservedBytes, traceparent } = effect;
+  // A key is the model, an @ and the revision.
+  const model = key.slice(0, -revision.id.length - 1);
+  return { model, revision: revision.id, loadClass, queuedMs, reservedBytes, traceparent };
 }
 
 function serverNameOf(view: CopyView): string {

@@ -18,6 +18,8 @@ export interface Ask {
   /** What the model server calls it. */
   readonly serverName: string;
   readonly gateways: Set<string>;
+  readonly askedMs: number;
+  traceparent: string | undefined;
   loadClass: LoadClass;
   priority: Priority;
   deadlineMs: number;
@@ -38,8 +40,9 @@ export interface AsksOptions {
   readonly agedTurnEvery: number;
 }
 
-export type NewAsk = Omit<Ask, "gateways" | "artefactBytes" | "place"> & {
+export type NewAsk = Omit<Ask, "gateways" | "artefactBytes" | "place" | "askedMs" | "traceparent"> & {
   readonly gatewayId: string;
+  readonly traceparent?: string | undefined;
 };
 
 export type AddedAsk =
@@ -49,6 +52,8 @@ export type AddedAsk =
 
 export interface Asks {
   readonly size: number;
+  /** How many are of each class. */
+  readonly byClass: Readonly<Record<LoadClass, number>>;
   get(key: string): Ask | undefined;
   /** Call expire first, with the same time. */
   add(ask: NewAsk, nowMs: number): AddedAsk;
@@ -75,6 +80,7 @@ export function createAsks(options: AsksOptions): Asks {
   const { maxQueued: maxEntries, agedAfterMs, agedTurnEvery, maxParked } = options;
   const queue = createLoadQueue<string, Ask>({ maxEntries, agedAfterMs, agedTurnEvery });
   const asks = new Map<string, Ask>();
+  const counts = { "waiting-user": 0, ensure: 0, "scale-up": 0, migrate: 0, proactive: 0 } satisfies Record<LoadClass, number>;
   let hand: Ask[] = [];
   let parked: Ask[] = [];
 
@@ -82,6 +88,7 @@ export function createAsks(options: AsksOptions): Asks {
     const ask = asks.get(key);
     if (ask === undefined) return;
     asks.delete(key);
+    counts[ask.loadClass] -= 1;
     queue.remove(key);
     hand = hand.filter((other) => other !== ask);
     parked = parked.filter((other) => other !== ask);
@@ -97,12 +104,17 @@ export function createAsks(options: AsksOptions): Asks {
 
   const join = (ask: Ask, more: NewAsk, nowMs: number): AddedAsk => {
     ask.gateways.add(more.gatewayId);
+    ask.traceparent ??= more.traceparent;
     ask.deadlineMs = Math.max(ask.deadlineMs, more.deadlineMs);
     ask.lastUsedMs = Math.max(ask.lastUsedMs, more.lastUsedMs);
     ask.requestsPerSecond = Math.max(ask.requestsPerSecond, more.requestsPerSecond);
     ask.pinned = more.pinned;
     ask.priority = higherPriority(ask.priority, more.priority);
-    if (loadClasses.indexOf(more.loadClass) < loadClasses.indexOf(ask.loadClass)) ask.loadClass = more.loadClass;
+    if (loadClasses.indexOf(more.loadClass) < loadClasses.indexOf(ask.loadClass)) {
+      counts[ask.loadClass] -= 1;
+      counts[more.loadClass] += 1;
+      ask.loadClass = more.loadClass;
+    }
     if (ask.place === "queue") queue.add(entryOf(ask), nowMs);
     else if (ask.place === "parked" && ask.loadClass === "waiting-user") {
       parked = parked.filter((other) => other !== ask);
@@ -119,6 +131,7 @@ export function createAsks(options: AsksOptions): Asks {
     get parked(): number {
       return parked.length;
     },
+    byClass: counts,
     get: (key) => asks.get(key),
     values: () => asks.values(),
     hand: () => [...hand],
@@ -127,14 +140,23 @@ export function createAsks(options: AsksOptions): Asks {
     add(more, nowMs): AddedAsk {
       const known = asks.get(more.key);
       if (known !== undefined) return join(known, more, nowMs);
-      const { gatewayId, ...rest } = more;
-      const ask: Ask = { ...rest, gateways: new Set([gatewayId]), artefactBytes: undefined, place: "queue" };
+      const { gatewayId, traceparent, ...rest } = more;
+      const ask: Ask = {
+        ...rest,
+        gateways: new Set([gatewayId]),
+        askedMs: nowMs,
+        traceparent,
+        artefactBytes: undefined,
+        place: "queue",
+      };
       const added = queue.add(entryOf(ask), nowMs);
       // The caller let go of what had expired, and a new key joins nothing.
       if (added.kind === "queue-full" || added.kind === "too-late") return { kind: added.kind };
       asks.set(ask.key, ask);
+      counts[ask.loadClass] += 1;
       if (added.kind === "joined" || added.dropped === undefined) return { kind: "queued" };
       asks.delete(added.dropped.key);
+      counts[added.dropped.value.loadClass] -= 1;
       return { kind: "queued", dropped: added.dropped.value };
     },
 

@@ -21,6 +21,8 @@ export type HoldingEvent =
       readonly waitMs: number;
       /** How long ago the model was last used. */
       readonly idleMs: number;
+      /** W3C trace context of a request that waits for it. */
+      readonly traceparent?: string | undefined;
     }
   | { readonly kind: "load-cancelled"; readonly gatewayId: string; readonly key: string }
   | { readonly kind: "withdraw-acked"; readonly gatewayId: string; readonly sequence: number }
@@ -62,10 +64,21 @@ export type HoldingEffect =
       readonly serverName: string;
       readonly revision: Revision;
       readonly reservedBytes: number;
+      readonly loadClass: LoadClass;
+      /** Since the first ask. */
+      readonly queuedMs: number;
+      readonly traceparent: string | undefined;
     }
   | { readonly kind: "unload"; readonly key: string; readonly serverName: string }
   /** To every gateway. Sequence numbers have no gap. `withdraw`: wants an ack of this sequence from each. */
-  | { readonly kind: "publish"; readonly sequence: number; readonly changes: readonly CopyView[]; readonly withdraw: boolean }
+  | {
+      readonly kind: "publish";
+      readonly sequence: number;
+      readonly changes: readonly CopyView[];
+      readonly withdraw: boolean;
+      /** With `withdraw`, by key: the trace of the load that a copy makes room for, where there is one. */
+      readonly causes?: ReadonlyMap<string, string>;
+    }
   /** To one gateway, in answer to it; it owes acks of these withdrawals. */
   | {
       readonly kind: "tell";

@@ -7,6 +7,7 @@
 // - A copy asked for while it is leaving goes its way to the end and is queued again behind it: gateways may have taken
 //   its route away already, so turning back would need as many messages as loading again.
 // - Every ask ends: its copy becomes ready or failed, or it is refused, or nobody asks any longer.
+import type { LoadClass } from "#core/loadqueue.ts";
 import { type Ask, createAsks } from "./asks.ts";
 import { type CopyFailure, type CopyName, type CopyView, copyKey } from "./copies.ts";
 import { createDepartures } from "./departures.ts";
@@ -38,6 +39,7 @@ export interface HoldingGauges {
   readonly usedBytes: number;
   readonly reservedBytes: number;
   readonly queued: number;
+  readonly queuedByClass: Readonly<Record<LoadClass, number>>;
   readonly loading: number;
   readonly ready: number;
   readonly oldestIdleMs: number;
@@ -80,8 +82,10 @@ class PodHolding implements Holding {
   #loads = 0;
   #loadFailures = 0;
   // What one step gathers.
+  #nowMs = 0;
   #effects: HoldingEffect[] = [];
   #leaving: string[] = [];
+  #causes = new Map<string, string>();
   #told: { readonly gatewayId: string; readonly key: string }[] = [];
 
   constructor(options: HoldingOptions) {
@@ -103,13 +107,14 @@ class PodHolding implements Holding {
     this.#room = createRoom(this.#ledger, this.#asks, this.#options, {
       neededBytes: (ask) => this.#sizes.predict(factsOf(ask)),
       probe: (ask) => this.#probe(ask),
-      leave: (key) => this.#leave(key),
-      start: (ask, reservedBytes) => this.#start(ask, reservedBytes),
+      leave: (key, by) => this.#leave(key, by?.traceparent),
+      start: (ask, reservedBytes) => this.#start(ask, reservedBytes, this.#nowMs),
       refuse: (ask, reason) => this.#refuse(ask, "no-room", reason),
     });
   }
 
   step(event: HoldingEvent, nowMs: number): readonly HoldingEffect[] {
+    this.#nowMs = nowMs;
     for (const ask of this.#asks.expire(nowMs)) this.#refuse(ask, "deadline", "it waited in the queue until its deadline");
     this.#handle(event, nowMs);
     if (this.#up) this.#room.make(nowMs);
@@ -222,8 +227,8 @@ class PodHolding implements Holding {
     const neededBytes = this.#sizes.predict(facts) ?? 0;
     if (neededBytes > this.#options.capacityBytes) return refuse("no-room", neverFits(neededBytes, this.#options.capacityBytes));
     const deadlineMs = nowMs + event.waitMs;
-    const { priority = "normal", pinned = false, requestsPerSecond = 0 } = event;
-    const asked = { gatewayId, key, model, revision, serverName, loadClass, priority };
+    const { priority = "normal", pinned = false, requestsPerSecond = 0, traceparent } = event;
+    const asked = { gatewayId, traceparent, key, model, revision, serverName, loadClass, priority };
     const ask = { ...asked, pinned, requestsPerSecond, deadlineMs, lastUsedMs };
     const added = this.#asks.add(ask, nowMs);
     if (added.kind === "queue-full") return refuse("queue-full", `${this.#asks.size} loads are waiting already`);
@@ -300,12 +305,13 @@ class PodHolding implements Holding {
     }
   }
 
-  #leave(key: string): void {
+  #leave(key: string, traceparent?: string): void {
     const copy = this.#ledger.get(key);
     if (copy?.state !== "ready") return;
     this.#ledger.leave(copy);
     this.#evictions += 1;
     this.#leaving.push(key);
+    if (traceparent !== undefined) this.#causes.set(key, traceparent);
   }
 
   #probe({ key, revision }: Ask): void {
@@ -314,11 +320,12 @@ class PodHolding implements Holding {
     this.#effects.push({ kind: "probe", key, revision });
   }
 
-  #start(ask: Ask, reservedBytes: number): void {
-    const { key, serverName, revision } = ask;
+  #start(ask: Ask, reservedBytes: number, nowMs: number): void {
+    const { key, serverName, revision, loadClass, traceparent } = ask;
     this.#asks.remove(key);
     this.#ledger.load(nameFor(ask), reservedBytes);
-    this.#effects.push({ kind: "load", key, serverName, revision, reservedBytes });
+    const queuedMs = Math.max(0, nowMs - ask.askedMs);
+    this.#effects.push({ kind: "load", key, serverName, revision, reservedBytes, loadClass, queuedMs, traceparent });
   }
 
   #publish(nowMs: number): void {
@@ -332,7 +339,9 @@ class PodHolding implements Holding {
     if (leaving.size > 0) {
       const keys = [...leaving];
       const sequence = ++this.#sequence;
-      this.#effects.push({ kind: "publish", sequence, changes: keys.flatMap((key) => this.view(key) ?? []), withdraw: true });
+      const changes = keys.flatMap((key) => this.view(key) ?? []);
+      const causes = this.#causes.size === 0 ? {} : { causes: this.#causes };
+      this.#effects.push({ kind: "publish", sequence, changes, withdraw: true, ...causes });
       this.#departures.begin({ sequence, keys }, this.#gateways, nowMs);
     }
     for (const { gatewayId, key } of told) {
@@ -340,6 +349,7 @@ class PodHolding implements Holding {
       if (view !== undefined) this.#effects.push({ kind: "tell", gatewayId, changes: [view], withdrawals: [] });
     }
     this.#leaving = [];
+    if (this.#causes.size > 0) this.#causes = new Map();
     this.#told = [];
   }
 
@@ -368,6 +378,7 @@ class PodHolding implements Holding {
       usedBytes: this.#ledger.usedBytes,
       reservedBytes: this.#ledger.reservedBytes,
       queued: this.#asks.size,
+      queuedByClass: { ...this.#asks.byClass },
       loading: this.#ledger.loading,
       ready: this.#ledger.ready,
       oldestIdleMs: oldestUsedMs === undefined ? 0 : Math.max(0, nowMs - oldestUsedMs),

@@ -21,7 +21,8 @@ export interface RoomActions {
   /** Undefined: the artefact must be looked up first. */
   neededBytes(ask: Ask): number | undefined;
   probe(ask: Ask): void;
-  leave(key: string): void;
+  /** `by`: the load that it makes room for, if one. */
+  leave(key: string, by?: Ask): void;
   start(ask: Ask, reservedBytes: number): void;
   refuse(ask: Ask, reason: string): void;
 }
@@ -45,10 +46,11 @@ export function createRoom(ledger: Ledger, asks: Asks, options: RoomOptions, act
     freeBytes: number,
     nowMs: number,
     rule: { readonly waitingUser: boolean; readonly minAgeMs: number; readonly candidates: Iterable<EvictionCandidate<string>> },
+    by?: Ask,
   ): number | "too-young" | "not-enough" => {
     const chosen = chooseVictims({ neededBytes, freeBytes, nowMs, ...rule });
     if (chosen.kind === "no-room") return chosen.why;
-    for (const victim of chosen.victims) actions.leave(victim.key);
+    for (const victim of chosen.victims) actions.leave(victim.key, by);
     return chosen.freedBytes;
   };
 
@@ -98,16 +100,13 @@ export function createRoom(ledger: Ledger, asks: Asks, options: RoomOptions, act
         const holder = ledger.holderOf(ask.serverName);
         if (holder?.state === "ready") {
           // Another revision in the same slot, which is free again: it is wanted no more.
-          actions.leave(holder.key);
+          actions.leave(holder.key, ask);
           comingBytes += holder.sizeBytes;
         }
         if (neededBytes > freeBytes + comingBytes) {
           const waitingUser = ask.loadClass === "waiting-user";
-          const evicted = evict(neededBytes, freeBytes + comingBytes, nowMs, {
-            waitingUser,
-            minAgeMs,
-            candidates: ledger.candidates(),
-          });
+          const rule = { waitingUser, minAgeMs, candidates: ledger.candidates() };
+          const evicted = evict(neededBytes, freeBytes + comingBytes, nowMs, rule, ask);
           // Copies that still load will be candidates; until then nothing behind it may take its room.
           if (evicted === "not-enough") break;
           if (evicted === "too-young") {

@@ -56,6 +56,8 @@ const priorities: ReadonlyMap<PriorityMessage, Priority> = new Map([
   [PriorityMessage.HIGH, "high"],
   [PriorityMessage.LOW, "low"],
 ]);
+/** Longer than any of its versions says. */
+const maxTraceparentLength = 100;
 
 export const maxUsageEntries = 100_000;
 
@@ -89,9 +91,13 @@ export function buildGauges(gauges: HoldingGauges): ToGateway {
       evictions: BigInt(gauges.evictions),
       loads: BigInt(gauges.loads),
       loadFailures: BigInt(gauges.loadFailures),
+      queuedByClass: loadOrder.map((loadClass) => gauges.queuedByClass[loadClass]),
     },
   };
 }
+
+/** As the protocol numbers them. */
+const loadOrder: readonly LoadClass[] = ["waiting-user", "ensure", "scale-up", "migrate", "proactive"];
 
 export interface ParsedLoad {
   readonly model: ModelName;
@@ -102,6 +108,7 @@ export interface ParsedLoad {
   readonly priority: Priority;
   readonly pinned: boolean;
   readonly requestsPerSecond: number;
+  readonly traceparent: string | undefined;
 }
 
 export function parseLoad(message: LoadMessage): ParsedLoad | { readonly kind: "refused"; readonly reason: string } {
@@ -132,6 +139,7 @@ export function parseLoad(message: LoadMessage): ParsedLoad | { readonly kind: "
     priority: priorities.get(message.priority) ?? "normal",
     pinned: message.pinned,
     requestsPerSecond: toRate(message.requestsPerSecond),
+    traceparent: message.traceparent === "" ? undefined : message.traceparent.slice(0, maxTraceparentLength),
   };
 }
 

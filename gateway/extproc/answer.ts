@@ -18,6 +18,7 @@ export function refuse(code: ErrorCode, reason: string, retryAfterMs?: number): 
   const seconds = retryAfterMs === undefined ? (retry === "later" ? 1 : undefined) : Math.max(1, Math.ceil(retryAfterMs / 1_000));
   return {
     kind: "immediate",
+    code,
     httpStatus: http,
     grpcStatus: grpc,
     headers: seconds === undefined ? [] : [["retry-after", `${seconds}`]],

@@ -3,6 +3,7 @@
 // Latin-1, since HTTP headers are bytes.
 // Spec: envoy/service/ext_proc/v3/external_processor.proto
 
+import type { ErrorCode } from "#core/errors.ts";
 import { WireReader } from "#platform/wire.ts";
 
 /** What the gateway reads of a ProcessingRequest. */
@@ -20,6 +21,8 @@ export type ProcessingAnswer =
       readonly grpcStatus: number;
       readonly headers: readonly (readonly [string, string])[];
       readonly body: string;
+      /** Of an error; not sent. */
+      readonly code?: ErrorCode;
       /** For Envoy's access log. */
       readonly details: string;
     };

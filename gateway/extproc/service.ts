@@ -1,7 +1,7 @@
 // Owns the ext_proc streams: one for each request that had no route, or that every pod of its set failed.
 // One message in, one out: read the headers, decide, answer. A stream that ends before the answer is a client gone.
 import type { ServerDuplexStream } from "@grpc/grpc-js";
-import { errorMessage } from "#core/errors.ts";
+import { type ErrorCode, errorMessage } from "#core/errors.ts";
 import { activeRevision, type Model, type ModelName } from "#core/model.ts";
 import type { Clock } from "#platform/clock.ts";
 import type { Log } from "#platform/log.ts";
@@ -42,8 +42,21 @@ export interface ProcessorParts {
   /** Longest time that a request is held, and how long one without a limit of its own is. */
   readonly maxParkMs: number;
   readonly onWaited: (ms: number) => void;
+  /** Told of each answer to an inference request, once. */
+  readonly onAnswer: (answer: MissAnswer) => void;
   readonly isReady: () => boolean;
   readonly listIndex: ListIndex;
+}
+
+export interface MissAnswer {
+  readonly kind: "miss" | "reroute";
+  /** Undefined when the path named no inference call. */
+  readonly wire: "rest" | "grpc" | undefined;
+  readonly model: string | undefined;
+  /** Undefined when the request went on to a pod. */
+  readonly code: ErrorCode | undefined;
+  readonly heldMs: number;
+  readonly traceId: string | undefined;
 }
 
 export type ProcessStream = ServerDuplexStream<ProcessingEvent, ProcessingAnswer>;
@@ -108,6 +121,7 @@ export function createProcessor(parts: ProcessorParts): Processor {
 
   function serve(stream: ProcessStream, event: Extract<ProcessingEvent, { kind: "request-headers" }>, signal: AbortSignal): void {
     counts.requests += 1;
+    const startMs = clock.monotonicMs();
     const rerouted = stream.metadata.get("x-warm-filter").includes("reroute");
     const request = rerouted ? parseReroute(event.headers) : parseMiss(event.headers, event.repeated);
     const span = parts.spans.start(rerouted ? "reroute" : "miss", stream.metadata, event.headers);
@@ -116,6 +130,12 @@ export function createProcessor(parts: ProcessorParts): Processor {
       return refuse("internal", errorMessage(error));
     });
     void answered.then((answer) => {
+      if (request.kind !== "server") {
+        const [wire, model] = request.kind === "infer" ? [request.wire, request.model] : [undefined, undefined];
+        const code = answer.kind === "immediate" ? answer.code : undefined;
+        const heldMs = clock.monotonicMs() - startMs;
+        parts.onAnswer({ kind: rerouted ? "reroute" : "miss", wire, model, code, heldMs, traceId: span.traceId });
+      }
       span.end(answer.kind === "immediate" && answer.httpStatus >= 400 ? answer.details : undefined);
       if (signal.aborted) return;
       stream.write(answer);

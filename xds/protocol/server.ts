@@ -24,6 +24,8 @@ export interface XdsEvent {
 
 export interface XdsAcked extends XdsEvent {
   readonly typeUrl: string;
+  /** Since the response was written. */
+  readonly tookMs: number;
   readonly resources: readonly AckedResource[];
 }
 
@@ -130,6 +132,8 @@ class Stream {
   #scheduled = false;
   #full = false;
   #unflushedBytes = 0;
+  /** By type; one response of a type is in flight at a time. */
+  readonly #sentMs = new Map<string, number>();
 
   constructor(
     call: DeltaCall,
@@ -192,7 +196,9 @@ class Stream {
   #tell(effect: SessionEffect): void {
     const { nodeId } = this;
     if (effect.kind === "acked") {
-      this.#options.onAcked({ nodeId, typeUrl: effect.typeUrl, resources: effect.resources });
+      const { typeUrl, resources } = effect;
+      const tookMs = performance.now() - (this.#sentMs.get(typeUrl) ?? performance.now());
+      this.#options.onAcked({ nodeId, typeUrl, resources, tookMs });
       return;
     }
     const { typeUrl, names, message, final } = effect;
@@ -220,6 +226,7 @@ class Stream {
     while (!this.#ended && !this.#full && this.#unflushedBytes < this.#maxUnflushedBytes) {
       const response = this.session.next();
       if (response === undefined) return;
+      this.#sentMs.set(response.typeUrl, performance.now());
       this.#write(encodeDeltaResponse(response));
     }
   }

@@ -1,0 +1,52 @@
+// Owns the plain HTTP server on which a process without a management API is scraped: GET /metrics, GET /healthz, no more.
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { errorMessage } from "#core/errors.ts";
+import { chooseFormat, contentTypes } from "./exposition.ts";
+import type { Log } from "./log.ts";
+import type { Scrapable } from "./metrics.ts";
+
+export interface MetricsServer extends AsyncDisposable {
+  readonly port: number;
+}
+
+export async function openMetricsServer(
+  options: { readonly host: string; readonly port: number },
+  metrics: Scrapable,
+  log: Log,
+): Promise<MetricsServer> {
+  const server = createServer({ requestTimeout: 5_000, headersTimeout: 5_000, maxHeaderSize: 16_384 }, (request, response) => {
+    answer(request, response, metrics).catch((error: unknown) => {
+      log.error("a scrape failed", { reason: errorMessage(error) });
+      if (!response.headersSent) response.writeHead(500);
+      response.end();
+    });
+  });
+  server.maxConnections = 64;
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  server.once("error", reject);
+  server.listen(options.port, options.host, resolve);
+  await promise;
+  const address: AddressInfo | string | null = server.address();
+  return {
+    port: typeof address === "object" && address !== null ? address.port : options.port,
+    async [Symbol.asyncDispose]() {
+      const closed = new Promise<void>((done) => void server.close(() => done()));
+      server.closeAllConnections();
+      await closed;
+    },
+  };
+}
+
+async function answer(request: IncomingMessage, response: ServerResponse, metrics: Scrapable): Promise<void> {
+  const [path = ""] = (request.url ?? "").split("?");
+  const say = (status: number, type: string, body: string): void => {
+    response.writeHead(status, { "content-type": type, "cache-control": "no-store" });
+    response.end(request.method === "HEAD" ? undefined : body);
+  };
+  if (request.method !== "GET" && request.method !== "HEAD") return say(405, "text/plain", "only GET\n");
+  if (path === "/healthz") return say(200, "text/plain", "ok\n");
+  if (path !== "/metrics") return say(404, "text/plain", "there is only /metrics\n");
+  const format = chooseFormat(request.headers.accept);
+  return say(200, contentTypes[format], await metrics.render(format));
+}
