@@ -52,6 +52,14 @@ export const errorCatalogue = Object.freeze({
     reason: "Unauthenticated",
     says: "The caller did not prove who it is.",
   },
+  "permission-denied": {
+    grpc: 7,
+    http: 403,
+    retry: "never",
+    log: "info",
+    reason: "PermissionDenied",
+    says: "The caller is known, and no policy lets it do this.",
+  },
   // 404 and not 501: a path nobody serves is the client's mistake, and must not look like a failing server to retries and alarms.
   "unsupported-method": {
     grpc: 12,

@@ -20,6 +20,7 @@ const roots = [
   "envoy/extensions/bootstrap/internal_listener/v3/internal_listener",
   "envoy/extensions/filters/http/ext_proc/v3/ext_proc",
   "envoy/extensions/filters/http/header_mutation/v3/header_mutation",
+  "envoy/extensions/filters/http/jwt_authn/v3/config",
   "envoy/extensions/filters/http/lua/v3/lua",
   "envoy/extensions/filters/http/router/v3/router",
   "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager",
