@@ -3,7 +3,17 @@
 // call the models that belong to it (Model.tenant) and those that a policy lets it call; anonymous callers only what a
 // policy opens to everybody.
 // Invariant: nothing is allowed that no rule allows.
-import { type Found, isRecord, own, parseAllSettings, parseWord, parseWords, type Refused, refused, type Settings } from "./fields.ts";
+import {
+  type Found,
+  isRecord,
+  own,
+  parseAllSettings,
+  parseWord,
+  parseWords,
+  type Refused,
+  refused,
+  type Settings,
+} from "./fields.ts";
 import type { Model } from "./model.ts";
 
 /** Who has proved nothing. No tenant has this name: names hold letters or digits. */
@@ -70,7 +80,8 @@ function isNamePattern(text: string): boolean {
 }
 
 function parseTexts(what: string, value: unknown, most: number, fits: (text: string) => boolean): Found<readonly string[]> {
-  if (!Array.isArray(value) || value.length === 0 || value.length > most) return refused(`${what} must be a list of 1 to ${most}`);
+  if (!Array.isArray(value) || value.length === 0 || value.length > most)
+    return refused(`${what} must be a list of 1 to ${most}`);
   const texts: string[] = [];
   for (const each of value) {
     if (typeof each !== "string" || !fits(each)) return refused(`${what}: entry ${texts.length} is none that can be meant`);
@@ -102,7 +113,11 @@ export function buildAccessRules(policies: Iterable<Policy>): AccessRules {
         if (found !== undefined) return { kind: "allowed", by: `policy ${found.name}` };
       }
       if (principal === anonymous) {
-        return { kind: "denied", code: "unauthenticated", reason: `model '${model.name}' is not open to callers without credentials` };
+        return {
+          kind: "denied",
+          code: "unauthenticated",
+          reason: `model '${model.name}' is not open to callers without credentials`,
+        };
       }
       return { kind: "denied", code: "permission-denied", reason: `nothing lets '${principal}' call model '${model.name}'` };
     },

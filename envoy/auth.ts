@@ -6,8 +6,8 @@ import { readFileSync } from "node:fs";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { duration, packAny } from "#platform/any.ts";
 import { Cluster_DiscoveryType, type ClusterSchema } from "#proto/gen/envoy/config/cluster/v3/cluster_pb.ts";
-import { HeaderValueOption_HeaderAppendAction } from "#proto/gen/envoy/config/core/v3/base_pb.ts";
 import type { HeaderMutationSchema } from "#proto/gen/envoy/config/common/mutation_rules/v3/mutation_rules_pb.ts";
+import { HeaderValueOption_HeaderAppendAction } from "#proto/gen/envoy/config/core/v3/base_pb.ts";
 import { type TypedExtensionConfig, TypedExtensionConfigSchema } from "#proto/gen/envoy/config/core/v3/extension_pb.ts";
 import {
   JwtAuthenticationSchema,
@@ -137,7 +137,10 @@ function jwtProvider(issuer: JwtIssuer): MessageInitShape<typeof JwtProviderSche
     clearRouteCache: true,
     jwksSourceSpecifier:
       jwks.kind === "file"
-        ? { case: "localJwks", value: { specifier: { case: "filename", value: jwks.file }, watchedDirectory: { path: folderOf(jwks.file) } } }
+        ? {
+            case: "localJwks",
+            value: { specifier: { case: "filename", value: jwks.file }, watchedDirectory: { path: folderOf(jwks.file) } },
+          }
         : {
             case: "remoteJwks",
             value: {

@@ -8,6 +8,7 @@ import type { AddressSchema } from "#proto/gen/envoy/config/core/v3/address_pb.t
 import { ApiConfigSource_ApiType, ApiVersion } from "#proto/gen/envoy/config/core/v3/config_source_pb.ts";
 import { InternalListenerSchema } from "#proto/gen/envoy/extensions/bootstrap/internal_listener/v3/internal_listener_pb.ts";
 import { HttpProtocolOptionsSchema } from "#proto/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.ts";
+import { buildAuthClusters } from "./auth.ts";
 import { buildListeners } from "./listeners.ts";
 import { clusters, mirrorListener, rerouteListener, runtimeLayer, usageSampleKey } from "./names.ts";
 import { type BootstrapOptions, internal, overAds, pipe } from "./options.ts";
@@ -39,6 +40,7 @@ export function buildBootstrap(options: BootstrapOptions): Bootstrap {
     staticResources: {
       listeners: buildListeners(options),
       clusters: [
+        ...(options.auth === undefined ? [] : buildAuthClusters(options.auth)),
         staticCluster(clusters.gateway, pipe(options.gatewaySocket)),
         staticCluster(clusters.extProc, pipe(options.gatewaySocket), 800),
         // Where routes of slots send gRPC calls that have waited: there the message is made to name the slot.

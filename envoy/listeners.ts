@@ -28,6 +28,7 @@ import {
   type ScopedRoutes_ScopeKeyBuilder_FragmentBuilder_HeaderValueExtractorSchema,
 } from "#proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
 import { HeaderMutationSchema as EarlyHeaderMutationSchema } from "#proto/gen/envoy/extensions/http/early_header_mutation/header_mutation/v3/header_mutation_pb.ts";
+import { buildAuthFilters, principalAtTheEdge } from "./auth.ts";
 import { grpcErrors, httpErrors, unaskedStatus } from "./localreplies.ts";
 import { clusters, filters, headers, mirrorListener, rerouteListener, scopedRoutes, usageLog, usageSampleKey } from "./names.ts";
 import { type BootstrapOptions, overAds, type PortAddress } from "./options.ts";
@@ -92,18 +93,23 @@ function port(name: string, address: PortAddress, options: BootstrapOptions, kin
                 normalizePath: true,
                 // An escaped slash passes no route, and the gateway says so in words; Envoy would refuse it without any.
                 pathWithEscapedSlashesAction: HttpConnectionManager_PathWithEscapedSlashesAction.KEEP_UNCHANGED,
-                earlyHeaderMutationExtensions: [stripOwnHeaders],
+                earlyHeaderMutationExtensions: [atTheEdge(options)],
                 accessLog: [usage()],
                 routeSpecifier: {
                   case: "scopedRoutes",
                   value: {
                     name: scopedRoutes,
-                    scopeKeyBuilder: { fragments: [{ type: { case: "headerValueExtractor", value: kind.key } }] },
+                    scopeKeyBuilder: {
+                      fragments: scopeKey(kind.key, options).map((value) => ({
+                        type: { case: "headerValueExtractor" as const, value },
+                      })),
+                    },
                     rdsConfigSource: overAds,
                     configSpecifier: { case: "scopedRds", value: { scopedRdsConfigSource: overAds } },
                   },
                 },
                 httpFilters: [
+                  ...(options.auth === undefined ? [] : buildAuthFilters(options.auth)),
                   lua(filters.naming, kind.naming, { answer: kind.answer }),
                   processor(filters.miss, options),
                   mark,
@@ -257,22 +263,30 @@ function connection(statPrefix: string, options: BootstrapOptions) {
   } satisfies MessageInitShape<typeof HttpConnectionManagerSchema>;
 }
 
-const stripOwnHeaders = {
-  name: "envoy.http.early_header_mutation.header_mutation",
-  typedConfig: packAny(EarlyHeaderMutationSchema, {
-    mutations: [
-      headers.model,
-      headers.badName,
-      headers.publicName,
-      headers.serverName,
-      headers.loadMs,
-      headers.cluster,
-      headers.slot,
-    ].map((name) => ({
-      action: { case: "remove" as const, value: name },
-    })),
-  }),
-};
+/** A client's own word on what only we may say counts for nothing. */
+function atTheEdge({ auth }: BootstrapOptions) {
+  const stripped = [
+    headers.model,
+    headers.badName,
+    headers.publicName,
+    headers.serverName,
+    headers.loadMs,
+    headers.cluster,
+    headers.slot,
+    headers.principal,
+  ].map((name) => ({ action: { case: "remove" as const, value: name } }));
+  return {
+    name: "envoy.http.early_header_mutation.header_mutation",
+    typedConfig: packAny(EarlyHeaderMutationSchema, {
+      mutations: [...stripped, ...(auth === undefined ? [] : [principalAtTheEdge(auth)])],
+    }),
+  };
+}
+
+function scopeKey(key: Extractor, { auth }: BootstrapOptions): readonly Extractor[] {
+  const principal: Extractor = { name: headers.principal, extractType: { case: "index", value: 0 } };
+  return auth === undefined ? [key] : [key, principal];
+}
 
 /** `others`: scripts that routes may ask for by name instead. */
 function lua(name: string, source: string, others: Readonly<Record<string, string>> = {}): HttpFilter {
@@ -342,6 +356,7 @@ const forwarded = [
   headers.model,
   headers.badName,
   headers.publicName,
+  headers.principal,
 ];
 
 /** Tells a client how long its request waited; made for misses only, so a hit's answer carries nothing. */

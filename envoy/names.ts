@@ -18,12 +18,16 @@ export const headers = {
   slot: "x-warm-slot",
   /** On an answer, until the naming filter takes it away: what holds the public name that the answer must say. */
   answerName: "x-warm-answer-name",
+  /** Who calls, as proved; part of the scope key where callers must prove who they are. Passed on to model servers. */
+  principal: "x-warm-principal",
   /** A model server says that it does not hold the model. */
   notHere: "x-warm-not-here",
 } as const;
 
 /** HTTP filters, by the names that per-route settings refer to. */
 export const filters = {
+  keys: "warm.keys",
+  jwt: "warm.jwt",
   naming: "warm.naming",
   miss: "warm.miss",
   reroute: "warm.reroute",
@@ -62,3 +66,9 @@ export const serverMethods = ["ServerLive", "ServerReady", "ServerMetadata", "Re
 
 /** Their scope key: no model's name begins with a slash. */
 export const serverScope = "/server";
+
+/** The principal of who has proved nothing. */
+export const nobody = "-";
+
+/** The principal in the keys of scopes that no caller can name: entries, and the server's own. */
+export const entryPrincipal = "~";

@@ -4,6 +4,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { duration } from "#platform/any.ts";
 import type { AddressSchema } from "#proto/gen/envoy/config/core/v3/address_pb.ts";
 import { ApiVersion, type ConfigSourceSchema } from "#proto/gen/envoy/config/core/v3/config_source_pb.ts";
+import type { AuthOptions } from "./auth.ts";
 import type { PortTls } from "./tls.ts";
 
 export interface PortAddress {
@@ -23,6 +24,8 @@ export interface BootstrapOptions {
   readonly maxMessageBytes: number;
   /** Longest time that the gateway may hold a request; at most an hour. */
   readonly maxParkMs: number;
+  /** How callers prove who they are; nobody has to when absent. */
+  readonly auth?: AuthOptions | undefined;
   /** Of both inference ports; plain when absent. */
   readonly tls?: PortTls | undefined;
 }

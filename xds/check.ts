@@ -3,6 +3,7 @@ import { createRegistry } from "@bufbuild/protobuf";
 import { WarmpathError } from "#core/errors.ts";
 import { FilterConfigSchema } from "#proto/gen/envoy/config/route/v3/route_components_pb.ts";
 import { ExtProcPerRouteSchema } from "#proto/gen/envoy/extensions/filters/http/ext_proc/v3/ext_proc_pb.ts";
+import { LuaSchema } from "#proto/gen/envoy/extensions/filters/http/lua/v3/lua_pb.ts";
 import { PreviousHostsPredicateSchema } from "#proto/gen/envoy/extensions/retry/host/previous_hosts/v3/previous_hosts_pb.ts";
 import { PreviousPrioritiesConfigSchema } from "#proto/gen/envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config_pb.ts";
 import { HttpProtocolOptionsSchema } from "#proto/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.ts";
@@ -16,6 +17,7 @@ const registry = createRegistry(
   PreviousHostsPredicateSchema,
   PreviousPrioritiesConfigSchema,
   HttpProtocolOptionsSchema,
+  LuaSchema,
 );
 
 export function createResourceCheck(): CheckResource {

@@ -3,7 +3,8 @@ import type { Server } from "@grpc/grpc-js";
 import type { Log } from "#platform/log.ts";
 import { createResourceCheck } from "./check.ts";
 import { createXdsHandlers } from "./protocol/server.ts";
-import { createRouteTable, type ResourceRef, type RouteTable } from "./table.ts";
+import { createRouteTable, type ResourceRef, type RouteTable, type TableOptions } from "./table.ts";
+import { typeUrls } from "./typeurls.ts";
 
 export { type PodAddress, podClusterName } from "./resources/set.ts";
 export type { ResourceRef, RouteShare, RouteTable, RouteTarget } from "./table.ts";
@@ -23,11 +24,13 @@ export interface Xds {
 export interface XdsListener {
   /** `tookMs`: from the response that was sent to Envoy to its acknowledgement. */
   onAcked(typeUrl: string, names: readonly string[], tookMs: number): void;
+  /** An Envoy that outlived its gateway has a scope for this principal: may it keep it? No, when absent. */
+  readonly mayKeep?: (model: string, principal: string) => boolean;
   /** Envoy refuses this resource at its present version, and it will not be sent again. */
   onRefused(typeUrl: string, names: readonly string[], message: string): void;
 }
 
-export function createXds(listener: XdsListener, log: Log): Xds {
+export function createXds(listener: XdsListener, log: Log, options: TableOptions = { auth: false }): Xds {
   const handlers = createXdsHandlers({
     view: { get: (typeUrl, name) => table.get(typeUrl, name), names: (typeUrl) => table.names(typeUrl) },
     log,
@@ -40,10 +43,13 @@ export function createXds(listener: XdsListener, log: Log): Xds {
     onNacked: ({ typeUrl, names, message, final }) => {
       if (final) listener.onRefused(typeUrl, names, message);
     },
+    onInitial: ({ typeUrl, names }) => {
+      if (typeUrl === typeUrls.scope) table.adopt(names, listener.mayKeep ?? (() => false));
+    },
     onConnected: () => undefined,
     onDisconnected: () => undefined,
   });
-  const table = createRouteTable((typeUrl, names) => handlers.notify(typeUrl, names), createResourceCheck());
+  const table = createRouteTable((typeUrl, names) => handlers.notify(typeUrl, names), createResourceCheck(), options);
   const isAcked = ({ typeUrl, name, version }: ResourceRef): boolean => handlers.isLive(typeUrl, name, version);
   return {
     table,

@@ -67,7 +67,7 @@ interface MixedEntry extends PlanEntry {
 
 export const wires: readonly Wire[] = ["rest", "grpc"];
 
-export function createSetBook(clusters: ResourceStore, routes: ResourceStore, onChange: OnChange): SetBook {
+export function createSetBook(clusters: ResourceStore, routes: ResourceStore, onChange: OnChange, auth: boolean): SetBook {
   const entries = new Map<string, SetEntry>();
   const mixes = new Map<string, MixedEntry>();
   const byPod = new Map<string, Set<SetEntry>>();
@@ -86,7 +86,7 @@ export function createSetBook(clusters: ResourceStore, routes: ResourceStore, on
     const name = routesName(set, slot);
     if (!slots.has(slot)) {
       const plan: Plan = { active: { set, slot }, split: [], mirror: undefined };
-      routes.put(RouteConfigurationSchema, name, buildRoutes(plan));
+      routes.put(RouteConfigurationSchema, name, buildRoutes(plan, auth));
       slots.set(slot, { plan, routes: name, models: new Set() });
     }
     const scope = entryName(set, slot);
@@ -100,7 +100,7 @@ export function createSetBook(clusters: ResourceStore, routes: ResourceStore, on
     const mixed: MixedEntry = { plan, routes: name, models: new Set(), sets, idle: false };
     mixes.set(name, mixed);
     for (const { mixed: of } of sets) of.add(mixed);
-    routes.put(RouteConfigurationSchema, name, buildRoutes(plan));
+    routes.put(RouteConfigurationSchema, name, buildRoutes(plan, auth));
     return mixed;
   }
 

@@ -1,10 +1,13 @@
 // Owns the table: what Envoy should hold, kept from changes of pods and models. It is the only writer of it.
 // Invariants: the cost of a change does not grow with the number of models; a scope names only sets whose clusters and
 // routes are in the table; scopes are not stored but encoded when they are sent, and their content is their version.
-import { runtimeLayer, serverScope } from "#envoy/names.ts";
+import { buildKeys, type KnownKey } from "#envoy/auth.ts";
+import { entryPrincipal, filters, runtimeLayer, serverScope } from "#envoy/names.ts";
 import { ClusterSchema } from "#proto/gen/envoy/config/cluster/v3/cluster_pb.ts";
+import { TypedExtensionConfigSchema } from "#proto/gen/envoy/config/core/v3/extension_pb.ts";
 import { RouteConfigurationSchema } from "#proto/gen/envoy/config/route/v3/route_pb.ts";
 import { RuntimeSchema } from "#proto/gen/envoy/service/runtime/v3/rtds_pb.ts";
+import { createPrincipals, parseScopeName } from "./principals.ts";
 import { buildPodCluster } from "./resources/cluster.ts";
 import { buildRuntime } from "./resources/runtime.ts";
 import { encodeScope } from "./resources/scope.ts";
@@ -71,28 +74,64 @@ export interface RouteTable {
   /** Takes out sets that no model has used for two sweeps, when Envoy is done with their scopes. */
   sweep(isAcked: (ref: ResourceRef) => boolean): void;
   has(model: string): boolean;
+  /** Where callers prove who they are: requests of this principal for this model are hits from now on, while it is warm. */
+  allow(model: string, principal: string): void;
+  /** They no longer are, for those that are not to be kept; all models when none is named. */
+  review(keep: (model: string, principal: string) => boolean, model?: string): void;
+  /** Scopes that Envoy still has from a gateway before this one; `keep` says who may have them. */
+  adopt(scopes: Iterable<string>, keep: (model: string, principal: string) => boolean): void;
+  /** What the keys filter knows. */
+  setKeys(keys: Iterable<KnownKey>): void;
   readonly modelCount: number;
   readonly setCount: number;
 }
 
-export function createRouteTable(onChange: OnChange, check: CheckResource): RouteTable {
+export interface TableOptions {
+  /** Callers prove who they are: scopes are of a model and a principal. */
+  readonly auth: boolean;
+}
+
+export function createRouteTable(onChange: OnChange, check: CheckResource, { auth }: TableOptions = { auth: false }): RouteTable {
   const clusters = createResourceStore(typeUrls.cluster, onChange, check);
   const routes = createResourceStore(typeUrls.routes, onChange, check);
   const runtime = createResourceStore(typeUrls.runtime, onChange, check);
+  const extensions = createResourceStore(typeUrls.extension, onChange, check);
   const stores = new Map<string, typeof clusters>([
+    [typeUrls.extension, extensions],
     [typeUrls.cluster, clusters],
     [typeUrls.routes, routes],
     [typeUrls.runtime, runtime],
   ]);
-  const sets = createSetBook(clusters, routes, onChange);
+  const sets = createSetBook(clusters, routes, onChange, auth);
   const pods = new Map<string, PodAddress>();
   const models = new Map<string, PlanEntry>();
+  const principals = createPrincipals();
   routes.put(RouteConfigurationSchema, serverRoutesName, buildServerRoutes());
 
   /** The route configuration that a scope names. */
   function scopeTarget(name: string): string | undefined {
     if (name === serverScope) return serverRoutesName;
-    return models.get(name)?.routes ?? sets.entryTarget(name);
+    const entry = sets.entryTarget(name);
+    if (entry !== undefined) return entry;
+    if (!auth) return models.get(name)?.routes;
+    const found = parseScopeName(name);
+    if (found === undefined || !principals.has(found.model, found.principal)) return undefined;
+    return models.get(found.model)?.routes;
+  }
+
+  function scopeNames(model: string): readonly string[] {
+    return auth ? principals.scopes(model) : [model];
+  }
+
+  function encode(name: string, target: string): Uint8Array {
+    if (!auth) return encodeScope(name, [name], target);
+    const found = parseScopeName(name);
+    return encodeScope(name, found === undefined ? [name, entryPrincipal] : [found.model, found.principal], target);
+  }
+
+  function review(keep: (model: string, principal: string) => boolean, model: string): void {
+    const scopes = principals.revoke(model, (principal) => keep(model, principal));
+    if (scopes.length > 0) onChange(typeUrls.scope, scopes);
   }
 
   function setModel(name: string, target: RouteTarget | undefined): void {
@@ -101,9 +140,13 @@ export function createRouteTable(onChange: OnChange, check: CheckResource): Rout
     if (plan === was) return;
     was?.models.delete(name);
     plan?.models.add(name);
-    if (plan === undefined) models.delete(name);
-    else models.set(name, plan);
-    onChange(typeUrls.scope, [name]);
+    const scopes = scopeNames(name);
+    if (plan !== undefined) models.set(name, plan);
+    else {
+      models.delete(name);
+      principals.revoke(name);
+    }
+    if (scopes.length > 0) onChange(typeUrls.scope, scopes);
   }
 
   /** Undefined when no pod is known that holds the active revision. */
@@ -151,13 +194,14 @@ export function createRouteTable(onChange: OnChange, check: CheckResource): Rout
     get(typeUrl, name) {
       if (typeUrl !== typeUrls.scope) return stores.get(typeUrl)?.get(name);
       const target = scopeTarget(name);
-      return target === undefined ? undefined : { version: target, bytes: encodeScope(name, target) };
+      return target === undefined ? undefined : { version: target, bytes: encode(name, target) };
     },
     *names(typeUrl) {
       if (typeUrl === typeUrls.scope) {
         yield serverScope;
         yield* sets.entryNames();
-        yield* models.keys();
+        if (!auth) yield* models.keys();
+        else for (const model of principals.models()) yield* principals.scopes(model);
       } else yield* stores.get(typeUrl)?.names() ?? [];
     },
     setPod(pod) {
@@ -176,21 +220,27 @@ export function createRouteTable(onChange: OnChange, check: CheckResource): Rout
       return pod === undefined ? undefined : entryName(sets.openLeg([pod], slot).set, slot);
     },
     wanted(name) {
-      const target = scopeTarget(name);
-      const scope: ResourceRef = { typeUrl: typeUrls.scope, name, version: target };
-      if (target === undefined) return [scope];
       const plan = models.get(name)?.plan;
+      const isModel = sets.entryTarget(name) === undefined && name !== serverScope;
+      const scopes: ResourceRef[] = (isModel ? [...scopeNames(name), ...principals.leaving(name)] : [name]).map((scope) => ({
+        typeUrl: typeUrls.scope,
+        name: scope,
+        version: scopeTarget(scope),
+      }));
+      const target = plan === undefined ? scopeTarget(name) : models.get(name)?.routes;
+      if (target === undefined) return scopes;
       const used = plan === undefined ? [sets.entrySet(name)] : planLegs(plan).map(({ set }) => set);
       const usedClusters = [...new Set(used)].flatMap((set) =>
         set === undefined ? [] : wires.map((wire) => clusterName(set, wire)),
       );
       return [
-        scope,
+        ...scopes,
         { typeUrl: typeUrls.routes, name: target, version: routes.get(target)?.version },
         ...usedClusters.map((cluster) => ({ typeUrl: typeUrls.cluster, name: cluster, version: clusters.get(cluster)?.version })),
       ];
     },
     sweep(isAcked) {
+      principals.sweep((scope) => isAcked({ typeUrl: typeUrls.scope, name: scope, version: undefined }));
       // A pod's own set stays as long as the pod, so that its next model finds everything in Envoy.
       const own = new Set([...pods.values()].map((pod) => buildSet([pod]).id));
       sets.sweep(
@@ -199,6 +249,24 @@ export function createRouteTable(onChange: OnChange, check: CheckResource): Rout
       );
     },
     has: (model) => models.has(model),
+    allow(model, principal) {
+      const scope = auth && models.has(model) ? principals.allow(model, principal) : undefined;
+      if (scope !== undefined) onChange(typeUrls.scope, [scope]);
+    },
+    review(keep, model) {
+      // All that are warm and were asked for, when policies change: people do that, now and then.
+      for (const name of model === undefined ? Array.from(principals.models()) : [model]) review(keep, name);
+    },
+    adopt(scopes, keep) {
+      if (!auth) return;
+      for (const scope of scopes) {
+        const found = parseScopeName(scope);
+        if (found !== undefined && models.has(found.model) && keep(found.model, found.principal)) {
+          principals.allow(found.model, found.principal);
+        }
+      }
+    },
+    setKeys: (keys) => extensions.put(TypedExtensionConfigSchema, filters.keys, buildKeys(keys)),
     get modelCount() {
       return models.size;
     },

@@ -4,6 +4,7 @@ export const typeUrls = {
   routes: "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
   scope: "type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration",
   runtime: "type.googleapis.com/envoy.service.runtime.v3.Runtime",
+  extension: "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
 } as const;
 
 export type TypeUrl = (typeof typeUrls)[keyof typeof typeUrls];

@@ -22,6 +22,11 @@ export interface XdsEvent {
   readonly nodeId: string;
 }
 
+export interface XdsInitial extends XdsEvent {
+  readonly typeUrl: string;
+  readonly names: readonly string[];
+}
+
 export interface XdsAcked extends XdsEvent {
   readonly typeUrl: string;
   /** Since the response was written. */
@@ -48,6 +53,8 @@ export interface XdsOptions {
   readonly maxUnflushedBytes?: number;
   readonly onAcked: (event: XdsAcked) => void;
   readonly onNacked: (event: XdsNacked) => void;
+  /** What Envoy has from before, of a type, in its first request for it; told before it is compared with the view. */
+  readonly onInitial?: (event: XdsInitial) => void;
   readonly onConnected: (event: XdsEvent) => void;
   readonly onDisconnected: (event: XdsDisconnected) => void;
   readonly log: Log;
@@ -176,6 +183,8 @@ class Stream {
   #receive(request: WireRequest): void {
     if (this.#ended) return;
     if (this.nodeId === "" && !this.#introduce(request)) return;
+    const initial = Object.keys(request.initialResourceVersions);
+    if (initial.length > 0) this.#options.onInitial?.({ nodeId: this.nodeId, typeUrl: request.typeUrl, names: initial });
     for (const effect of this.session.handle({ kind: "request", request })) this.#tell(effect);
     this.#schedule();
   }

@@ -26,10 +26,11 @@ import type { Route, Way } from "./way.ts";
 /** Largest request body, in bytes, that is kept for another try. */
 export const retryBodyBytes = 1 << 20;
 
-export function buildRoutes(plan: Plan): RouteConfiguration {
+/** `auth`: callers prove who they are. */
+export function buildRoutes(plan: Plan, auth: boolean): RouteConfiguration {
   const { active, split, mirror } = plan;
   const isPlain = split.length === 0 && mirror === undefined;
-  const ways = isPlain ? [buildWay(active, undefined, undefined)] : buildWays(plan);
+  const ways = isPlain ? [buildWay(active, undefined, undefined, auth)] : buildWays(plan, auth);
   const all = (build: (way: Way) => readonly Route[]): readonly Route[] => ways.flatMap(build);
   return create(RouteConfigurationSchema, {
     name: planName(plan),
@@ -56,20 +57,21 @@ export function buildRoutes(plan: Plan): RouteConfiguration {
   });
 }
 
-function buildWays({ active, split, mirror }: Plan): readonly Way[] {
+function buildWays({ active, split, mirror }: Plan, auth: boolean): readonly Way[] {
   let sum = 0;
   const shares = split.map((share) => {
     sum += share.percent;
-    return buildWay(share, sum, mirror);
+    return buildWay(share, sum, mirror, auth);
   });
-  return [...shares, buildWay(active, undefined, mirror)];
+  return [...shares, buildWay(active, undefined, mirror, auth)];
 }
 
 /** `percent`: up to which of a hundred draws it takes; undefined: it takes what is left. */
-function buildWay({ set, slot }: Leg, percent: number | undefined, mirror: LegShare | undefined): Way {
+function buildWay({ set, slot }: Leg, percent: number | undefined, mirror: LegShare | undefined, auth: boolean): Way {
   return {
     set,
     slot,
+    auth,
     draw:
       percent === undefined
         ? undefined

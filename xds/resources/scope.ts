@@ -1,18 +1,19 @@
-// Owns the scope of a model: its name as key, and the route configuration of its set and slot.
+// Owns the scope of a model: its name as key (with a principal, where callers prove who they are), and the route
+// configuration of its plan.
 import { create, toBinary } from "@bufbuild/protobuf";
 import {
   type ScopedRouteConfiguration,
   ScopedRouteConfigurationSchema,
 } from "#proto/gen/envoy/config/route/v3/scoped_route_pb.ts";
 
-export function buildScope(key: string, routes: string): ScopedRouteConfiguration {
+export function buildScope(name: string, key: readonly string[], routes: string): ScopedRouteConfiguration {
   return create(ScopedRouteConfigurationSchema, {
-    name: key,
+    name,
     routeConfigurationName: routes,
-    key: { fragments: [{ type: { case: "stringKey", value: key } }] },
+    key: { fragments: key.map((value) => ({ type: { case: "stringKey" as const, value } })) },
   });
 }
 
-export function encodeScope(key: string, routes: string): Uint8Array {
-  return toBinary(ScopedRouteConfigurationSchema, buildScope(key, routes));
+export function encodeScope(name: string, key: readonly string[], routes: string): Uint8Array {
+  return toBinary(ScopedRouteConfigurationSchema, buildScope(name, key, routes));
 }

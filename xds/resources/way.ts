@@ -30,6 +30,8 @@ type Rewrite = Pick<MessageInitShape<typeof RouteActionSchema>, "regexRewrite">;
 export interface Way extends Leg {
   /** Undefined: all that came so far. */
   readonly draw: Match["runtimeFraction"];
+  /** Callers prove who they are: a request for a named path may find its route only when its filters exist. */
+  readonly auth: boolean;
   /** When it is not that of the whole plan. */
   readonly retryPolicy: MessageInitShape<typeof RetryPolicySchema> | undefined;
   readonly mirrorTo: (wire: Wire) => readonly MessageInitShape<typeof RouteAction_RequestMirrorPolicySchema>[];
@@ -110,11 +112,13 @@ const answerOn = (): Any => packAny(LuaPerRouteSchema, { override: { case: "name
  * A hit whose path names the model finds its route before any filter exists, so none of these is made for it: but the
  * naming filter where a slot makes a model server answer under another name than the public one.
  */
-export function filtersOfNamedPath({ slot }: Leg): Record<string, Any> {
+export function filtersOfNamedPath({ slot, auth }: Way): Record<string, Any> {
   return {
     [filters.naming]: slot === 0 ? skip() : answerOn(),
-    [filters.miss]: skip(),
+    [filters.miss]: auth ? missOff() : skip(),
     [filters.mark]: skip(),
+    // Of who has proved enough before any filter: by a certificate, or since the model is open to everybody.
+    ...(auth ? { [filters.keys]: skip(), [filters.jwt]: skip() } : {}),
   };
 }
 
