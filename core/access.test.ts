@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as fc from "fast-check";
-import { anonymous, buildAccessRules, isPrincipal, type Policy, parsePolicy } from "./access.ts";
+import { anonymous, buildAccessRules, isPrincipal, type Policy, parsePolicy, parsePrincipal } from "./access.ts";
 import { type Model, parseModel } from "./model.ts";
 
 function model(name: string, more: Record<string, unknown> = {}): Model {
@@ -79,5 +79,11 @@ for (const value of refusals) {
 }
 
 test("what proves nothing is no principal", () => {
-  for (const text of ["", anonymous, "~", "a,b", "a b", "x".repeat(254), "é"]) assert.equal(isPrincipal(text), false, text);
+  for (const text of ["", anonymous, "~", "a,b", "a b", "x".repeat(254), "é", "cert:team-a"])
+    assert.equal(isPrincipal(text), false, text);
+});
+
+test("what Envoy tells is a principal, nobody, or nothing that can be meant", () => {
+  const told = ["team-a", "cert:team-a", "-", "cert:-", "cert:a,b", "cert:", "~", "cert:~", "", "cert:cert:a"];
+  assert.deepEqual(told.map(parsePrincipal), ["team-a", "team-a", "-", "-", ...Array(6).fill(undefined)]);
 });

@@ -46,11 +46,20 @@ export type Access =
 export const maxPolicies = 1_000;
 const maxCallers = 1_000;
 const maxNames = 1_000;
-const principalForm = /^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,252}$/;
+/** What stands before a principal's name, in headers and scopes, when a client's certificate proved it. */
+export const fromCertificate = "cert:";
+
+const principalForm = /^(?!cert:)[A-Za-z0-9][A-Za-z0-9._:/@-]{0,252}$/;
 
 /** `team-a`, `spiffe://domain/ns/team`: what may stand in a header and be a principal. */
 export function isPrincipal(text: string): boolean {
   return principalForm.test(text);
+}
+
+/** The principal that Envoy tells, or `anonymous`; undefined when it can be none, such as several names at once. */
+export function parsePrincipal(told: string): string | undefined {
+  const name = told.startsWith(fromCertificate) ? told.slice(fromCertificate.length) : told;
+  return name === anonymous || isPrincipal(name) ? name : undefined;
 }
 
 export function parsePolicy(name: unknown, value: unknown): { readonly kind: "ok"; readonly policy: Policy } | Refused {

@@ -4,6 +4,7 @@
 // first request of a principal for a model.
 import { readFileSync } from "node:fs";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { anonymous, fromCertificate, isPrincipal } from "#core/access.ts";
 import { duration, packAny } from "#platform/any.ts";
 import { Cluster_DiscoveryType, type ClusterSchema } from "#proto/gen/envoy/config/cluster/v3/cluster_pb.ts";
 import type { HeaderMutationSchema } from "#proto/gen/envoy/config/common/mutation_rules/v3/mutation_rules_pb.ts";
@@ -17,7 +18,7 @@ import {
 import { LuaSchema } from "#proto/gen/envoy/extensions/filters/http/lua/v3/lua_pb.ts";
 import type { HttpFilterSchema } from "#proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
 import { UpstreamTlsContextSchema } from "#proto/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts";
-import { filters, headers, nobody } from "./names.ts";
+import { filters, headers } from "./names.ts";
 import { overAds } from "./options.ts";
 
 export type Jwks =
@@ -43,14 +44,17 @@ export interface AuthOptions {
 
 /** The principal of every request, before any filter: from its certificate, else nobody. */
 export function principalAtTheEdge(auth: AuthOptions): MessageInitShape<typeof HeaderMutationSchema> {
-  const values = { dns: "%DOWNSTREAM_PEER_DNS_SAN%", uri: "%DOWNSTREAM_PEER_URI_SAN%" };
+  const values = {
+    dns: `${fromCertificate}%DOWNSTREAM_PEER_DNS_SAN%`,
+    uri: `${fromCertificate}%DOWNSTREAM_PEER_URI_SAN%`,
+  };
   return {
     action: {
       case: "append",
       value: {
         header: {
           key: headers.principal,
-          value: auth.clientCertificates === undefined ? nobody : values[auth.clientCertificates],
+          value: auth.clientCertificates === undefined ? anonymous : values[auth.clientCertificates],
         },
         appendAction: HeaderValueOption_HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
       },
@@ -59,7 +63,7 @@ export function principalAtTheEdge(auth: AuthOptions): MessageInitShape<typeof H
 }
 
 export function buildAuthFilters(auth: AuthOptions): MessageInitShape<typeof HttpFilterSchema>[] {
-  return [...(auth.apiKeys ? [keysFilter] : []), ...(auth.jwt.length === 0 ? [] : [jwtFilter(auth.jwt)])];
+  return [...(auth.apiKeys ? [keysFilter] : []), ...(auth.jwt.length === 0 ? [] : [jwtFilter(auth.jwt), claimFilter])];
 }
 
 /** Its content comes over xDS: it changes with every key. */
@@ -68,6 +72,19 @@ const keysFilter: MessageInitShape<typeof HttpFilterSchema> = {
   configType: {
     case: "configDiscovery",
     value: { configSource: overAds, typeUrls: ["type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua"] },
+  },
+};
+
+const claimFilter: MessageInitShape<typeof HttpFilterSchema> = {
+  name: filters.claim,
+  configType: {
+    case: "typedConfig",
+    value: packAny(LuaSchema, {
+      defaultSourceCode: {
+        specifier: { case: "inlineString", value: readFileSync(new URL("claim.lua", import.meta.url), "utf8") },
+      },
+      statPrefix: "warm_claim",
+    }),
   },
 };
 
@@ -81,14 +98,13 @@ export interface KnownKey {
 
 const script = readFileSync(new URL("keys.lua", import.meta.url), "utf8");
 const hashForm = /^[0-9a-f]{64}$/;
-const principalForm = /^[A-Za-z0-9._:/@-]{1,253}$/;
 
 /** The keys filter's content: the script and the table of keys. Its cost is of all keys, once for each change of one. */
 export function buildKeys(keys: Iterable<KnownKey>): TypedExtensionConfig {
   const lines: string[] = [];
   for (const { hash, principal, endsAt } of keys) {
     // What becomes a program must not be able to be one.
-    if (!hashForm.test(hash) || !principalForm.test(principal) || !Number.isSafeInteger(endsAt)) continue;
+    if (!hashForm.test(hash) || !isPrincipal(principal) || !Number.isSafeInteger(endsAt)) continue;
     lines.push(`["${hash}"]={"${principal}",${endsAt}},`);
   }
   const source = `local KEYS = {\n${lines.toSorted().join("\n")}\n}\n${script}`;
@@ -133,8 +149,8 @@ function jwtProvider(issuer: JwtIssuer): MessageInitShape<typeof JwtProviderSche
     issuer: issuer.issuer,
     audiences: [...issuer.audiences],
     requireExpiration: true,
-    claimToHeaders: [{ headerName: headers.principal, claimName: issuer.principalClaim }],
-    clearRouteCache: true,
+    // The filter takes this header away from every request first: what came from elsewhere must not stand there.
+    claimToHeaders: [{ headerName: headers.claim, claimName: issuer.principalClaim }],
     jwksSourceSpecifier:
       jwks.kind === "file"
         ? {

@@ -274,6 +274,8 @@ function atTheEdge({ auth }: BootstrapOptions) {
     headers.cluster,
     headers.slot,
     headers.principal,
+    headers.claim,
+    headers.caller,
   ].map((name) => ({ action: { case: "remove" as const, value: name } }));
   return {
     name: "envoy.http.early_header_mutation.header_mutation",

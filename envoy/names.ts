@@ -18,8 +18,12 @@ export const headers = {
   slot: "x-warm-slot",
   /** On an answer, until the naming filter takes it away: what holds the public name that the answer must say. */
   answerName: "x-warm-answer-name",
-  /** Who calls, as proved; part of the scope key where callers must prove who they are. Passed on to model servers. */
+  /** Who calls, as proved; part of the scope key where callers must prove who they are. */
   principal: "x-warm-principal",
+  /** The principal that a token names, between the filter that checks tokens and the one behind it. */
+  claim: "x-warm-claim",
+  /** As `principal`, on calls about the server, whose scope is everybody's. */
+  caller: "x-warm-caller",
   /** A model server says that it does not hold the model. */
   notHere: "x-warm-not-here",
 } as const;
@@ -28,6 +32,7 @@ export const headers = {
 export const filters = {
   keys: "warm.keys",
   jwt: "warm.jwt",
+  claim: "warm.claim",
   naming: "warm.naming",
   miss: "warm.miss",
   reroute: "warm.reroute",
@@ -66,9 +71,6 @@ export const serverMethods = ["ServerLive", "ServerReady", "ServerMetadata", "Re
 
 /** Their scope key: no model's name begins with a slash. */
 export const serverScope = "/server";
-
-/** The principal of who has proved nothing. */
-export const nobody = "-";
 
 /** The principal in the keys of scopes that no caller can name: entries, and the server's own. */
 export const entryPrincipal = "~";

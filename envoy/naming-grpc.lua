@@ -54,8 +54,12 @@ function envoy_on_request(handle)
   local method = string.sub(path, 1, #SERVICE) == SERVICE and string.sub(path, #SERVICE + 1) or ""
   if SERVER[method] then
     headers:replace("x-warm-model", "/server")
-    -- Where callers prove who they are: this may be asked by everybody.
-    headers:replace("x-warm-principal", "~")
+    -- Where callers prove who they are, everybody may ask this; what is listed is for the gateway to choose.
+    local caller = headers:get("x-warm-principal")
+    if caller ~= nil then
+      headers:replace("x-warm-caller", caller)
+      headers:replace("x-warm-principal", "~")
+    end
     handle:clearRouteCache()
     return
   end

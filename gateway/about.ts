@@ -18,7 +18,8 @@ export type Index =
   | { readonly kind: "ok"; readonly entries: readonly IndexEntry[] }
   | { readonly kind: "too-many"; readonly limit: number };
 
-export type ListIndex = () => Promise<Index>;
+/** Those that the caller may call; `principal`: as Envoy tells it, where callers prove who they are. */
+export type ListIndex = (principal?: string) => Promise<Index>;
 
 /** One answer holds so many: the management API lists any number in pages. */
 const limit = 50_000;
@@ -31,16 +32,18 @@ export interface IndexParts {
     limit: number,
   ) => Promise<{ readonly names: readonly string[]; readonly more: boolean }>;
   readonly routes: Pick<Routes, "isRouted">;
+  readonly mayCall: (principal: string | undefined, name: string) => boolean;
 }
 
 /** Only warm models are READY in the protocol's sense; a cold one is loaded by the first request for it. */
-export function createIndex({ count, names, routes }: IndexParts): ListIndex {
-  return async () => {
+export function createIndex({ count, names, routes, mayCall }: IndexParts): ListIndex {
+  return async (principal) => {
     if (count() > limit) return { kind: "too-many", limit };
     const entries: IndexEntry[] = [];
     for (let after: string | undefined, more = true; more; ) {
       const page = await names(after, pageLimit);
       for (const name of page.names) {
+        if (!mayCall(principal, name)) continue;
         const warm = routes.isRouted(name);
         entries.push({ name, state: warm ? "READY" : "UNAVAILABLE", reason: warm ? "" : "cold: the first request loads it" });
       }

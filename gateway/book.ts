@@ -23,6 +23,8 @@ export interface Book extends ModelBook, AsyncDisposable {
   watchPods(listener: (podId: string, presence: PodPresence | undefined) => void): void;
   /** Tells the living gateways, this one too once it is announced, then every change, until the book is closed. */
   watchGateways(listener: GatewayListener): void;
+  /** For what else is kept there. */
+  readonly registry: Registry;
   /** Keeps this gateway announced until the book is closed. */
   announce(presence: GatewayPresence): void;
 }
@@ -50,6 +52,7 @@ export async function openBook(target: RegistryTarget, log: Log, signal: AbortSi
     get count() {
       return index.count;
     },
+    registry,
     get: (name) => index.get(name),
     names: (after, limit) => index.names({ after, limit }),
     onModel: (listener) => void index.onChange(listener),

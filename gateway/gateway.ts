@@ -19,7 +19,9 @@ import { GRPCInferenceService } from "#proto/gen/inference/open_inference_pb.ts"
 import { Peer } from "#proto/gen/warmpath/peer/v1/peer_pb.ts";
 import { createXds } from "#xds/main.ts";
 import { createIndex, serverMetadata } from "./about.ts";
+import { openAccess, openToAll } from "./access.ts";
 import { decodeAccessLogs, type LogEntry } from "./accesslog.ts";
+import { accessRoutes } from "./admin/routes/access.ts";
 import { listRoutes } from "./admin/routes/list.ts";
 import { metricsRoutes } from "./admin/routes/metrics.ts";
 import { createAdmin } from "./admin/server.ts";
@@ -87,8 +89,10 @@ export async function startGateway(
         log.error("envoy refuses a resource", { typeUrl, names, message });
         metrics.of.refusedResources.add({ type: resourceTypeOf(typeUrl) }, names.length);
       },
+      mayKeep: (model, principal) => access.mayKeep(model, principal),
     },
     log,
+    { auth: options.auth !== undefined },
   );
   const fleet = createFleet({
     onCopies(podId, changes) {
@@ -106,6 +110,12 @@ export async function startGateway(
     },
   });
   const book = stack.use(await openBook(parseRegistryTarget(options), log, signal));
+  const access =
+    options.auth === undefined
+      ? openToAll
+      : stack.use(
+          await openAccess({ registry: book.registry, table: xds.table, findModel: (name) => book.get(name), log }, signal),
+        );
   const routes = createRoutes({
     fleet,
     table: xds.table,
@@ -114,6 +124,7 @@ export async function startGateway(
   });
   book.onModel((name) => {
     routes.refresh(name);
+    access.onModel(name);
     copies.onModel(name);
     scaler.onModel(name);
     if (book.get(name) === undefined) modelCounter.forget(name);
@@ -206,7 +217,12 @@ export async function startGateway(
         span: silentSpan,
       }),
   });
-  const listIndex = createIndex({ count: () => book.count, names: (after, limit) => book.names(after, limit), routes });
+  const listIndex = createIndex({
+    count: () => book.count,
+    names: (after, limit) => book.names(after, limit),
+    routes,
+    mayCall: (principal, name) => access.refusal(principal, book.get(name)) === undefined,
+  });
   const processor = createProcessor({
     findModel: (name) => book.get(name),
     loads,
@@ -219,6 +235,7 @@ export async function startGateway(
     onAnswer: (answer) => recordAnswer(metrics, answer),
     isReady: () => ready,
     listIndex,
+    access,
   });
   const usage = createUsage(clock, (model, requests) => modelCounter.add(model, requests));
   const envoy = options.envoyAdmin === undefined ? undefined : stack.use(openEnvoyStats(options.envoyAdmin));
@@ -307,7 +324,10 @@ export async function startGateway(
     monotonicMs: () => clock.monotonicMs(),
     maxParkMs: options.maxParkMs,
   });
-  const admin = createAdmin({ routes: [...listRoutes(state), metricsRoutes(metrics, fleet)], log });
+  const admin = createAdmin({
+    routes: [...listRoutes(state), metricsRoutes(metrics, fleet), accessRoutes(book.registry, () => Date.now())],
+    log,
+  });
   await admin.listen({ host: options.adminHost, port: options.adminPort });
   stack.defer(() => admin.close());
   ready = true;

@@ -35,6 +35,8 @@ const schema = z.object({
   modelMetrics: whole(0, 10_000).default(0),
   /** Base address of an OTLP/HTTP collector; nothing is traced without it. */
   otlpEndpoint: z.url().optional(),
+  /** File that says how callers prove who they are, the same as Envoy was configured by; nobody has to without. */
+  auth: z.string().min(1).optional(),
   /** PEM files of this process's identity among its peers; they speak in plain text without. All three, or none. */
   peerCa: z.string().min(1).optional(),
   peerCert: z.string().min(1).optional(),

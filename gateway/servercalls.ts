@@ -2,6 +2,7 @@
 import { create } from "@bufbuild/protobuf";
 import { status } from "@grpc/grpc-js";
 import { errorMessage } from "#core/errors.ts";
+import { headers } from "#envoy/names.ts";
 import type { ServiceHandlers } from "#platform/grpc.ts";
 import {
   type GRPCInferenceService,
@@ -16,8 +17,9 @@ export function serverCalls(isReady: () => boolean, listIndex: ListIndex): Parti
   return {
     serverLive: (_call, answer) => answer(null, create(ServerLiveResponseSchema, { live: true })),
     serverReady: (_call, answer) => answer(null, create(ServerReadyResponseSchema, { ready: isReady() })),
-    repositoryIndex: ({ request }, answer) => {
-      listIndex().then(
+    repositoryIndex: ({ request, metadata }, answer) => {
+      const caller = metadata.get(headers.caller)[0];
+      listIndex(caller === undefined ? undefined : String(caller)).then(
         (index) => {
           if (index.kind === "too-many") return answer({ code: status.RESOURCE_EXHAUSTED, details: tooMany(index.limit) });
           const models = index.entries.filter(({ state }) => !request.ready || state === "READY");

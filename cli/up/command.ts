@@ -30,6 +30,7 @@ export function addUp(
     .option("--tls-cert <FILE>", "PEM certificate of the inference ports, instead of an own one; with --tls-key")
     .option("--tls-key <FILE>", "PEM key of --tls-cert")
     .option("--client-ca <FILE>", "PEM authorities: clients must prove themselves to one of them")
+    .option("--auth <FILE>", "how callers prove who they are (YAML); nobody has to without")
     .option("--log-level <LEVEL>", "debug, info, warn or error (default: info)")
     .action(async (options: unknown) => {
       setExitCode(await runUp(parseUpOptions(options, process.env), signal, stack));

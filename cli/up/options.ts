@@ -32,6 +32,7 @@ const schema = z.object({
   tlsCert: z.string().min(1).optional(),
   tlsKey: z.string().min(1).optional(),
   clientCa: z.string().min(1).optional(),
+  auth: z.string().min(1).optional(),
   logLevel: z.enum(["debug", "info", "warn", "error"]).default("info"),
 });
 
@@ -49,6 +50,8 @@ export interface UpOptions {
   readonly forMs: number | undefined;
   readonly concurrency: number;
   readonly json: boolean;
+  /** Of the file that says how callers prove who they are; nobody has to when undefined. */
+  readonly authFile?: string | undefined;
   /** Plain text when undefined. */
   readonly tls?: TlsOptions | undefined;
   readonly logLevel: "debug" | "info" | "warn" | "error";
@@ -85,12 +88,14 @@ export function parseUpOptions(input: unknown, env: Readonly<Record<string, stri
     concurrency: given.concurrency,
     json: given.json,
     tls: readTls(given),
+    authFile: given.auth === undefined ? undefined : resolve(given.auth),
     logLevel: given.logLevel,
     envoyBinary,
     libraryFolder,
   };
 }
 
+/** Of options that cannot go together. */
 function readTls(given: z.output<typeof schema>): TlsOptions | undefined {
   const { host, tls, tlsCert, tlsKey, clientCa } = given;
   if ((tlsCert === undefined) !== (tlsKey === undefined)) throw new StartupError("--tls-cert and --tls-key go together");

@@ -6,6 +6,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { toBinary } from "@bufbuild/protobuf";
 import { Client } from "undici";
+import type { AuthOptions } from "#envoy/auth.ts";
+import { readAuthFile } from "#envoy/authfile.ts";
 import { buildBootstrap } from "#envoy/bootstrap.ts";
 import { buildSecrets, type PortTls } from "#envoy/tls.ts";
 import type { Log } from "#platform/log.ts";
@@ -55,11 +57,12 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
   const gatewaySocket = join(runFolder, "gateway.sock");
   const bootstrapFile = join(runFolder, "envoy.pb");
   const tls = options.tls === undefined ? undefined : await openUpTls(options.stateFolder, options.tls);
+  const auth = options.authFile === undefined ? undefined : await readAuthFile(options.authFile);
   const portTls = tls === undefined ? undefined : { ...tls.ports, secretsFolder: runFolder };
   for (const [name, response] of portTls === undefined ? [] : buildSecrets(portTls)) {
     await writeFile(join(runFolder, name), toBinary(DiscoveryResponseSchema, response));
   }
-  await writeFile(bootstrapFile, buildBootstrapFile(options, envoyAdmin, gatewaySocket, portTls));
+  await writeFile(bootstrapFile, buildBootstrapFile(options, envoyAdmin, gatewaySocket, portTls, auth));
 
   const processes = new Map<string, SupervisedProcess>();
   const start = (process: ProcessOptions): void => {
@@ -110,6 +113,7 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
       "admin-port": options.adminPort,
       "max-park-ms": maxParkMs,
       "log-level": options.logLevel,
+      ...(options.authFile === undefined ? {} : { auth: options.authFile }),
       ...peerFlags(tls?.gateway),
     }),
     readyLine,
@@ -154,6 +158,7 @@ function buildBootstrapFile(
   adminSocket: string,
   gatewaySocket: string,
   tls: PortTls | undefined,
+  auth: AuthOptions | undefined,
 ): Uint8Array {
   return toBinary(
     BootstrapSchema,
@@ -166,6 +171,7 @@ function buildBootstrapFile(
       maxMessageBytes,
       maxParkMs,
       tls,
+      auth,
     }),
   );
 }

@@ -2,7 +2,7 @@
 // The HTTP port's Envoy wraps an error's text into {"error": ...}; on the gRPC port the text is the grpc-message.
 import { type ErrorCode, errorCatalogue } from "#core/errors.ts";
 import { serverName } from "#core/model.ts";
-import { headers } from "#envoy/names.ts";
+import { entryPrincipal, headers } from "#envoy/names.ts";
 import type { ProcessingAnswer } from "./codec.ts";
 import type { InferRequest } from "./request.ts";
 
@@ -28,13 +28,20 @@ export function refuse(code: ErrorCode, reason: string, retryAfterMs?: number): 
 }
 
 /** On by the entry of a pod: over REST the entry stands in the path where the name was, the name behind it. */
-export function goOn(waitedMs: number, request: InferRequest, entry: string): ProcessingAnswer {
+export function goOn(
+  waitedMs: number,
+  request: InferRequest,
+  entry: string,
+  /** As Envoy told it, where callers prove who they are. */
+  principal?: string,
+): ProcessingAnswer {
   const waited: Header = [headers.loadMs, waitedMs.toFixed(1)];
+  const key: readonly Header[] = principal === undefined ? [] : [[headers.principal, entryPrincipal]];
   if (request.wire === "grpc") {
-    return { kind: "continue", setHeaders: [waited, [headers.model, entry], [headers.publicName, request.model]] };
+    return { kind: "continue", setHeaders: [waited, ...key, [headers.model, entry], [headers.publicName, request.model]] };
   }
   const path = request.path.replace(/^(\/(?:v1|v2|openai)\/models\/)/, `$1${entry}/`);
-  return { kind: "continue", setHeaders: [waited, [":path", path]] };
+  return { kind: "continue", setHeaders: [waited, ...key, [":path", path]] };
 }
 
 /** Paths of calls that name the model in their JSON body only. */

@@ -3,9 +3,11 @@
 import type { ServerDuplexStream } from "@grpc/grpc-js";
 import { type ErrorCode, errorMessage } from "#core/errors.ts";
 import { activeRevision, type Model, type ModelName } from "#core/model.ts";
+import { headers } from "#envoy/names.ts";
 import type { Clock } from "#platform/clock.ts";
 import type { Log } from "#platform/log.ts";
 import { type ListIndex, serverMetadata, tooMany } from "../about.ts";
+import type { Access } from "../access.ts";
 import { type Ensured, type Loads } from "../loads.ts";
 import type { Reroutes } from "../reroutes.ts";
 import { type MissSpan, type MissSpans } from "../spans.ts";
@@ -46,6 +48,7 @@ export interface ProcessorParts {
   readonly onAnswer: (answer: MissAnswer) => void;
   readonly isReady: () => boolean;
   readonly listIndex: ListIndex;
+  readonly access: Access;
 }
 
 export interface MissAnswer {
@@ -73,20 +76,27 @@ export function createProcessor(parts: ProcessorParts): Processor {
   const { clock, log } = parts;
   const counts: MissCounts = { requests: 0, misses: 0, reroutes: 0, refused: 0, failed: 0, odd: 0 };
 
-  async function decide(request: MissRequest, rerouted: boolean, signal: AbortSignal, span: MissSpan): Promise<ProcessingAnswer> {
+  async function decide(
+    request: MissRequest,
+    principal: string | undefined,
+    rerouted: boolean,
+    signal: AbortSignal,
+    span: MissSpan,
+  ): Promise<ProcessingAnswer> {
     switch (request.kind) {
       case "refused":
         counts.refused += 1;
         return refuse(request.code, request.reason);
       case "server":
-        return await describeServer(request.what, parts);
+        return await describeServer(request.what, principal, parts);
       case "infer":
-        return await infer(request, rerouted, signal, span);
+        return await infer(request, principal, rerouted, signal, span);
     }
   }
 
   async function infer(
     request: Extract<MissRequest, { kind: "infer" }>,
+    principal: string | undefined,
     rerouted: boolean,
     signal: AbortSignal,
     span: MissSpan,
@@ -95,6 +105,12 @@ export function createProcessor(parts: ProcessorParts): Processor {
     counts.reroutes += rerouted ? 1 : 0;
     span.setModel(request.model);
     const model = parts.findModel(request.model);
+    // Who was let in for the first try is for the second.
+    const turnedAway = rerouted ? undefined : parts.access.refusal(principal, model);
+    if (turnedAway !== undefined) {
+      counts.refused += 1;
+      return refuse(turnedAway.code, turnedAway.reason);
+    }
     if (model === undefined) {
       counts.refused += 1;
       return refuse("model-not-found", `Model ${request.model} not found`);
@@ -111,7 +127,8 @@ export function createProcessor(parts: ProcessorParts): Processor {
     const ensured = await parts.loads.ensure(model, options);
     if (ensured.kind === "failed") return refused(ensured);
     parts.onWaited(ensured.waitedMs);
-    return goOn(ensured.waitedMs, request, ensured.entry);
+    parts.access.letIn(principal, request.model);
+    return goOn(ensured.waitedMs, request, ensured.entry, principal);
   }
 
   function refused(failure: Extract<Ensured, { kind: "failed" }>): ProcessingAnswer {
@@ -125,7 +142,7 @@ export function createProcessor(parts: ProcessorParts): Processor {
     const rerouted = stream.metadata.get("x-warm-filter").includes("reroute");
     const request = rerouted ? parseReroute(event.headers) : parseMiss(event.headers, event.repeated);
     const span = parts.spans.start(rerouted ? "reroute" : "miss", stream.metadata, event.headers);
-    const answered = decide(request, rerouted, signal, span).catch((error: unknown) => {
+    const answered = decide(request, event.headers.get(headers.principal), rerouted, signal, span).catch((error: unknown) => {
       log.error("a miss could not be decided", { error });
       return refuse("internal", errorMessage(error));
     });
@@ -165,7 +182,7 @@ export function createProcessor(parts: ProcessorParts): Processor {
   };
 }
 
-async function describeServer(what: ServerCall, parts: ProcessorParts): Promise<ProcessingAnswer> {
+async function describeServer(what: ServerCall, principal: string | undefined, parts: ProcessorParts): Promise<ProcessingAnswer> {
   switch (what) {
     case "live":
       return json({ live: true });
@@ -175,7 +192,7 @@ async function describeServer(what: ServerCall, parts: ProcessorParts): Promise<
       return json(serverMetadata);
     case "index":
     case "list": {
-      const index = await parts.listIndex();
+      const index = await parts.listIndex(principal);
       if (index.kind === "too-many") return refuse("invalid-request", tooMany(index.limit));
       if (what === "index") return json(index.entries);
       // KServe's V1 reads `models`, OpenAI's clients read `data`.

@@ -129,7 +129,7 @@ function parseRecord<T>(schema: z.ZodType<T>, value: string): Parsed<T> {
   return parsed.success ? { kind: "ok", value: parsed.data } : { kind: "refused", reason: z.prettifyError(parsed.error) };
 }
 
-function parseJson(value: string): Parsed<unknown> {
+export function parseJson(value: string): Parsed<unknown> {
   try {
     const json: unknown = JSON.parse(value);
     return { kind: "ok", value: json };

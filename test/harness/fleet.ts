@@ -24,6 +24,8 @@ export interface FleetOptions {
   readonly capacityBytes?: number;
   /** Adapters may load models from nowhere else; the whole library when absent. */
   readonly libraryFolder?: string;
+  /** How callers prove who they are. */
+  readonly authFile?: string;
   /** TLS on the ports and between processes; the asker trusts what `up` made. */
   readonly tls?: { readonly clientCaFile?: string; readonly client?: { readonly cert: Buffer; readonly key: Buffer } };
 }
@@ -93,6 +95,7 @@ export async function openFleet(options: FleetOptions = {}): Promise<TestFleet> 
         logLevel: "info",
         envoyBinary: await findEnvoy(),
         libraryFolder,
+        authFile: options.authFile,
         tls: options.tls && { host: loopback, brought: undefined, clientCaFile: options.tls.clientCaFile },
       },
       state,

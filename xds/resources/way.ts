@@ -118,7 +118,7 @@ export function filtersOfNamedPath({ slot, auth }: Way): Record<string, Any> {
     [filters.miss]: auth ? missOff() : skip(),
     [filters.mark]: skip(),
     // Of who has proved enough before any filter: by a certificate, or since the model is open to everybody.
-    ...(auth ? { [filters.keys]: skip(), [filters.jwt]: skip() } : {}),
+    ...(auth ? { [filters.keys]: skip(), [filters.jwt]: skip(), [filters.claim]: skip() } : {}),
   };
 }
 
