@@ -13,3 +13,5 @@ export declare function downloadWheel(wheel: Wheel, folder: string): string;
 export declare function cacheFolder(): string;
 /** The first Python 3 on the path; throws an error that says what to do. */
 export declare function findPython(): string;
+/** Makes the cache folder, and removes what interrupted runs left in it long ago. */
+export declare function openCache(): void;

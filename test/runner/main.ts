@@ -8,6 +8,8 @@ import { describeFile } from "./report.ts";
 import { chooseFiles, countResults, exitCodeOf, summaryOf } from "./tally.ts";
 
 const fileTimeoutMs = 240_000;
+/** The first of them builds a Kubernetes. */
+const kubernetesTimeoutMs = 3_000_000;
 const concurrency = 2;
 const root = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
 
@@ -27,9 +29,13 @@ const waiting = [...chooseFiles(found, filters)];
 const done: FileRun[] = [];
 const startedMs = performance.now();
 
+function timeoutOf(file: string): number {
+  return file.startsWith("test/kubernetes/") ? kubernetesTimeoutMs : fileTimeoutMs;
+}
+
 async function work(): Promise<void> {
   for (let file = waiting.shift(); file !== undefined && !stop.signal.aborted; file = waiting.shift()) {
-    const run = await runFile(join(root, file), root, fileTimeoutMs, stop.signal);
+    const run = await runFile(join(root, file), root, timeoutOf(file), stop.signal);
     done.push(run);
     process.stdout.write(describeFile(run));
   }

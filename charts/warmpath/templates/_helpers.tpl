@@ -1,0 +1,80 @@
+{{/* The names of what the release makes, and the flags that its processes share. */}}
+{{- define "warmpath.name" -}}
+{{- if contains "warmpath" .Release.Name -}}{{ .Release.Name | trunc 40 | trimSuffix "-" }}{{- else -}}{{ printf "%s-warmpath" .Release.Name | trunc 40 | trimSuffix "-" }}{{- end -}}
+{{- end -}}
+
+{{- define "warmpath.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
+app.kubernetes.io/part-of: warmpath
+{{- end -}}
+
+{{/* Of the pods of one component: (dict "root" $ "component" "gateway"). */}}
+{{- define "warmpath.selector" -}}
+app.kubernetes.io/name: warmpath
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
+app.kubernetes.io/component: {{ .component }}
+{{- end -}}
+
+{{- define "warmpath.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+
+{{- define "warmpath.account" -}}
+{{ .Values.serviceAccount.name | default (printf "%s-controller" (include "warmpath.name" .)) }}
+{{- end -}}
+
+{{- define "warmpath.management" -}}
+{{ include "warmpath.name" . }}-management
+{{- end -}}
+
+{{- define "warmpath.etcd" -}}
+{{ include "warmpath.name" . }}-etcd
+{{- end -}}
+
+{{- define "warmpath.registry" -}}
+{{- $prefix := .Values.etcd.prefix | default (printf "/warmpath/%s" .Release.Namespace) -}}
+{{- $scheme := ternary "etcds" "etcd" (and (not .Values.etcd.enabled) .Values.etcd.tls) -}}
+{{- if .Values.etcd.enabled -}}
+{{ printf "%s://%s:2379%s" $scheme (include "warmpath.etcd" .) $prefix }}
+{{- else -}}
+{{ printf "%s://%s%s" $scheme (join "," .Values.etcd.endpoints) $prefix }}
+{{- end -}}
+{{- end -}}
+
+{{/* A YAML list of flags that lead to the registry. */}}
+{{- define "warmpath.registryFlags" -}}
+- --registry={{ include "warmpath.registry" . }}
+{{- if and (not .Values.etcd.enabled) .Values.etcd.secretName }}
+{{- if .Values.etcd.tls }}
+- --etcd-ca=/etcd-config/ca.crt
+{{- if not .Values.etcd.user }}
+- --etcd-cert=/etcd-config/tls.crt
+- --etcd-key=/etcd-config/tls.key
+{{- end }}
+{{- end }}
+{{- if .Values.etcd.user }}
+- --etcd-user={{ .Values.etcd.user }}
+- --etcd-password-file=/etcd-config/password
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "warmpath.etcdSecret" -}}
+{{- if not .Values.etcd.enabled -}}{{ .Values.etcd.secretName }}{{- end -}}
+{{- end -}}
+
+{{- define "warmpath.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 1000
+runAsGroup: 1000
+fsGroup: 1000
+seccompProfile: { type: RuntimeDefault }
+{{- end -}}
+
+{{- define "warmpath.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: { drop: [ALL] }
+{{- end -}}

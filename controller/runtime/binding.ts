@@ -1,0 +1,123 @@
+// Owns where a model server listens. Requests go from Envoy straight to it, so it must listen on the pod's address; what
+// the predecessor's runtimes say for a proxy inside the pod (loopback) is changed here for the servers that are known.
+// Pure.
+import { isRecord } from "#core/fields.ts";
+import { list } from "../engine/objects.ts";
+import { portOf, type Runtime, serverContainer } from "./runtime.ts";
+
+export interface Binding {
+  readonly containers: readonly Readonly<Record<string, unknown>>[];
+  readonly restPort: number;
+  readonly grpcPort: number;
+  /** Where the adapter manages the models of this server. */
+  readonly adapterFlags: Readonly<Record<string, string | number>>;
+  /** What was changed, for people. */
+  readonly changes: readonly string[];
+}
+
+interface Server {
+  readonly restPort: number;
+  readonly grpcPort: number;
+  readonly management: (runtime: Runtime, rest: number, grpc: number) => Readonly<Record<string, string | number>>;
+  /** Environment that makes it listen on every address of the pod. */
+  readonly env: Readonly<Record<string, string>>;
+  /** Flags whose value is an address to listen on. */
+  readonly addressFlags: readonly string[];
+}
+
+const anyAddress = "0.0.0.0";
+
+const servers: Readonly<Record<string, Server>> = {
+  onnx: {
+    restPort: 8002,
+    grpcPort: 8001,
+    management: () => ({ "admin-socket": "/run/warmpath/onnx.sock" }),
+    env: {},
+    addressFlags: ["--host"],
+  },
+  mlserver: {
+    restPort: 8002,
+    grpcPort: 8001,
+    management: (runtime, _rest, grpc) => ({ "management-address": `127.0.0.1:${runtime.managementPort ?? grpc}` }),
+    env: { MLSERVER_HOST: anyAddress },
+    addressFlags: [],
+  },
+  triton: {
+    restPort: 8000,
+    grpcPort: 8001,
+    management: (runtime, _rest, grpc) => ({ "management-address": `127.0.0.1:${runtime.managementPort ?? grpc}` }),
+    env: {},
+    addressFlags: ["--http-address", "--grpc-address"],
+  },
+  ovms: {
+    restPort: 8888,
+    grpcPort: 8001,
+    management: (runtime, rest) => ({ "management-address": `127.0.0.1:${runtime.managementPort ?? rest}` }),
+    env: {},
+    addressFlags: ["--rest_bind_address", "--grpc_bind_address"],
+  },
+  torchserve: {
+    restPort: 8083,
+    grpcPort: 7070,
+    management: (runtime) => ({ "management-address": `127.0.0.1:${runtime.managementPort ?? 7071}` }),
+    env: {},
+    addressFlags: [],
+  },
+};
+
+const custom: Server = {
+  restPort: 8080,
+  grpcPort: 8001,
+  management: (runtime, _rest, grpc) => ({
+    "management-address":
+      runtime.grpcEndpoint?.startsWith("unix:") === true
+        ? runtime.grpcEndpoint
+        : `127.0.0.1:${portOf(runtime.grpcEndpoint) ?? grpc}`,
+  }),
+  env: {},
+  addressFlags: [],
+};
+
+export function bindServer(runtime: Runtime): Binding {
+  const server = servers[runtime.serverType] ?? custom;
+  const container = serverContainer(runtime);
+  const grpcPort =
+    portOf(runtime.grpcDataEndpoint) ??
+    (runtime.serverType === "custom" ? portOf(runtime.grpcEndpoint) : undefined) ??
+    server.grpcPort;
+  const restPort = portOf(runtime.httpDataEndpoint) ?? server.restPort;
+  const changes: string[] = [];
+  const containers = runtime.containers.map((each) => (each === container ? rebind(each, server, changes) : each));
+  return { containers, restPort, grpcPort, adapterFlags: server.management(runtime, restPort, grpcPort), changes };
+}
+
+function rebind(
+  container: Readonly<Record<string, unknown>>,
+  server: Server,
+  changes: string[],
+): Readonly<Record<string, unknown>> {
+  const env = list(container["env"]).filter(isRecord);
+  const own = new Map(env.map((each) => [each["name"], each["value"]]));
+  const set = Object.entries(server.env).filter(([name, value]) => own.get(name) !== value);
+  for (const [name, value] of set) {
+    if (own.has(name)) changes.push(`${name} is ${value} instead of ${String(own.get(name))}`);
+  }
+  const kept = env.filter(({ name }) => !set.some(([changed]) => changed === name));
+  const args = list(container["args"]).map((arg) => rebindArg(arg, server, changes));
+  return {
+    ...container,
+    ...(args.length === 0 ? {} : { args }),
+    ...(kept.length + set.length === 0 ? {} : { env: [...kept, ...set.map(([name, value]) => ({ name, value }))] }),
+  };
+}
+
+/** `--rest_bind_address=127.0.0.1`, also inside a script that a shell runs. */
+function rebindArg(arg: unknown, server: Server, changes: string[]): unknown {
+  if (typeof arg !== "string") return arg;
+  let changed = arg;
+  for (const flag of server.addressFlags) {
+    changed = changed.replaceAll(new RegExp(`(${flag}[= ])(?:127\\.0\\.0\\.1|localhost)\\b`, "g"), `$1${anyAddress}`);
+  }
+  if (changed !== arg) changes.push(`the model server listens on ${anyAddress} instead of loopback`);
+  return changed;
+}

@@ -1,0 +1,314 @@
+// Owns what a runtime is made of in Kubernetes: a Deployment whose pods hold the model server with an adapter beside it, a
+// headless Service, a NetworkPolicy, a PodDisruptionBudget, and an autoscaler if it asks for one. Pure; each is applied by
+// server-side apply.
+// Invariants: what does not concern the pods does not change their template, so nothing rolls without a reason; requests
+// come from gateways alone; a container keeps what its author said, and gets what he left out.
+import { createHash } from "node:crypto";
+import type {
+  V1Container,
+  V1Deployment,
+  V1ObjectMeta,
+  V1PodDisruptionBudget,
+  V1Service,
+  V2HorizontalPodAutoscaler,
+} from "@kubernetes/client-node";
+import { isRecord } from "#core/fields.ts";
+import { list, record, text } from "../engine/objects.ts";
+import { labels as label, manager } from "../kinds.ts";
+import { parseQuantity } from "../quantity.ts";
+import { type Binding, bindServer } from "./binding.ts";
+import { type Runtime, serverContainer } from "./runtime.ts";
+
+export interface RuntimeSettings {
+  readonly namespace: string;
+  /** Under which clients find the gateways; part of the names of what is made. */
+  readonly serviceName: string;
+  /** Of our own processes. */
+  readonly image: string;
+  readonly imagePullPolicy: string;
+  readonly imagePullSecrets: readonly unknown[];
+  /** Flags that lead an adapter to the registry, such as `--registry etcd://...`. */
+  readonly registryFlags: readonly string[];
+  /** Holds etcd's certificates or password, mounted where the flags say; none when absent. */
+  readonly etcdSecret: string | undefined;
+  readonly storageSecret: string;
+  readonly podsPerRuntime: number;
+  readonly serviceAccount: string | undefined;
+  readonly adapterResources: Readonly<Record<string, unknown>>;
+  readonly podLabels: Readonly<Record<string, string>>;
+  readonly podAnnotations: Readonly<Record<string, string>>;
+  /** Whether pods must satisfy the Pod Security Standard "restricted". */
+  readonly restricted: boolean;
+  readonly logLevel: string;
+  /** Labels of the pods that requests come from. */
+  readonly gatewayLabels: Readonly<Record<string, string>>;
+  /** How long the server serves on after its pod was told to stop. */
+  readonly drainSeconds: number;
+}
+
+export interface RuntimeObjects {
+  readonly deployment: V1Deployment;
+  readonly service: V1Service;
+  /** As it is sent: the library names one of its fields otherwise. */
+  readonly networkPolicy: { readonly metadata: V1ObjectMeta; readonly spec: unknown };
+  readonly podDisruptionBudget: V1PodDisruptionBudget;
+  readonly autoscaler: V2HorizontalPodAutoscaler | undefined;
+}
+
+export const linkPort = 8085;
+/** Of a user of its own, for images that would run as root. */
+const userId = 1000;
+const graceSeconds = 90;
+const defaultCapacityBytes = 256 * 2 ** 20;
+const maxNameLength = 63;
+
+/** `pods`: undefined leaves their number to an autoscaler. `claims`: mounted read-only in every pod. */
+export function buildRuntime(
+  runtime: Runtime,
+  settings: RuntimeSettings,
+  pods: number | undefined,
+  claims: readonly string[],
+): RuntimeObjects {
+  const name = deploymentName(runtime.name, settings.serviceName);
+  const { namespace } = settings;
+  const binding = bindServer(runtime);
+  const selector = { [label.service]: settings.serviceName, [label.name]: name };
+  const labels = { ...selector, [label.runtime]: clip(runtime.name), [label.managedBy]: manager, [label.component]: "runtime" };
+  const metadata = (at: string): { name: string; namespace: string; labels: Record<string, string> } => ({
+    name: at,
+    namespace,
+    labels,
+  });
+  const serviceName = serviceNameOf(name);
+  return {
+    deployment: {
+      metadata: metadata(name),
+      spec: {
+        ...(pods === undefined ? {} : { replicas: pods }),
+        selector: { matchLabels: selector },
+        // A new pod is there before an old one goes.
+        strategy: { type: "RollingUpdate", rollingUpdate: { maxSurge: "75%", maxUnavailable: "15%" } },
+        template: {
+          metadata: {
+            labels: { ...settings.podLabels, ...runtime.labels, ...labels },
+            annotations: { ...settings.podAnnotations, ...runtime.podAnnotations },
+          },
+          spec: buildPod(runtime, settings, binding, claims),
+        },
+      },
+    },
+    service: {
+      metadata: metadata(serviceName),
+      spec: {
+        clusterIP: "None",
+        selector,
+        publishNotReadyAddresses: true,
+        ports: [{ name: "link", port: linkPort, targetPort: "link", protocol: "TCP" }],
+      },
+    },
+    networkPolicy: {
+      metadata: metadata(serviceName),
+      spec: {
+        podSelector: { matchLabels: selector },
+        policyTypes: ["Ingress"],
+        ingress: [
+          {
+            from: [{ podSelector: { matchLabels: settings.gatewayLabels } }],
+            ports: [linkPort, ...new Set([binding.restPort, binding.grpcPort])].map((port) => ({
+              port,
+              protocol: "TCP",
+            })),
+          },
+        ],
+      },
+    },
+    podDisruptionBudget: {
+      metadata: metadata(serviceName),
+      spec: { maxUnavailable: 1, selector: { matchLabels: selector } },
+    },
+    autoscaler: buildAutoscaler(runtime, metadata(name)),
+  };
+}
+
+/** `modelmesh-serving-triton-2.x`; also the value of a label, so at most 63 characters. */
+export function deploymentName(runtime: string, serviceName: string): string {
+  return clip(`${serviceName}-${runtime}`);
+}
+
+function serviceNameOf(deployment: string): string {
+  return clip(deployment.replaceAll(".", "-").toLowerCase());
+}
+
+function clip(name: string): string {
+  if (name.length <= maxNameLength) return name;
+  const hash = createHash("sha256").update(name).digest("hex").slice(0, 8);
+  return `${name.slice(0, maxNameLength - 9).replace(/[^A-Za-z0-9]+$/, "")}-${hash}`;
+}
+
+type PodSpec = NonNullable<NonNullable<V1Deployment["spec"]>["template"]["spec"]>;
+
+function buildPod(runtime: Runtime, settings: RuntimeSettings, binding: Binding, claims: readonly string[]): PodSpec {
+  const server = serverContainer(runtime);
+  const mounts = [
+    { name: "models-dir", mountPath: "/models" },
+    { name: "warmpath-run", mountPath: "/run/warmpath" },
+    ...claims.map((claim) => ({ name: claimVolume(claim), mountPath: `/pvc_mounts/${claim}`, readOnly: true })),
+  ];
+  const containers = binding.containers.map((container) =>
+    completeContainer(container, settings, container["name"] === server?.["name"] ? mounts : []),
+  );
+  const secrets = [...settings.imagePullSecrets, ...runtime.imagePullSecrets].filter(isRecord);
+  return {
+    ...(settings.serviceAccount === undefined ? {} : { serviceAccountName: settings.serviceAccount }),
+    automountServiceAccountToken: false,
+    enableServiceLinks: false,
+    terminationGracePeriodSeconds: graceSeconds,
+    ...(settings.restricted
+      ? {
+          securityContext: {
+            runAsNonRoot: true,
+            runAsUser: userId,
+            runAsGroup: userId,
+            fsGroup: userId,
+            fsGroupChangePolicy: "OnRootMismatch",
+            seccompProfile: { type: "RuntimeDefault" },
+          },
+        }
+      : {}),
+    ...(Object.keys(runtime.nodeSelector).length === 0 ? {} : { nodeSelector: { ...runtime.nodeSelector } }),
+    ...(Object.keys(runtime.affinity).length === 0 ? {} : { affinity: runtime.affinity }),
+    ...(runtime.tolerations.length === 0 ? {} : { tolerations: [...runtime.tolerations] as NonNullable<PodSpec["tolerations"]> }),
+    ...(secrets.length === 0 ? {} : { imagePullSecrets: secrets }),
+    topologySpreadConstraints: ["topology.kubernetes.io/zone", "kubernetes.io/hostname"].map((topologyKey) => ({
+      maxSkew: 1,
+      topologyKey,
+      whenUnsatisfiable: "ScheduleAnyway",
+      labelSelector: { matchLabels: { [label.name]: deploymentName(runtime.name, settings.serviceName) } },
+    })),
+    containers: [...containers, buildAdapter(runtime, settings, binding, mounts, server)],
+    volumes: [
+      { name: "models-dir", emptyDir: {} },
+      { name: "warmpath-run", emptyDir: { medium: "Memory", sizeLimit: "16Mi" } },
+      // Its absence is no reason for pods to hang: models that need it say so.
+      { name: "storage-config", secret: { secretName: settings.storageSecret, optional: true } },
+      ...(settings.etcdSecret === undefined ? [] : [{ name: "etcd-config", secret: { secretName: settings.etcdSecret } }]),
+      ...claims.map((claim) => ({ name: claimVolume(claim), persistentVolumeClaim: { claimName: claim, readOnly: true } })),
+      ...(runtime.volumes as unknown as NonNullable<PodSpec["volumes"]>),
+    ],
+  };
+}
+
+function claimVolume(claim: string): string {
+  const hash = createHash("sha256").update(claim).digest("hex").slice(0, 8);
+  return `claim-${claim.replaceAll(/[^a-z0-9-]+/g, "-").slice(0, 40)}-${hash}`;
+}
+
+/** What the author said stays; what he left out is filled in. */
+function completeContainer(
+  container: Readonly<Record<string, unknown>>,
+  settings: RuntimeSettings,
+  mounts: readonly { readonly name: string; readonly mountPath: string }[],
+): V1Container {
+  const own = list(container["volumeMounts"]).map(record);
+  const missing = mounts.filter(({ mountPath }) => !own.some((mount) => mount["mountPath"] === mountPath));
+  return {
+    ...container,
+    name: text(container["name"]) ?? "",
+    ...(own.length + missing.length === 0
+      ? {}
+      : { volumeMounts: [...own, ...missing] as unknown as NonNullable<V1Container["volumeMounts"]> }),
+    // It serves on while the gateways take the pod's copies out of their routes.
+    lifecycle: isRecord(container["lifecycle"])
+      ? container["lifecycle"]
+      : { preStop: { sleep: { seconds: settings.drainSeconds } } },
+    securityContext: { ...(settings.restricted ? closed : dropped), ...record(container["securityContext"]) },
+  };
+}
+
+const dropped = { capabilities: { drop: ["ALL"] } };
+const closed = { ...dropped, allowPrivilegeEscalation: false };
+
+function buildAdapter(
+  runtime: Runtime,
+  settings: RuntimeSettings,
+  binding: Binding,
+  mounts: readonly { readonly name: string; readonly mountPath: string; readonly readOnly?: boolean }[],
+  server: Readonly<Record<string, unknown>> | undefined,
+): V1Container {
+  const flags = {
+    "pod-id": "$(POD_NAME)",
+    runtime: clip(runtime.name),
+    driver: runtime.serverType === "custom" ? "modelmesh" : runtime.serverType,
+    ...(runtime.formats.length === 0 ? {} : { formats: [...new Set(runtime.formats.flatMap(formatFlags))].join(",") }),
+    "link-host": "$(POD_IP)",
+    "link-port": linkPort,
+    ...binding.adapterFlags,
+    "rest-address": `$(POD_IP):${binding.restPort}`,
+    "grpc-address": `$(POD_IP):${binding.grpcPort}`,
+    "capacity-bytes": capacityOf(runtime, server),
+    "storage-root": "/models",
+    ...(runtime.loadConcurrency === undefined ? {} : { "load-concurrency": runtime.loadConcurrency }),
+    "log-level": settings.logLevel,
+  };
+  return {
+    name: "warmpath-adapter",
+    image: settings.image,
+    imagePullPolicy: settings.imagePullPolicy,
+    args: ["adapter", ...Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, `${value}`]), ...settings.registryFlags],
+    env: [
+      { name: "POD_NAME", valueFrom: { fieldRef: { fieldPath: "metadata.name" } } },
+      { name: "POD_IP", valueFrom: { fieldRef: { fieldPath: "status.podIP" } } },
+      { name: "NODE_NAME", valueFrom: { fieldRef: { fieldPath: "spec.nodeName" } } },
+      ...(runtime.adapterEnv as NonNullable<V1Container["env"]>),
+    ],
+    ports: [{ name: "link", containerPort: linkPort, protocol: "TCP" }],
+    readinessProbe: { tcpSocket: { port: "link" }, periodSeconds: 2, failureThreshold: 3 },
+    livenessProbe: {
+      tcpSocket: { port: "link" },
+      periodSeconds: 10,
+      failureThreshold: 6,
+      initialDelaySeconds: 30,
+    },
+    resources: settings.adapterResources,
+    securityContext: { ...(settings.restricted ? closed : dropped), readOnlyRootFilesystem: true },
+    volumeMounts: [
+      ...mounts,
+      { name: "storage-config", mountPath: "/storage-config", readOnly: true },
+      ...(settings.etcdSecret === undefined ? [] : [{ name: "etcd-config", mountPath: "/etcd-config", readOnly: true }]),
+    ],
+  };
+}
+
+/** A format without versions serves all; one with versions serves those, and models that name none. */
+function formatFlags({ name, version }: Runtime["formats"][number]): readonly string[] {
+  return version === undefined ? [name] : [`${name}:${version}`];
+}
+
+/** For models: what the model server's container asks for, less its buffer. */
+function capacityOf(runtime: Runtime, server: Readonly<Record<string, unknown>> | undefined): number {
+  const resources = record(server?.["resources"]);
+  const asked = parseQuantity(record(resources["requests"])["memory"]) ?? parseQuantity(record(resources["limits"])["memory"]);
+  if (asked === undefined) return defaultCapacityBytes;
+  const left = Math.floor(asked) - runtime.memBufferBytes;
+  // A request smaller than the buffer is a small server: half of it is left for models.
+  return left > 0 ? left : Math.max(1, Math.floor(asked / 2));
+}
+
+function buildAutoscaler(
+  { autoscaler }: Runtime,
+  metadata: { readonly name: string; readonly namespace: string; readonly labels: Record<string, string> },
+): V2HorizontalPodAutoscaler | undefined {
+  if (autoscaler === undefined) return undefined;
+  const { metric, targetUtilization, minReplicas, maxReplicas } = autoscaler;
+  return {
+    metadata: { ...metadata },
+    spec: {
+      scaleTargetRef: { apiVersion: "apps/v1", kind: "Deployment", name: metadata.name },
+      minReplicas,
+      maxReplicas,
+      metrics: [
+        { type: "Resource", resource: { name: metric, target: { type: "Utilization", averageUtilization: targetUtilization } } },
+      ],
+    },
+  };
+}

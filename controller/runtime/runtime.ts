@@ -1,0 +1,199 @@
+// Owns what a ServingRuntime or ClusterServingRuntime says, read once. Pure: what is wrong with it is part of the value,
+// since a runtime that cannot run must not keep others from running.
+import { isRecord } from "#core/fields.ts";
+import { type KubeObject, list, record, text, texts } from "../engine/objects.ts";
+import { annotations } from "../kinds.ts";
+
+export interface RuntimeFormat {
+  readonly name: string;
+  readonly version: string | undefined;
+  readonly autoSelect: boolean;
+  /** Higher is preferred. */
+  readonly priority: number;
+}
+
+export interface Autoscaler {
+  readonly metric: "cpu" | "memory";
+  readonly targetUtilization: number;
+  readonly minReplicas: number;
+  readonly maxReplicas: number;
+}
+
+export interface Runtime {
+  readonly name: string;
+  /** Undefined: for the whole cluster. */
+  readonly namespace: string | undefined;
+  readonly uid: string;
+  readonly generation: number;
+  /** RFC 3339; sorts as text. */
+  readonly createdAt: string;
+  readonly disabled: boolean;
+  readonly multiModel: boolean;
+  readonly formats: readonly RuntimeFormat[];
+  readonly protocols: readonly string[];
+  /** Which driver its adapter has: `onnx`, `mlserver`, ... or `custom`, which speaks the ModelRuntime protocol. */
+  readonly serverType: string;
+  readonly managementPort: number | undefined;
+  readonly memBufferBytes: number;
+  readonly loadTimeoutMs: number;
+  readonly adapterEnv: readonly unknown[];
+  readonly storageHelperDisabled: boolean;
+  readonly grpcEndpoint: string | undefined;
+  readonly grpcDataEndpoint: string | undefined;
+  readonly httpDataEndpoint: string | undefined;
+  readonly replicas: number | undefined;
+  readonly autoscaler: Autoscaler | undefined;
+  readonly loadConcurrency: number | undefined;
+  readonly modelConcurrency: number | undefined;
+  readonly containers: readonly Readonly<Record<string, unknown>>[];
+  readonly volumes: readonly Readonly<Record<string, unknown>>[];
+  readonly nodeSelector: Readonly<Record<string, string>>;
+  readonly affinity: Readonly<Record<string, unknown>>;
+  readonly tolerations: readonly unknown[];
+  readonly labels: Readonly<Record<string, string>>;
+  readonly podAnnotations: Readonly<Record<string, string>>;
+  readonly imagePullSecrets: readonly unknown[];
+  readonly status: Readonly<Record<string, unknown>>;
+  /** Why it cannot run, each in a sentence; empty when it can. */
+  readonly faults: readonly string[];
+}
+
+const knownServers = ["onnx", "mlserver", "triton", "ovms", "torchserve"];
+const reservedNames = new Set(["mm", "rest-proxy", "puller", "warmpath-adapter"]);
+const reservedVolumes = new Set(["models-dir", "warmpath-run", "storage-config", "etcd-config", "tc-config", "domain-socket"]);
+const reservedPorts = new Set([8085, 8086]);
+const defaultMemBufferBytes = 128 * 2 ** 20;
+const defaultLoadTimeoutMs = 90_000;
+
+export function parseRuntime(object: KubeObject): Runtime {
+  const { metadata, body } = object;
+  const spec = record(body["spec"]);
+  const adapter = record(spec["builtInAdapter"]);
+  const serverType = text(adapter["serverType"]);
+  const notes = metadata.annotations;
+  const autoscaler = readAutoscaler(notes, spec["replicas"] !== undefined);
+  const runtime = {
+    name: metadata.name,
+    namespace: metadata.namespace,
+    uid: metadata.uid,
+    generation: metadata.generation,
+    createdAt: metadata.creationTimestamp ?? "",
+    disabled: spec["disabled"] === true,
+    multiModel: spec["multiModel"] === true,
+    formats: list(spec["supportedModelFormats"]).flatMap((each) => readFormat(record(each))),
+    protocols: list(spec["protocolVersions"]).filter((each): each is string => typeof each === "string"),
+    serverType: serverType ?? "custom",
+    managementPort: whole(adapter["runtimeManagementPort"], 1, 65_535),
+    memBufferBytes: whole(adapter["memBufferBytes"], 0, 2 ** 50) ?? defaultMemBufferBytes,
+    loadTimeoutMs: whole(adapter["modelLoadingTimeoutMillis"], 1, 3_500_000) ?? defaultLoadTimeoutMs,
+    adapterEnv: list(adapter["env"]),
+    storageHelperDisabled: record(spec["storageHelper"])["disabled"] === true,
+    grpcEndpoint: text(spec["grpcEndpoint"]),
+    grpcDataEndpoint: text(spec["grpcDataEndpoint"]),
+    httpDataEndpoint: text(spec["httpDataEndpoint"]),
+    replicas: whole(spec["replicas"], 0, 65_535),
+    autoscaler: autoscaler.kind === "ok" ? autoscaler.autoscaler : undefined,
+    loadConcurrency: whole(Number(notes[annotations.maxLoadingConcurrency] ?? Number.NaN), 1, 64),
+    modelConcurrency: whole(Number(notes[annotations.perModelConcurrencyLimit] ?? Number.NaN), 1, 100_000),
+    containers: list(spec["containers"]).filter(isRecord),
+    volumes: list(spec["volumes"]).filter(isRecord),
+    nodeSelector: texts(spec["nodeSelector"]),
+    affinity: record(spec["affinity"]),
+    tolerations: list(spec["tolerations"]),
+    labels: texts(spec["labels"]),
+    podAnnotations: texts(spec["annotations"]),
+    imagePullSecrets: list(spec["imagePullSecrets"]),
+    status: record(body["status"]),
+  };
+  const faults = autoscaler.kind === "ok" ? [] : [autoscaler.reason];
+  return { ...runtime, faults: [...faults, ...findFaults(runtime, serverType)] };
+}
+
+/** `port:8001`. */
+export function portOf(endpoint: string | undefined): number | undefined {
+  const found = /^port:(\d{1,5})$/.exec(endpoint ?? "");
+  return found === null ? undefined : whole(Number(found[1]), 1, 65_535);
+}
+
+/** The container that is the model server. */
+export function serverContainer(
+  runtime: Pick<Runtime, "containers" | "serverType">,
+): Readonly<Record<string, unknown>> | undefined {
+  return runtime.containers.find(({ name }) => name === runtime.serverType) ?? runtime.containers[0];
+}
+
+function findFaults(runtime: Omit<Runtime, "faults">, serverType: string | undefined): readonly string[] {
+  const faults: string[] = [];
+  if (!runtime.multiModel) return faults;
+  if (serverType !== undefined && !knownServers.includes(serverType))
+    faults.push(`builtInAdapter.serverType must be one of ${knownServers.join(", ")}, not ${serverType}`);
+  if (serverType !== undefined && !runtime.containers.some(({ name }) => name === serverType))
+    faults.push(`no container is named ${serverType}, as builtInAdapter.serverType says`);
+  if (runtime.containers.length === 0) faults.push("it has no containers");
+  if (serverType === undefined && runtime.grpcEndpoint === undefined)
+    faults.push("grpcEndpoint must say where the model server takes loads and unloads");
+  const endpoints = { grpcEndpoint: runtime.grpcEndpoint, grpcDataEndpoint: runtime.grpcDataEndpoint } as const;
+  for (const [field, value] of Object.entries(endpoints)) {
+    if (value === undefined) continue;
+    if (!/^(?:port:\d{1,5}|unix:.+)$/.test(value)) faults.push(`${field} must be port:NUMBER or unix:/PATH`);
+  }
+  const data = runtime.grpcDataEndpoint ?? runtime.grpcEndpoint;
+  if (data?.startsWith("unix:") === true)
+    faults.push("requests go straight to the model server, so it must take them on a port: set grpcDataEndpoint to port:NUMBER");
+  for (const { name, ports, volumeMounts } of runtime.containers) {
+    if (typeof name !== "string" || reservedNames.has(name) || name.startsWith("mm-") || name.endsWith("-adapter"))
+      faults.push(`the container name ${String(name)} is reserved`);
+    for (const port of list(ports).map(record)) {
+      if (reservedPorts.has(Number(port["containerPort"]))) faults.push(`port ${Number(port["containerPort"])} is the adapter's`);
+    }
+    for (const mount of list(volumeMounts).map(record)) {
+      if (mount["name"] !== "models-dir" && reservedVolumes.has(String(mount["name"])))
+        faults.push(`the volume ${String(mount["name"])} must not be mounted by container ${String(name)}`);
+    }
+  }
+  for (const { name } of runtime.volumes)
+    if (reservedVolumes.has(String(name))) faults.push(`the volume name ${String(name)} is reserved`);
+  return faults;
+}
+
+function readFormat(format: Readonly<Record<string, unknown>>): readonly RuntimeFormat[] {
+  const name = text(format["name"]);
+  if (name === undefined) return [];
+  return [
+    {
+      name,
+      version: text(format["version"]),
+      autoSelect: format["autoSelect"] === true,
+      priority: whole(format["priority"], 1, 2 ** 31) ?? 0,
+    },
+  ];
+}
+
+function readAutoscaler(
+  notes: Readonly<Record<string, string>>,
+  hasReplicas: boolean,
+): { readonly kind: "ok"; readonly autoscaler: Autoscaler | undefined } | { readonly kind: "refused"; readonly reason: string } {
+  const refuse = (reason: string): { readonly kind: "refused"; readonly reason: string } => ({ kind: "refused", reason });
+  const kind = notes[annotations.autoscalerClass];
+  if (kind === undefined || kind === "none" || kind === "external") return { kind: "ok", autoscaler: undefined };
+  if (kind !== "hpa") return refuse(`the annotation ${annotations.autoscalerClass} must be hpa or external, not ${kind}`);
+  if (hasReplicas) return refuse("replicas must be left out when an HPA sets them");
+  const metric = notes[annotations.metrics] ?? "cpu";
+  if (metric !== "cpu" && metric !== "memory") return refuse(`the annotation ${annotations.metrics} must be cpu or memory`);
+  const target = whole(Number(notes[annotations.targetUtilization] ?? 80), 1, 100);
+  if (target === undefined) return refuse(`the annotation ${annotations.targetUtilization} must be a whole number from 1 to 100`);
+  const least = whole(Number(notes[annotations.minScale] ?? 1), 1, 65_535);
+  if (least === undefined) return refuse(`the annotation ${annotations.minScale} must be a whole number of 1 or more`);
+  const most = whole(Number(notes[annotations.maxScale] ?? 1), 1, 65_535);
+  if (most === undefined) return refuse(`the annotation ${annotations.maxScale} must be a whole number of 1 or more`);
+  if (notes[annotations.maxScale] !== undefined && most < least)
+    return refuse(`the annotation ${annotations.maxScale} must not be less than ${annotations.minScale}`);
+  return {
+    kind: "ok",
+    autoscaler: { metric, targetUtilization: target, minReplicas: least, maxReplicas: Math.max(least, most) },
+  };
+}
+
+function whole(value: unknown, least: number, most: number): number | undefined {
+  return typeof value === "number" && Number.isSafeInteger(value) && value >= least && value <= most ? value : undefined;
+}

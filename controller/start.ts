@@ -1,0 +1,147 @@
+// Owns how the controller starts from its options: who leads works, the others stand by.
+import { randomUUID } from "node:crypto";
+import { createServer } from "node:http";
+import type { Clock } from "#platform/clock.ts";
+import { StartupError } from "#platform/lifecycle.ts";
+import { createLog } from "#platform/log.ts";
+import { openRegistry } from "#platform/registry/open.ts";
+import { flagsOfTarget, parseRegistryTarget } from "#platform/registry/target.ts";
+import { runController } from "./controller.ts";
+import { createKubeClient, type KubeClient } from "./engine/client.ts";
+import { runLeader } from "./engine/leader.ts";
+import { createGatewayClient } from "./gateway.ts";
+import { type ControllerOptions, parseControllerOptions, tokenReader } from "./options.ts";
+
+export interface Surroundings {
+  readonly clock: Clock;
+  readonly host: string;
+}
+
+/** Resolves with the exit code: 1 when leadership was lost, so that whoever started it starts it again. */
+export async function startController(
+  argv: readonly string[],
+  { clock, host }: Surroundings,
+  signal: AbortSignal,
+  stack: AsyncDisposableStack,
+): Promise<number> {
+  const options = parseControllerOptions(argv);
+  const log = stack.use(createLog({ service: "controller", level: options.logLevel }));
+  const identity = options.identity ?? `${host}_${randomUUID().slice(0, 8)}`;
+  const target = parseRegistryTarget(options);
+  const registry = stack.use(await openRegistry(target, log));
+  const client = stack.use(openClient(options.kubeconfig));
+  const gateway = stack.use(createGatewayClient(options.gateways, tokenReader(options.gatewayTokenFile)));
+  let state: "standing by" | "leading" = "standing by";
+  let isSynced = false;
+  if (options.healthPort !== undefined) {
+    stack.use(await openHealth(options.healthPort, () => ({ state, isSynced, ...client.counts })));
+  }
+  const flags = options.adapterRegistry ?? Object.entries(flagsOfTarget(target)).flatMap(([flag, value]) => [`--${flag}`, value]);
+  const ended = await runLeader(
+    { client, namespace: options.namespace, name: options.leaseName, identity, clock, log },
+    async (leading) => {
+      state = "leading";
+      await runController(
+        {
+          client,
+          registry,
+          gateway,
+          settings: settingsOf(options, flags),
+          policy: {
+            sleeps: options.sleep,
+            graceMs: options.scaleToZero ? options.scaleToZeroGrace : Number.POSITIVE_INFINITY,
+            idleMs: options.sleepAfter,
+            calmMs: 300_000,
+          },
+          maxPodsPerRuntime: options.maxPodsPerRuntime,
+          endpoints: {
+            grpc: `${options.serviceName}.${options.namespace}:8033`,
+            rest: `${options.serviceName}.${options.namespace}:8008`,
+            tls: options.serviceTls,
+          },
+          clusterRuntimes: options.clusterRuntimes,
+          allowAnyPvc: options.allowAnyPvc,
+          identity,
+          clock,
+          log,
+          onSynced: () => {
+            isSynced = true;
+          },
+        },
+        leading,
+      );
+    },
+    signal,
+  );
+  if (ended === "lost") log.error("leadership was lost: ending, to begin anew", { identity });
+  return ended === "lost" ? 1 : 0;
+}
+
+function settingsOf(
+  options: ControllerOptions,
+  registryFlags: readonly string[],
+): Parameters<typeof runController>[0]["settings"] {
+  const { namespace, serviceName, image, imagePullPolicy, imagePullSecrets, etcdSecret, storageSecret, podsPerRuntime } = options;
+  return {
+    namespace,
+    serviceName,
+    image,
+    imagePullPolicy,
+    imagePullSecrets,
+    registryFlags,
+    etcdSecret,
+    storageSecret,
+    podsPerRuntime,
+    serviceAccount: options.runtimeServiceAccount,
+    adapterResources: options.adapterResources,
+    podLabels: options.podLabels,
+    podAnnotations: options.podAnnotations,
+    restricted: options.restricted,
+    logLevel: options.logLevel,
+    gatewayLabels: options.gatewayLabels,
+    drainSeconds: options.drainSeconds,
+  };
+}
+
+function openClient(kubeconfig: string | undefined): KubeClient {
+  try {
+    return createKubeClient(kubeconfig);
+  } catch (cause) {
+    throw new StartupError("no API server is known: run inside a cluster, or give --kubeconfig FILE", { cause });
+  }
+}
+
+/** `/healthz`: the process answers. `/readyz`: it leads and knows everything, or stands by. `/metrics`: its calls. */
+async function openHealth(
+  port: number,
+  read: () => Readonly<{ state: string; isSynced: boolean; reads: number; writes: number }>,
+): Promise<AsyncDisposable> {
+  const server = createServer((request, response) => {
+    const { state, isSynced, reads, writes } = read();
+    if (request.url === "/healthz") return response.end("ok\n");
+    if (request.url === "/readyz") {
+      response.statusCode = state === "leading" && !isSynced ? 503 : 200;
+      return response.end(`${state}\n`);
+    }
+    if (request.url === "/metrics") {
+      response.setHeader("content-type", "text/plain; version=0.0.4");
+      return response.end(
+        `# TYPE warmpath_controller_leading gauge\nwarmpath_controller_leading ${state === "leading" ? 1 : 0}\n# TYPE warmpath_controller_api_calls_total counter\nwarmpath_controller_api_calls_total{kind="read"} ${reads}\nwarmpath_controller_api_calls_total{kind="write"} ${writes}\n`,
+      );
+    }
+    response.statusCode = 404;
+    return response.end();
+  });
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  server.once("error", (cause) => reject(new StartupError(`cannot listen on port ${port}`, { cause })));
+  server.listen(port, () => resolve());
+  await promise;
+  return {
+    async [Symbol.asyncDispose]() {
+      server.closeAllConnections();
+      const closed = Promise.withResolvers<void>();
+      server.close(() => closed.resolve());
+      await closed.promise;
+    },
+  };
+}
