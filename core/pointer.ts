@@ -25,6 +25,8 @@ export interface PointerMemory<Id extends string = string> {
   /** The one retired last is last. */
   readonly retired?: readonly Retired<Id>[];
   readonly failure?: TargetFailure<Id>;
+  /** The target is loaded though the active revision is not; without it the pointer of a cold model moves at once. */
+  readonly loadNow?: boolean;
 }
 
 export const maxFailureReason = 1_000;
@@ -40,7 +42,10 @@ export function parsePointerMemory<Id extends string>(
   if (retired.kind === "refused") return retired;
   const failure = parseFailure(own(value, "failure"), target);
   if (failure.kind === "refused") return failure;
-  return { kind: "ok", found: { ...retired.found, ...failure.found } };
+  const loadNow = own(value, "loadNow");
+  if (loadNow !== undefined && (typeof loadNow !== "boolean" || target === undefined))
+    return refused("loadNow must be true or false, and only with a target");
+  return { kind: "ok", found: { ...retired.found, ...failure.found, ...(loadNow === undefined ? {} : { loadNow }) } };
 }
 
 function parseRetired<Id extends string>(

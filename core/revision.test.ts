@@ -163,7 +163,11 @@ test("whatever is done in whatever order, the record can be read back and the ac
   const id = fc.constantFrom("a", "b", "c", "d", "e", "f");
   const step = fc.oneof(
     id.map((name) => (now: Model) => addRevision(now, spec(name))),
-    id.map((name) => (now: Model, at: number) => setTarget(now, name, at)),
+    fc.tuple(id, fc.boolean()).map(
+      ([name, loadNow]) =>
+        (now: Model, at: number) =>
+          setTarget(now, name, at, { loadNow }),
+    ),
     id.map((name) => (now: Model, at: number) => promote(now, name, at)),
     id.map((name) => (now: Model, at: number) => failTarget(now, { revision: name, code: "pod-failed", reason: "r", atMs: at })),
     fc.boolean().map((warm) => (now: Model, at: number) => rollBack(now, at, () => warm)),

@@ -45,14 +45,20 @@ export function addRevision(model: Model, spec: RevisionSpec): Changed {
   return change(room, { revisions: [...room.revisions, { ...spec, slot }] });
 }
 
-/** What must load before the pointer moves to it. The active one as target: no target any more. */
-export function setTarget(model: Model, id: string, nowMs: number): Changed {
+/**
+ * What must load before the pointer moves to it. The active one as target: no target any more. `loadNow`: it is loaded even
+ * when the active one is not.
+ */
+export function setTarget(model: Model, id: string, nowMs: number, { loadNow = false } = {}): Changed {
   const revision = find(model, id);
   if (revision === undefined) return unknown(model, id);
-  if (model.target === revision.id || (model.target === undefined && model.active === revision.id)) return { kind: "ok", model };
+  if (model.target === undefined && model.active === revision.id) return { kind: "ok", model };
+  if (model.target === revision.id)
+    return loadNow === (model.loadNow === true) ? { kind: "ok", model } : change(model, { loadNow });
   const retired = model.target === undefined ? listRetired(model) : retire(model, model.target, nowMs, false);
   return change(model, {
     target: revision.id === model.active ? undefined : revision.id,
+    loadNow: loadNow && revision.id !== model.active ? true : undefined,
     failure: undefined,
     retired: retired.filter((entry) => entry.revision !== revision.id),
   });
@@ -68,6 +74,7 @@ export function promote(model: Model, id: string, nowMs: number): Changed {
     active: revision.id,
     target: wasTarget ? undefined : model.target,
     failure: wasTarget ? undefined : model.failure,
+    loadNow: wasTarget ? undefined : model.loadNow,
     retired: retire(model, model.active, nowMs, true).filter((entry) => entry.revision !== revision.id),
     split: model.split?.filter((share) => share.revision !== revision.id),
     mirror: model.mirror?.revision === revision.id ? undefined : model.mirror,

@@ -60,9 +60,11 @@ try {
   const own = join(work, "own");
   cpSync(join(here, "warmpath"), join(own, "warmpath"), { recursive: true });
   cpSync(join(here, "inference"), join(own, "inference"), { recursive: true });
+  cpSync(join(here, "mmesh"), join(own, "mmesh"), { recursive: true });
   mkdirSync(join(own, "onnx"));
   cpSync(join(unpackWheel(wheels.onnx, { "onnx/onnx.proto": "onnx.proto" }), "onnx.proto"), join(own, "onnx", "onnx.proto"));
-  run("buf", ["build", "-o", join(work, "own.binpb")], own);
+  // The well-known types are in the first part already.
+  run("buf", ["build", "--exclude-imports", "-o", join(work, "own.binpb")], own);
 
   const parts = ["known", "envoy", "own"].map((name) => readFileSync(join(work, `${name}.binpb`)));
   writeFileSync(join(work, "all.binpb"), Buffer.concat(parts));
