@@ -32,6 +32,8 @@ export interface ModelIndex extends AsyncDisposable {
   has(name: string): boolean;
   /** Told after each change with the model's name; a rewrite with the same text is none. */
   onChange(listener: (name: string) => void): Disposable;
+  /** Names of those whose record's text matches. Looks at every one, without parsing: for the start of a process. */
+  matching(pattern: RegExp): Iterable<string>;
   /** A page of names from the registry itself, which keeps them sorted; from memory while it is away. */
   names(options: { readonly after?: string | undefined; readonly limit: number }): Promise<ModelNames>;
 }
@@ -147,6 +149,9 @@ export function openModelIndex(registry: Registry, options: ModelIndexOptions = 
       return model;
     },
     has: (name) => records.has(name),
+    *matching(pattern): Generator<string> {
+      for (const [name, record] of records) if (pattern.test(record)) yield name;
+    },
     onChange(listener): Disposable {
       listeners.add(listener);
       return { [Symbol.dispose]: () => void listeners.delete(listener) };
