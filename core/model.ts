@@ -307,7 +307,7 @@ export function parseServerName(
  * The lowest slot that no revision of the model has; undefined when all are taken. The lowest, so that few slots are in
  * use and Envoy needs few rules; a pod may still hold a removed revision in it, so copies are told apart by revision.
  */
-export function freeSlot(model: Pick<Model, "revisions">): number | undefined {
+export function freeSlot(model: { readonly revisions: readonly { readonly slot: number }[] }): number | undefined {
   for (let slot = 0; slot <= maxSlot; slot++) {
     if (!model.revisions.some((revision) => revision.slot === slot)) return slot;
   }

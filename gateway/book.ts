@@ -1,6 +1,6 @@
 // Owns the gateway's view of the registry: every registered model, in memory, and the pods that are present.
 // Reading never leaves the process, so misses go on while the registry is away; only changes need it.
-import { errorMessage, WarmpathError } from "#core/errors.ts";
+import { errorMessage } from "#core/errors.ts";
 import type { Model } from "#core/model.ts";
 import { sleep, systemClock } from "#platform/clock.ts";
 import { StartupError } from "#platform/lifecycle.ts";
@@ -8,13 +8,47 @@ import type { Log } from "#platform/log.ts";
 import { openModelIndex } from "#platform/registry/modelindex.ts";
 import { openRegistry } from "#platform/registry/open.ts";
 import { type GatewayListener, runGatewayPresence, runGatewayWatch, runPodWatch } from "#platform/registry/presence.ts";
-import { deleteModel, type GatewayPresence, getModel, nameOfKey, podPrefix, putModel } from "#platform/registry/records.ts";
+import { type GatewayPresence, modelPrefix, nameOfKey, parseModelRecord, podPrefix } from "#platform/registry/records.ts";
 import type { Registry } from "#platform/registry/registry.ts";
 import type { RegistryTarget } from "#platform/registry/target.ts";
-import type { ModelBook } from "./admin/state.ts";
+import { type ChangeModel, createChanges } from "./changes.ts";
 import type { PodPresence } from "./links.ts";
 
+/** What the management API needs of the registry. */
+export interface ModelBook {
+  readonly count: number;
+  get(name: string): Model | undefined;
+  /** In the order of the names. */
+  names(after: string | undefined, limit: number): Promise<NamesPage>;
+  readonly change: ChangeModel;
+  /** Every change later than the registry's revision; ends with `compacted` when some of them are forgotten. */
+  watch(fromRevision: number, signal: AbortSignal): AsyncIterable<ModelNews>;
+  /** Where a watch begins that misses nothing from now on; undefined while the registry is away. */
+  revision(): Promise<number | undefined>;
+  /** How many known models the registry came back without. */
+  missing(): number;
+  /** Writes them again; resolves with how many were written. */
+  restore(): Promise<number>;
+}
+
+export interface NamesPage {
+  readonly names: readonly string[];
+  readonly more: boolean;
+}
+
+export type ModelNews =
+  | {
+      readonly kind: "change";
+      readonly name: string;
+      /** Undefined: unregistered. */
+      readonly model: Model | undefined;
+      readonly revision: number;
+    }
+  | { readonly kind: "compacted" };
+
 export interface Book extends ModelBook, AsyncDisposable {
+  /** Names of those whose record's text matches; for the start only, since it looks at every one. */
+  matching(pattern: RegExp): Iterable<string>;
   /** Calls back whenever a model was registered, changed or unregistered. */
   onModel(listener: (name: string) => void): void;
   /** Ids of the pods that are present now. */
@@ -55,6 +89,11 @@ export async function openBook(target: RegistryTarget, log: Log, signal: AbortSi
     registry,
     get: (name) => index.get(name),
     names: (after, limit) => index.names({ after, limit }),
+    revision: () =>
+      registry.list(modelPrefix, { limit: 1 }).then(
+        (page) => page.revision,
+        () => undefined,
+      ),
     onModel: (listener) => void index.onChange(listener),
     async listPods() {
       const { entries } = await registry.list(podPrefix, { limit: maxPods });
@@ -71,18 +110,9 @@ export async function openBook(target: RegistryTarget, log: Log, signal: AbortSi
     announce: (presence) => runUntilClosed(runGatewayPresence(registry, presence, { ttlMs: presenceTtlMs, log }, stop.signal)),
     missing: () => index.missing,
     restore: () => index.restore(),
-    async register(model) {
-      refuseWhileMissing(index.missing);
-      const put = await putModel(registry, model, "absent");
-      if (put.kind === "ok") return { kind: "created" };
-      if (put.kind !== "conflict") throw new Error(`the registry refused the model: ${put.kind}`);
-      const known = await getModel(registry, model.name);
-      return { kind: known !== undefined && sameContent(known.model, model) ? "same" : "exists" };
-    },
-    async unregister(name) {
-      refuseWhileMissing(index.missing);
-      await deleteModel(registry, name);
-    },
+    change: createChanges(registry, () => index.missing, log),
+    watch: (fromRevision, signal) => watchModels(registry, fromRevision, AbortSignal.any([signal, stop.signal])),
+    matching: (pattern) => index.matching(pattern),
     [Symbol.asyncDispose]: () => parts.disposeAsync(),
   };
 }
@@ -113,15 +143,20 @@ async function untilSynced(synced: Promise<void>, signal: AbortSignal): Promise<
   }
 }
 
-/** What is written to a registry that has lost models would make it harder to tell what is true. */
-function refuseWhileMissing(missing: number): void {
-  if (missing === 0) return;
-  throw new WarmpathError(
-    "registry-replaced",
-    `the registry came back without ${missing} models that this gateway knows: restore them (POST /api/v1/registry/restore), or restart all gateways to go on with what it has`,
-  );
-}
-
-function sameContent(one: Model, other: Model): boolean {
-  return JSON.stringify(one.revisions) === JSON.stringify(other.revisions) && one.active === other.active;
+async function* watchModels(registry: Registry, fromRevision: number, signal: AbortSignal): AsyncGenerator<ModelNews> {
+  for await (const batch of registry.watch(modelPrefix, fromRevision, signal)) {
+    if (batch.kind === "compacted") {
+      yield { kind: "compacted" };
+      return;
+    }
+    for (const change of batch.changes) {
+      const name = nameOfKey(change.key, modelPrefix);
+      if (change.type === "delete") yield { kind: "change", name, model: undefined, revision: change.revision };
+      else {
+        const parsed = parseModelRecord(change.value);
+        // Malformed records are told in the log by the index; here they are not models.
+        if (parsed.kind === "ok") yield { kind: "change", name, model: parsed.value, revision: change.revision };
+      }
+    }
+  }
 }

@@ -5,7 +5,7 @@ import type { ErrorCode } from "#core/errors.ts";
 import type { Model } from "#core/model.ts";
 import type { Refusal } from "#core/revision.ts";
 import type { Log } from "#platform/log.ts";
-import { deleteModel, getModel, modelKey, putModel } from "#platform/registry/records.ts";
+import { deleteModel, modelKey, parseModelRecord, putModel } from "#platform/registry/records.ts";
 import type { Registry } from "#platform/registry/registry.ts";
 
 export type Rewrite =
@@ -23,7 +23,12 @@ export interface Rewritten {
 }
 
 /** `rewrite` may be called several times: each time with what is registered at that moment. */
-export type ChangeModel = (name: string, rewrite: (known: Model | undefined) => Rewrite) => Promise<Rewritten | Refusal>;
+export type ChangeModel = (
+  name: string,
+  rewrite: (known: Model | undefined) => Rewrite,
+  /** What becomes of a record that cannot be read: refused when absent. */
+  options?: { readonly malformed?: "delete" },
+) => Promise<Rewritten | Refusal>;
 
 const patienceMs = 5_000;
 const maxTries = 10;
@@ -33,11 +38,15 @@ export function etagOf(model: Model): string {
   return createHash("sha256").update(JSON.stringify(model)).digest("hex").slice(0, 20);
 }
 
-export function createChanges(registry: Registry, log: Log): ChangeModel {
-  async function tryOnce(name: string, rewrite: (known: Model | undefined) => Rewrite): Promise<Rewritten | Refusal | "again"> {
-    const stored = await getModel(registry, name);
-    const was = stored?.model;
-    const wanted = rewrite(was);
+/** `missing`: models that the registry came back without; nothing is written while there are any. */
+export function createChanges(registry: Registry, missing: () => number, log: Log): ChangeModel {
+  async function tryOnce(...[name, rewrite, options]: Parameters<ChangeModel>): Promise<Rewritten | Refusal | "again"> {
+    const stored = await registry.get(modelKey(name));
+    const parsed = stored === undefined ? undefined : parseModelRecord(stored.value);
+    if (parsed?.kind === "refused" && options?.malformed !== "delete")
+      return refuse("already-exists", `the record of model '${name}' cannot be read (${parsed.reason}): unregister it first`);
+    const was = parsed?.kind === "ok" ? parsed.value : undefined;
+    const wanted: Rewrite = parsed?.kind === "refused" ? { kind: "delete" } : rewrite(was);
     switch (wanted.kind) {
       case "refused":
         return wanted;
@@ -59,11 +68,14 @@ export function createChanges(registry: Registry, log: Log): ChangeModel {
     }
   }
 
-  return async (name, rewrite) => {
-    let over = false;
+  return async (name, rewrite, options) => {
+    const lost = missing();
+    // What is written to a registry that has lost models would make it harder to tell what is true.
+    if (lost > 0) return refuse("registry-replaced", `${lostModels(lost)}: ${waysOut}`);
+    const over = new AbortController();
     const trying = async (): Promise<Rewritten | Refusal> => {
-      for (let tries = 0; tries < maxTries && !over; tries++) {
-        const done = await tryOnce(name, rewrite);
+      for (let tries = 0; tries < maxTries && !over.signal.aborted; tries++) {
+        const done = await tryOnce(name, rewrite, options);
         if (done !== "again") return done;
       }
       return refuse("conflict", `model '${name}' is being changed by others all the time: try again`);
@@ -74,14 +86,20 @@ export function createChanges(registry: Registry, log: Log): ChangeModel {
       log.warn("a model could not be changed: the registry does not answer", { model: name, error });
       return awayRefusal;
     } finally {
-      over = true;
+      over.abort();
     }
   };
 }
 
+const waysOut = "restore them (POST /api/v1/registry/restore), or restart all gateways to go on with what it has";
+
+function lostModels(count: number): string {
+  return `the registry came back without ${count} models that this gateway knows`;
+}
+
 /** Nothing of the error goes to the caller: it may name the registry's addresses. */
 export const awayRefusal: Refusal = refuse(
-  "unavailable",
+  "registry-unavailable",
   "the registry does not answer: nothing can be registered or changed now, while what is registered is served on; a change that was under way may still come about",
 );
 

@@ -49,6 +49,8 @@ export interface Copies extends Disposable {
   /** The copies stay until their room is needed. */
   unwant(model: string, revision: string, by?: string): void;
   state(model: string, revision: string): CopiesState;
+  /** Why there are no more of what is wanted. */
+  failureOf(model: string, revision: string): Failure | undefined;
   /** Drops copies until `keep` are left; as many as are wanted stay in any case. */
   shrink(model: string, revision: string, keep: number): void;
   onCopies(podId: string, changes: readonly CopyChange[]): void;
@@ -294,6 +296,7 @@ export function createCopies(parts: CopiesParts): Copies {
       const failure = want?.failure;
       return { ready: ready.length, underWay: coming.size, ...(failure === undefined ? {} : { failure }) };
     },
+    failureOf: (model, revision) => wants.get(copyKey({ model, revision }))?.failure,
     shrink(model, revision, keep) {
       const want = wants.get(copyKey({ model, revision }));
       const least = want === undefined ? keep : Math.max(keep, countOf(want, parts.findModel(model)));

@@ -22,6 +22,8 @@ import { createIndex, serverMetadata } from "./about.ts";
 import { openAccess, openToAll } from "./access.ts";
 import { decodeAccessLogs, type LogEntry } from "./accesslog.ts";
 import { accessRoutes } from "./admin/routes/access.ts";
+import { createExplain } from "./admin/explain.ts";
+import { createModels } from "./admin/models.ts";
 import { listRoutes } from "./admin/routes/list.ts";
 import { metricsRoutes } from "./admin/routes/metrics.ts";
 import { createAdmin } from "./admin/server.ts";
@@ -33,6 +35,7 @@ import { openEnvoyStats } from "./envoystats.ts";
 import { createProcessor, processCodecs } from "./extproc/service.ts";
 import { createFleet } from "./fleet.ts";
 import { createHome, type Home } from "./home.ts";
+import { createJournal } from "./journal.ts";
 import { createLinks } from "./links.ts";
 import { createLoads } from "./loads.ts";
 import { collectGateway, createGatewayMetrics, createModelCounter, recordAnswer, resourceTypeOf } from "./metrics.ts";
@@ -43,6 +46,7 @@ import { createPlacements } from "./placements.ts";
 import { createRates } from "./rates.ts";
 import { createReports } from "./reports.ts";
 import { createReroutes } from "./reroutes.ts";
+import { createRevisions } from "./revisions.ts";
 import { createRoutes } from "./routes.ts";
 import { createScaler } from "./scaler.ts";
 import { serverCalls } from "./servercalls.ts";
@@ -100,6 +104,8 @@ export async function startGateway(
       suspects.onCopies(podId, changes);
       loads.onCopies(podId, changes);
       copies.onCopies(podId, changes);
+      journal.onCopies(podId, changes);
+      revisions.onCopies(changes);
     },
     onPod(podId) {
       const pod = fleet.pod(podId);
@@ -127,6 +133,7 @@ export async function startGateway(
     access.onModel(name);
     copies.onModel(name);
     scaler.onModel(name);
+    revisions.onModel(name);
     if (book.get(name) === undefined) modelCounter.forget(name);
   });
   const links = stack.use(
@@ -153,6 +160,7 @@ export async function startGateway(
       log.info(there ? "a gateway is there" : "a gateway left", { gatewayId: member.gatewayId });
       if (!there) peers.forget(member.gatewayId);
       copies.onMembers();
+      revisions.onMembers();
     },
   });
   const reports = createReports({ home, peers, rates, clock });
@@ -199,6 +207,20 @@ export async function startGateway(
     findModel: (name) => book.get(name),
     isHome: (model) => home.isHere(model),
   });
+  const journal = createJournal(clock);
+  const revisions = stack.use(
+    createRevisions({
+      findModel: (name) => book.get(name),
+      change: book.change,
+      copies,
+      fleet,
+      isHome: (model) => home.isHere(model),
+      journal,
+      clock,
+      log,
+      keep: { ms: options.keepRevisionsMs, count: options.keepRevisions },
+    }),
+  );
   const reroutes = createReroutes({
     fleet,
     loads,
@@ -232,7 +254,13 @@ export async function startGateway(
     spans: createMissSpans(tracer),
     maxParkMs: options.maxParkMs,
     onWaited: (ms) => waits.record(ms),
-    onAnswer: (answer) => recordAnswer(metrics, answer),
+    onAnswer(answer) {
+      recordAnswer(metrics, answer);
+      const { model, code, heldMs } = answer;
+      if (model === undefined || (code === undefined && heldMs < 1)) return;
+      const waited = `waited ${Math.round(heldMs)} ms for a copy`;
+      journal.note(model, { what: "waited", reason: code === undefined ? waited : `${waited} and was refused: ${code}` });
+    },
     isReady: () => ready,
     listIndex,
     access,
@@ -313,7 +341,6 @@ export async function startGateway(
   const state = createGatewayState({
     book,
     fleet,
-    routes,
     loads,
     usage,
     counts: processor.counts,
@@ -321,11 +348,18 @@ export async function startGateway(
     envoy,
     table: xds.table,
     isReady: () => ready && xds.connected,
-    monotonicMs: () => clock.monotonicMs(),
-    maxParkMs: options.maxParkMs,
   });
+  const models = createModels({ book, fleet, routes, loads, copies, journal, home, clock });
+  const explain = createExplain((name) => book.get(name), { fleet, routes, loads, copies, journal, placements, decisions, home });
+  // What was under way when the gateway before this one ended.
+  for (const name of book.matching(/"(?:target|split|mirror|retired)"\s*:/)) revisions.onModel(name);
+  every(1_000, stack, () => revisions.tick());
   const admin = createAdmin({
-    routes: [...listRoutes(state), metricsRoutes(metrics, fleet), accessRoutes(book.registry, () => Date.now())],
+    routes: [
+      ...listRoutes({ state, models, explain }),
+      metricsRoutes(metrics, fleet),
+      accessRoutes(book.registry, () => Date.now()),
+    ],
     log,
   });
   await admin.listen({ host: options.adminHost, port: options.adminPort });

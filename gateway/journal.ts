@@ -33,6 +33,7 @@ export interface Journal {
 
 const maxModels = 5_000;
 const maxEvents = 24;
+const sameMs = 1_000;
 
 interface Page {
   readonly events: JournalEvent[];
@@ -75,7 +76,14 @@ export function createJournal(clock: Pick<Clock, "now">): Journal {
         if (oldest !== undefined) page.failures.delete(oldest);
       }
     },
-    note: (model, event) => write(turnTo(model), { atMs: clock.now(), ...event }),
+    note(model, event) {
+      const atMs = clock.now();
+      const page = turnTo(model);
+      const last = page.events.at(-1);
+      // A thousand requests that wait for one load are one event.
+      if (event.what === "waited" && last?.what === "waited" && atMs - last.atMs < sameMs) return;
+      write(page, { atMs, ...event });
+    },
     events: (model) => [...(pages.get(model)?.events ?? [])],
     since: (model, revision, podId) =>
       pages.get(model)?.events.findLast((event) => event.pod === podId && event.revision === revision)?.atMs,

@@ -67,6 +67,8 @@ export interface Loads {
   /** The pod does not answer: what was asked of it is asked of another. */
   onUnreachable(podId: string): void;
   onRefused(podId: string, model: string, revision: string, code: ErrorCode, reason: string): void;
+  /** Why requests for it are refused at once, while it is too early to try again. */
+  failureOf(model: string, revision: string): Failure | undefined;
   readonly waiting: number;
   readonly flights: number;
 }
@@ -436,6 +438,7 @@ export function createLoads(parts: LoadsParts): Loads {
       if (flight.fullPods >= maxFullPods) fail(flight, failure);
       else advance(flight);
     },
+    failureOf: (model, revision) => backoffs.check(copyKey({ model, revision })),
     get waiting() {
       return waiting;
     },

@@ -33,6 +33,9 @@ const schema = z.object({
   modelmeshMetrics: z.boolean().default(false),
   /** Count requests for so many models each; 0 for none. */
   modelMetrics: whole(0, 10_000).default(0),
+  /** How long, and how many, revisions that were active stay after another was promoted. */
+  keepRevisionsMs: whole(0, 2 ** 31 - 1).default(900_000),
+  keepRevisions: whole(0, 15).default(3),
   /** Base address of an OTLP/HTTP collector; nothing is traced without it. */
   otlpEndpoint: z.url().optional(),
   /** File that says how callers prove who they are, the same as Envoy was configured by; nobody has to without. */

@@ -73,7 +73,7 @@ export function createRevisions(parts: RevisionsParts): Revisions {
   const due = createHeap<Case>((a, b) => a.dueMs < b.dueMs || (a.dueMs === b.dueMs && a.name < b.name));
   const queue = new Set<Case>();
   let writes = 0;
-  let closed = false;
+  const closed = new AbortController();
 
   function look(entry: Case): void {
     const model = parts.findModel(entry.name);
@@ -84,7 +84,7 @@ export function createRevisions(parts: RevisionsParts): Revisions {
     entry.wanted.clear();
     for (const [revision, count] of wanted) {
       entry.wanted.set(revision, count);
-      copies.want(entry.name, revision, count, revision === model?.target ? "ensure" : "scale-up", by);
+      copies.want(entry.name, revision, count, revision === model?.target ? "ensure" : "scale-up", { by });
     }
     const dueMs = model === undefined ? undefined : nextLookMs(model);
     if (model === undefined || dueMs === undefined) {
@@ -171,7 +171,7 @@ export function createRevisions(parts: RevisionsParts): Revisions {
   }
 
   function pump(): void {
-    while (writes < maxWrites && !closed) {
+    while (writes < maxWrites && !closed.signal.aborted) {
       const entry = queue.values().next().value;
       if (entry === undefined) return;
       queue.delete(entry);
@@ -259,7 +259,7 @@ export function createRevisions(parts: RevisionsParts): Revisions {
       return cases.size;
     },
     [Symbol.dispose]() {
-      closed = true;
+      closed.abort();
       queue.clear();
     },
   };

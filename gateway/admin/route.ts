@@ -184,8 +184,14 @@ export function wholeQuery(least: number, most: number): z.ZodType<number, strin
   const says = `must be a whole number from ${least} to ${most}`;
   return z
     .string({ error: says })
-    .regex(/^\d{1,12}$/, { error: says })
+    .regex(/^\d{1,16}$/, { error: says })
     .transform(Number)
     .pipe(z.int({ error: says }).min(least, { error: says }).max(most, { error: says }))
     .meta({ type: "integer", minimum: least, maximum: most });
 }
+
+/** `true` or `false` in a query. */
+export const flagQuery = z
+  .enum(["true", "false"], { error: "must be true or false" })
+  .transform((text) => text === "true")
+  .meta({ type: "boolean" });

@@ -8,7 +8,8 @@ import type { Clock } from "#platform/clock.ts";
 import type { Log } from "#platform/log.ts";
 import { type ListIndex, serverMetadata, tooMany } from "../about.ts";
 import type { Access } from "../access.ts";
-import { type Ensured, type Loads } from "../loads.ts";
+import type { Failure } from "../failure.ts";
+import type { Loads } from "../loads.ts";
 import type { Reroutes } from "../reroutes.ts";
 import { type MissSpan, type MissSpans } from "../spans.ts";
 import { goOn, json, refuse, reroute } from "./answer.ts";
@@ -131,7 +132,7 @@ export function createProcessor(parts: ProcessorParts): Processor {
     return goOn(ensured.waitedMs, request, ensured.entry, principal);
   }
 
-  function refused(failure: Extract<Ensured, { kind: "failed" }>): ProcessingAnswer {
+  function refused(failure: Failure): ProcessingAnswer {
     counts.failed += 1;
     return refuse(failure.code, failure.reason, failure.retryAfterMs);
   }

@@ -1,76 +1,176 @@
-// Owns the models: register, unregister, list, look at, load.
-import { createHash } from "node:crypto";
+// Owns the models over REST: register, unregister, list, look at, load, change settings.
 import { z } from "zod";
-import { parseModel } from "#core/model.ts";
-import { addRoute, ok, type RouteModule, refuse, wholeQuery } from "../route.ts";
-import type { GatewayState } from "../state.ts";
+import type { Expectation, ListQuery, Models, Outcome, Written } from "../models.ts";
+import { registrationBody, settingsBody } from "../registration.ts";
+import { type Answer, addRoute, type Call, flagQuery, ok, type RouteModule, refuse, wholeQuery } from "../route.ts";
+import { modelStates } from "../status.ts";
 
-const spec = z.strictObject({
-  format: z.string(),
-  storageUri: z.string(),
-  sizeHintBytes: z.number().optional(),
+export const expectHeaders = {
+  "if-match": 'The etag of what is changed, quoted, or *: 412 when it is another. `If-Match: "2f..."`',
+} as const;
+
+export const writtenSchema = z.object({
+  name: z.string(),
+  active: z.string(),
+  target: z.string().optional(),
+  etag: z.string(),
+  created: z.boolean(),
+  changed: z.boolean(),
+  revision: z.string().optional(),
 });
 
-export function modelRoutes(state: GatewayState): RouteModule {
+const label = z
+  .string()
+  .regex(/^[^=]+(=.*)?$/s, { error: "must be key=value, or a key alone" })
+  .transform((text): readonly [string, string | undefined] => {
+    const at = text.indexOf("=");
+    return at === -1 ? [text, undefined] : [text.slice(0, at), text.slice(at + 1)];
+  });
+
+const listQuery = z.strictObject({
+  limit: wholeQuery(1, 1_000).default(100),
+  after: z.string().max(300).optional(),
+  label: z
+    .union([label.transform((one) => [one]), z.array(label).max(16)])
+    .optional()
+    .meta({ type: "array", items: { type: "string" } }),
+  tenant: z.string().max(253).optional(),
+  state: z.enum(modelStates, { error: `must be one of ${modelStates.join(", ")}` }).optional(),
+  details: flagQuery.optional(),
+});
+
+const loadBody = z.strictObject({
+  revision: z.string().optional().describe("The active one when absent."),
+  copies: z.number().int().min(1).max(1_000).default(1),
+  wait: z.boolean().default(true).describe("Answer when they are ready or have failed; otherwise at once."),
+  timeoutMs: z.number().int().min(1).max(3_600_000).default(600_000),
+});
+
+export function modelRoutes(models: Models): RouteModule {
   return (app) => {
     addRoute(app, {
       method: "GET",
       url: "/api/v1/models",
-      summary: "Names of the registered models, in pages.",
-      query: z.strictObject({ limit: wholeQuery(1, 1_000).default(100), after: z.string().optional() }),
-      answers: { 200: "A page; `next` is the `after` of the next one." },
-      handle: async ({ query }) => ok(await state.list(query.after, query.limit)),
+      summary: "The registered models by name, in pages.",
+      description: "A filtered page may be short, even empty, and still have a next one: a call looks at 20,000 models at most.",
+      query: listQuery,
+      answers: {
+        200: "A page; `next` is the `after` of the next one, `revision` where a watch goes on. With `details`, objects instead of names.",
+      },
+      handle: async ({ query }) => {
+        const listed = await models.list(toListQuery(query));
+        if (listed.kind === "refused") return toAnswer(listed);
+        const { next, revision } = listed.value;
+        const shown = listed.value.models.map((model) => (query.details === true ? models.describe(model) : model.name));
+        return ok({ models: shown, next, revision });
+      },
     });
     addRoute(app, {
       method: "GET",
       url: "/api/v1/models/:name",
-      summary: "One model: what is registered, and its copies.",
-      answers: { 200: "The model." },
+      summary: "One model: what is registered, its state, its revisions and every copy.",
+      answers: { 200: "The model; its etag also as a header." },
       handle: ({ params: { name = "" } }) => {
-        const found = state.describe(name);
-        return found === undefined ? refuse("model-not-found", `no model '${name}' is registered`) : ok(found);
+        const found = models.status(name);
+        if (found.kind === "refused") return toAnswer(found);
+        return { status: 200, body: found.value, headers: { etag: `"${found.value.etag}"` } };
       },
     });
     addRoute(app, {
       method: "PUT",
       url: "/api/v1/models/:name",
-      summary: "Register a model. The same again is well; another content is refused.",
-      body: spec,
-      answers: { 200: "It was registered so already.", 201: "It is registered." },
-      handle: async ({ params: { name = "" }, body }) => {
-        const model = readModel(name, body);
-        if (model.kind === "refused") return refuse("invalid-request", model.reason);
-        const done = await state.register(model.model);
-        if (done.kind === "exists") return refuse("already-exists", `model '${name}' is registered with another content`);
-        return ok({ name, active: model.model.active }, done.kind === "created" ? 201 : 200);
+      summary: "Register a model.",
+      description:
+        "Without If-Match: the same again is well, another content is refused. With If-Match the model is replaced: " +
+        "another artefact becomes its target, and active once it is loaded.",
+      headers: { ...expectHeaders, "if-none-match": "`*`: only when it is not registered." },
+      body: registrationBody,
+      answers: {
+        200: { says: "It is so.", body: writtenSchema },
+        201: { says: "It is registered.", body: writtenSchema },
       },
+      handle: async (call) =>
+        withExpectation(call, async (expect) => toWritten(await models.register(nameOf(call), call.body, expect))),
+    });
+    addRoute(app, {
+      method: "PATCH",
+      url: "/api/v1/models/:name",
+      summary: "Change settings of a model. null takes one away.",
+      headers: expectHeaders,
+      body: settingsBody,
+      answers: { 200: { says: "It is so.", body: writtenSchema } },
+      handle: async (call) =>
+        withExpectation(call, async (expect) => toWritten(await models.changeSettings(nameOf(call), call.body, expect))),
     });
     addRoute(app, {
       method: "DELETE",
       url: "/api/v1/models/:name",
       summary: "Unregister a model. One that is not there is no mistake.",
+      headers: expectHeaders,
       answers: { 200: "It is not registered any more." },
-      handle: async ({ params: { name = "" } }) => {
-        await state.unregister(name);
-        return ok({ name });
-      },
+      handle: async (call) => withExpectation(call, async (expect) => toAnswer(await models.unregister(nameOf(call), expect))),
     });
     addRoute(app, {
       method: "POST",
       url: "/api/v1/models/:name/load",
-      summary: "Load a model as if a request waited for it.",
-      answers: { 200: "It is ready." },
-      handle: async ({ params: { name = "" } }) => {
-        const done = await state.load(name);
-        return done.kind === "live" ? ok({ name, waitedMs: done.waitedMs }) : refuse(done.code, done.reason, done.retryAfterMs);
+      summary: "Load copies of a model, the first as if a request waited for it.",
+      body: loadBody,
+      answers: { 200: "They are ready; without `wait`, how many are." },
+      handle: async ({ params: { name = "" }, body, reply }) => {
+        const gone = new AbortController();
+        reply.raw.once("close", () => gone.abort());
+        return toAnswer(await models.load(name, { ...body, signal: gone.signal }));
+      },
+    });
+    addRoute(app, {
+      method: "GET",
+      url: "/api/v1/models/:name/history",
+      summary: "What happened to a model lately, as this gateway saw it.",
+      answers: { 200: "Events, the newest last." },
+      handle: ({ params: { name = "" } }) => {
+        const found = models.history(name);
+        return found.kind === "ok" ? ok({ name, events: found.value }) : toAnswer(found);
       },
     });
   };
 }
 
-function readModel(name: string, { format, storageUri, sizeHintBytes }: z.infer<typeof spec>): ReturnType<typeof parseModel> {
-  // Named after its content: whoever registers another artefact under the same name never gets an old copy.
-  const content = JSON.stringify([format, storageUri, sizeHintBytes]);
-  const id = `r-${createHash("sha256").update(content).digest("hex").slice(0, 12)}`;
-  return parseModel({ name, revisions: [{ id, slot: 0, format, storageUri, sizeHintBytes }], active: id, target: undefined });
+function toListQuery(query: z.infer<typeof listQuery>): ListQuery {
+  const { after, limit, tenant, state, label: labels = [] } = query;
+  return { after, limit, tenant, state, labels };
+}
+
+export function nameOf(call: { readonly params: Readonly<Record<string, string>> }): string {
+  return call.params["name"] ?? "";
+}
+
+export function toAnswer(outcome: Outcome<unknown>): Answer {
+  return outcome.kind === "ok" ? ok(outcome.value) : refuse(outcome.code, outcome.reason, outcome.retryAfterMs);
+}
+
+export function toWritten(outcome: Outcome<Written>): Answer {
+  if (outcome.kind === "refused") return toAnswer(outcome);
+  const { value } = outcome;
+  return { status: value.created ? 201 : 200, body: value, headers: { etag: `"${value.etag}"` } };
+}
+
+/** A condition that does not hold is 412, whatever the change would have been: https://www.rfc-editor.org/rfc/rfc9110#name-412-precondition-failed */
+export async function withExpectation(
+  { header }: Pick<Call<unknown, unknown>, "header">,
+  then: (expect: Expectation) => Promise<Answer>,
+): Promise<Answer> {
+  const given = header("if-match");
+  const absent = header("if-none-match");
+  if (absent !== undefined && absent.trim() !== "*") return refuse("invalid-request", "if-none-match must be *");
+  const etag = given === undefined ? undefined : /^\s*(?:W\/)?(?:"([^"]*)"|(\*)|([\w-]+))\s*$/.exec(given);
+  if (etag === null) return refuse("invalid-request", 'if-match must be one etag in quotes, as in "2f41...", or *');
+  const answer = await then({ etag: etag?.[1] ?? etag?.[2] ?? etag?.[3], absent: absent !== undefined });
+  const isConditional = given !== undefined || absent !== undefined;
+  return isConditional && (isCode(answer, "conflict") || (absent !== undefined && isCode(answer, "already-exists")))
+    ? { ...answer, status: 412 }
+    : answer;
+}
+
+function isCode({ body }: Answer, code: string): boolean {
+  return typeof body === "object" && body !== null && "code" in body && body.code === code;
 }

@@ -1,0 +1,425 @@
+// Owns what may be done with models, for REST and gRPC alike: values in, values or refusals out, no protocol.
+// Invariants: every change is one compare-and-set on the model's record; it is told as done when this gateway knows it too,
+// or after a short patience; whoever names an etag changes only what he has seen.
+import type { ErrorCode } from "#core/errors.ts";
+import { findRevision, type Model } from "#core/model.ts";
+import {
+  addRevision,
+  type Changed,
+  changeSettings,
+  promote,
+  type Refusal,
+  removeRevision,
+  rollBack,
+  sameSpec,
+  setMirror,
+  setSplit,
+  setTarget,
+} from "#core/revision.ts";
+import { type Clock, sleep } from "#platform/clock.ts";
+import type { ModelBook, ModelNews } from "../book.ts";
+import { awayRefusal, etagOf, type Rewrite, within } from "../changes.ts";
+import type { Copies } from "../copies.ts";
+import type { Fleet } from "../fleet.ts";
+import type { Home } from "../home.ts";
+import type { Journal, JournalEvent } from "../journal.ts";
+import type { Loads } from "../loads.ts";
+import type { Routes } from "../routes.ts";
+import { silentSpan } from "../spans.ts";
+import { type Registration, type RevisionInput, readRegistration, readSpec, type SettingsInput } from "./registration.ts";
+import { describeModel, type ModelState, type ModelStatus, stateOf } from "./status.ts";
+
+export type Outcome<T> = { readonly kind: "ok"; readonly value: T } | (Refusal & { readonly retryAfterMs?: number | undefined });
+
+export interface Written {
+  readonly name: string;
+  readonly active: string;
+  readonly target?: string;
+  readonly etag: string;
+  /** It was not registered before. */
+  readonly created: boolean;
+  /** Something was written; otherwise all was so already. */
+  readonly changed: boolean;
+  /** Of an added revision. */
+  readonly revision?: string;
+}
+
+/** What must be true of the record for the change to be made. */
+export interface Expectation {
+  /** `*`: it must be there. */
+  readonly etag?: string | undefined;
+  readonly absent?: boolean | undefined;
+}
+
+export interface ListQuery {
+  readonly after?: string | undefined;
+  readonly limit: number;
+  /** Key and value, or undefined for any value; all must hold. */
+  readonly labels: readonly (readonly [string, string | undefined])[];
+  readonly tenant?: string | undefined;
+  readonly state?: ModelState | undefined;
+}
+
+export interface ListPage {
+  readonly models: readonly Model[];
+  /** `after` of the next page. A page may be short, even empty, and have a next one. */
+  readonly next: string | undefined;
+  /** A watch from here misses nothing. */
+  readonly revision: number | undefined;
+}
+
+export interface LoadAsk {
+  readonly revision?: string | undefined;
+  readonly copies: number;
+  readonly wait: boolean;
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal;
+}
+
+export interface Loaded {
+  readonly name: string;
+  readonly revision: string;
+  readonly ready: number;
+  readonly underWay: number;
+  readonly waitedMs: number;
+}
+
+/** When an added revision becomes active. */
+export const activations = ["when-loaded", "now", "never"] as const;
+
+export type Activation = (typeof activations)[number];
+
+export interface Models {
+  status(name: string): Outcome<ModelStatus>;
+  stateOf(model: Model): ModelState;
+  describe(model: Model): ModelStatus;
+  history(name: string): Outcome<readonly JournalEvent[]>;
+  register(name: string, input: Registration, expect: Expectation): Promise<Outcome<Written>>;
+  unregister(name: string, expect: Expectation): Promise<Outcome<{ readonly name: string }>>;
+  list(query: ListQuery): Promise<Outcome<ListPage>>;
+  watch(fromRevision: number, signal: AbortSignal): AsyncIterable<ModelNews>;
+  load(name: string, ask: LoadAsk): Promise<Outcome<Loaded>>;
+  changeSettings(name: string, input: SettingsInput, expect: Expectation): Promise<Outcome<Written>>;
+  addRevision(
+    name: string,
+    input: RevisionInput,
+    options: { readonly activate: Activation; readonly loadNow: boolean },
+    expect: Expectation,
+  ): Promise<Outcome<Written>>;
+  removeRevision(name: string, id: string, expect: Expectation): Promise<Outcome<Written>>;
+  promote(name: string, id: string | undefined, force: boolean, expect: Expectation): Promise<Outcome<Written>>;
+  rollBack(name: string, expect: Expectation): Promise<Outcome<Written>>;
+  setSplit(name: string, split: Parameters<typeof setSplit>[1], expect: Expectation): Promise<Outcome<Written>>;
+  setMirror(name: string, mirror: Parameters<typeof setMirror>[1], expect: Expectation): Promise<Outcome<Written>>;
+}
+
+export interface ModelsParts {
+  readonly book: ModelBook;
+  readonly fleet: Fleet;
+  readonly routes: Routes;
+  readonly loads: Loads;
+  readonly copies: Copies;
+  readonly journal: Journal;
+  readonly home: Pick<Home, "of">;
+  readonly clock: Clock;
+}
+
+const noticeMs = 5;
+const noticePatienceMs = 2_000;
+const listPatienceMs = 10_000;
+/** Read from the registry at a time; other work has its turn in between. */
+const scanPage = 500;
+/** Looked at for one page of a filtered list. */
+const maxScanned = 20_000;
+const loadPollMs = 20;
+/** Loads that somebody asked for and did not wait for. */
+const maxBackground = 1_000;
+
+export function createModels(parts: ModelsParts): Models {
+  const { book, routes, loads, copies, journal, clock } = parts;
+
+  let background = 0;
+
+  /** One compare-and-set, and the wait until this gateway has seen it. */
+  async function rewrite(
+    name: string,
+    expect: Expectation,
+    apply: (known: Model) => Changed | Refusal,
+  ): Promise<Outcome<Written>> {
+    return await write(name, expect, (known) => {
+      if (known === undefined) return refuse("model-not-found", `no model '${name}' is registered`);
+      const changed = apply(known);
+      if (changed.kind === "refused") return changed;
+      return changed.model === known ? { kind: "keep" } : { kind: "put", model: changed.model };
+    });
+  }
+
+  async function write(
+    name: string,
+    expect: Expectation,
+    apply: (known: Model | undefined) => Rewrite,
+  ): Promise<Outcome<Written>> {
+    const done = await book.change(name, (known) => checkExpectation(name, known, expect) ?? apply(known));
+    if (done.kind === "refused") return done;
+    if (done.written) await noticed(name, done.model);
+    const { model } = done;
+    if (model === undefined) return refuse("model-not-found", `no model '${name}' is registered`);
+    if (done.written) journal.note(name, { what: done.was === undefined ? "registered" : "changed", revision: model.active });
+    const { active, target } = model;
+    const etag = etagOf(model);
+    const created = done.was === undefined;
+    return {
+      kind: "ok",
+      value: { name, active, ...(target === undefined ? {} : { target }), etag, created, changed: done.written },
+    };
+  }
+
+  /** This gateway answers by it from now on; other gateways a moment later. */
+  async function noticed(name: string, model: Model | undefined): Promise<void> {
+    const wanted = model === undefined ? undefined : etagOf(model);
+    const untilMs = clock.monotonicMs() + noticePatienceMs;
+    const before = book.get(name);
+    for (;;) {
+      const now = book.get(name);
+      const etag = now === undefined ? undefined : etagOf(now);
+      // Another change may have come after ours.
+      if (etag === wanted || now !== before || clock.monotonicMs() > untilMs) return;
+      await sleep(noticeMs);
+    }
+  }
+
+  function isReady(name: string, revision: string): boolean {
+    return copies.state(name, revision).ready > 0;
+  }
+
+  /** The pointer of a model that nobody uses moves at once: there is nothing to keep up. */
+  function aim(model: Model, id: string, loadNow: boolean): Changed {
+    const aimed = setTarget(model, id, clock.now(), { loadNow });
+    if (aimed.kind === "refused" || aimed.model.target === undefined) return aimed;
+    const { ready, underWay } = copies.state(model.name, model.active);
+    const isIdle = ready === 0 && underWay === 0 && !loadNow && (model.minCopies ?? 0) === 0;
+    const { target } = aimed.model;
+    // What is still warm is there already, as when an edit is taken back.
+    const isThere = ready <= copies.state(model.name, target).ready && isReady(model.name, target);
+    return isIdle || isThere ? promote(aimed.model, target, clock.now()) : aimed;
+  }
+
+  async function loadMany(name: string, revision: string, ask: LoadAsk): Promise<Outcome<Loaded>> {
+    const startMs = clock.monotonicMs();
+    const by = `load-${startMs}-${Math.random()}`;
+    const wanted = ask.copies;
+    const elsewhere = parts.home.of(name)?.gatewayId;
+    if (elsewhere !== undefined) {
+      const reason = `gateway '${elsewhere}' is the home of model '${name}' and loads more than a copy of the active revision: ask it, or set minCopies`;
+      return refuse("unavailable", reason);
+    }
+    if (background >= maxBackground) return refuse("queue-full", `${background} loads are asked for already`);
+    background += 1;
+    const state = (): Loaded => {
+      const { ready, underWay } = copies.state(name, revision);
+      return { name, revision, ready, underWay, waitedMs: Math.round(clock.monotonicMs() - startMs) };
+    };
+    copies.want(name, revision, wanted, "ensure", { by });
+    const settle = async (): Promise<Outcome<Loaded>> => {
+      try {
+        for (;;) {
+          const now = copies.state(name, revision);
+          if (now.ready >= wanted) return { kind: "ok", value: state() };
+          const { failure } = now;
+          if (failure !== undefined && now.underWay === 0) return { ...failure, kind: "refused" };
+          if (ask.signal.aborted) return refuse("cancelled", "the caller went away");
+          if (clock.monotonicMs() - startMs >= ask.timeoutMs)
+            return refuse("deadline-exceeded", `${now.ready} of ${wanted} copies were ready in time`);
+          await sleep(loadPollMs);
+        }
+      } finally {
+        // Copies stay until their room is needed; a wish is not for ever.
+        copies.unwant(name, revision, by);
+        background -= 1;
+      }
+    };
+    const settled = settle();
+    if (ask.wait) return await settled;
+    settled.catch(() => undefined);
+    return { kind: "ok", value: state() };
+  }
+
+  return {
+    status(name) {
+      const model = book.get(name);
+      return model === undefined ? unknownModel(name) : { kind: "ok", value: describeModel(model, parts) };
+    },
+    stateOf: (model) => stateOf(model, parts),
+    describe: (model) => describeModel(model, parts),
+    history(name) {
+      const events = journal.events(name);
+      return events.length === 0 && book.get(name) === undefined ? unknownModel(name) : { kind: "ok", value: events };
+    },
+    async register(name, input, expect) {
+      return await write(name, expect, (known) => {
+        const read = readRegistration(name, input, known);
+        if (read.kind === "refused") return refuse("invalid-request", read.reason);
+        if (known === undefined) return { kind: "put", model: read.found };
+        if (expect.etag === undefined) {
+          return sameRegistration(known, read.found)
+            ? { kind: "keep" }
+            : refuse("already-exists", `model '${name}' is registered with another content`);
+        }
+        const replaced = replace(known, read.found, input.revisions !== undefined, aim);
+        return replaced.kind === "refused" ? replaced : { kind: "put", model: replaced.model };
+      });
+    },
+    async unregister(name, expect) {
+      const done = await book.change(
+        name,
+        (known) =>
+          known === undefined && expect.etag === undefined
+            ? { kind: "keep" }
+            : (checkExpectation(name, known, expect) ?? { kind: "delete" }),
+        expect.etag === undefined ? { malformed: "delete" } : {},
+      );
+      if (done.kind === "refused") return done;
+      await noticed(name, undefined);
+      if (done.written) journal.note(name, { what: "unregistered" });
+      // Whoever registers the name anew must not get an answer of the old copies, to which Envoy still has the route.
+      await routes.whenSettled(name, AbortSignal.timeout(noticePatienceMs)).catch(() => undefined);
+      return { kind: "ok", value: { name } };
+    },
+    async list({ after, limit, labels, tenant, state }) {
+      const isFiltered = labels.length > 0 || tenant !== undefined || state !== undefined;
+      const models: Model[] = [];
+      let from = after;
+      try {
+        // Read before the names: what changes in between is told by a watch from here.
+        const revision = await within(listPatienceMs, book.revision());
+        for (let scanned = 0; ; ) {
+          const size = isFiltered ? scanPage : limit - models.length;
+          const page = await within(listPatienceMs, book.names(from, size));
+          for (const name of page.names) {
+            from = name;
+            const model = book.get(name);
+            if (model === undefined || !matches(model, labels, tenant)) continue;
+            if (state !== undefined && stateOf(model, parts) !== state) continue;
+            models.push(model);
+            if (models.length === limit) break;
+          }
+          scanned += page.names.length;
+          const isLast = !page.more && from === page.names.at(-1);
+          if (isLast || page.names.length === 0) return { kind: "ok", value: { models, next: undefined, revision } };
+          if (models.length >= limit || scanned >= maxScanned) return { kind: "ok", value: { models, next: from, revision } };
+          // Other work has its turn.
+          await sleep(0);
+        }
+      } catch {
+        return awayRefusal;
+      }
+    },
+    watch: (fromRevision, signal) => book.watch(fromRevision, signal),
+    async load(name, ask) {
+      const model = book.get(name);
+      if (model === undefined) return unknownModel(name);
+      const revision = findRevision(model, ask.revision ?? model.active);
+      if (revision === undefined) return refuse("revision-not-found", `model '${name}' has no revision '${ask.revision}'`);
+      if (model.maxCopies !== undefined && ask.copies > model.maxCopies)
+        return refuse("invalid-request", `model '${name}' has at most ${model.maxCopies} copies (maxCopies)`);
+      if (ask.copies > 1 || revision.id !== model.active || !ask.wait) return await loadMany(name, revision.id, ask);
+      const done = await loads.ensure(model, {
+        deadlineMs: clock.monotonicMs() + ask.timeoutMs,
+        signal: ask.signal,
+        span: silentSpan,
+      });
+      if (done.kind === "failed") return { ...done, kind: "refused" };
+      const { ready, underWay } = copies.state(name, revision.id);
+      return { kind: "ok", value: { name, revision: revision.id, ready, underWay, waitedMs: done.waitedMs } };
+    },
+    async changeSettings(name, input, expect) {
+      const settings = Object.fromEntries(Object.entries(input).map(([key, value]) => [key, value ?? undefined]));
+      return await rewrite(name, expect, (known) => changeSettings(known, settings));
+    },
+    async addRevision(name, input, { activate, loadNow }, expect) {
+      const spec = readSpec(input);
+      if (spec.kind === "refused") return refuse("invalid-request", spec.reason);
+      const { id } = spec.found;
+      const done = await rewrite(name, expect, (known) => {
+        const added = addRevision(known, spec.found);
+        if (added.kind === "refused" || activate === "never") return added;
+        return activate === "now" ? promote(added.model, id, clock.now()) : aim(added.model, id, loadNow);
+      });
+      return done.kind === "ok" ? { kind: "ok", value: { ...done.value, revision: id } } : done;
+    },
+    removeRevision: (name, id, expect) => rewrite(name, expect, (known) => removeRevision(known, id)),
+    promote: (name, id, force, expect) =>
+      rewrite(name, expect, (known) => {
+        const wanted = id ?? known.target;
+        if (wanted === undefined) return refuse("invalid-request", `model '${name}' has no target: name a revision`);
+        return force ? promote(known, wanted, clock.now()) : aim(known, wanted, false);
+      }),
+    rollBack: (name, expect) =>
+      rewrite(name, expect, (known) => rollBack(known, clock.now(), (id) => isReady(name, id) || !isReady(name, known.active))),
+    setSplit: (name, split, expect) => rewrite(name, expect, (known) => setSplit(known, split)),
+    setMirror: (name, mirror, expect) => rewrite(name, expect, (known) => setMirror(known, mirror)),
+  };
+}
+
+function checkExpectation(name: string, known: Model | undefined, expect: Expectation): Refusal | undefined {
+  if (expect.absent === true && known !== undefined) return refuse("already-exists", `model '${name}' is registered already`);
+  if (expect.etag === undefined) return undefined;
+  if (known === undefined) return refuse("conflict", `no model '${name}' is registered`);
+  if (expect.etag === "*" || expect.etag === etagOf(known)) return undefined;
+  return refuse("conflict", `model '${name}' is not what it was: its etag is ${etagOf(known)} now`);
+}
+
+/** Another artefact becomes the target; the rest is as the new registration says. The whole record replaces the whole. */
+function replace(
+  known: Model,
+  wanted: Model,
+  isWhole: boolean,
+  aim: (model: Model, id: string, loadNow: boolean) => Changed,
+): Changed {
+  if (isWhole) return { kind: "ok", model: known.modelmesh === undefined ? wanted : { ...wanted, modelmesh: known.modelmesh } };
+  const [revision] = wanted.revisions;
+  if (revision === undefined) return refuse("internal", "a registration without a revision");
+  const added = addRevision(known, revision);
+  if (added.kind === "refused") return added;
+  const { minCopies, maxCopies, pinned, priority, tenant, labels } = wanted;
+  const changed = changeSettings(added.model, { minCopies, maxCopies, pinned, priority, tenant, labels });
+  return changed.kind === "refused" ? changed : aim(changed.model, revision.id, false);
+}
+
+/**
+ * The registration is what the model is, or is on its way to be. What it does not say of traffic is as it may be: a split
+ * set later does not make a repeated registration another one.
+ */
+function sameRegistration(known: Model, wanted: Model): boolean {
+  if (settingsText(known) !== settingsText(wanted)) return false;
+  const { split = known.split, mirror = known.mirror } = wanted;
+  if (JSON.stringify([split, mirror]) !== JSON.stringify([known.split, known.mirror])) return false;
+  const [only, ...others] = wanted.revisions;
+  if (only === undefined || others.length > 0) {
+    const pointers = ({ revisions, active, target }: Model): string => JSON.stringify([revisions, active, target]);
+    return pointers(known) === pointers(wanted);
+  }
+  const current = findRevision(known, known.target ?? known.active);
+  return current !== undefined && current.id === only.id && sameSpec(current, only);
+}
+
+function settingsText({ minCopies, maxCopies, pinned, priority, tenant, labels }: Model): string {
+  const ordered = labels === undefined ? undefined : Object.entries(labels).toSorted(([a], [b]) => (a < b ? -1 : 1));
+  return JSON.stringify([minCopies, maxCopies, pinned, priority, tenant, ordered]);
+}
+
+function matches(model: Model, labels: ListQuery["labels"], tenant: string | undefined): boolean {
+  if (tenant !== undefined && model.tenant !== tenant) return false;
+  return labels.every(([key, value]) => {
+    const own = model.labels !== undefined && Object.hasOwn(model.labels, key) ? model.labels[key] : undefined;
+    return own !== undefined && (value === undefined || own === value);
+  });
+}
+
+function refuse(code: ErrorCode, reason: string): Refusal {
+  return { kind: "refused", code, reason };
+}
+
+function unknownModel(name: string): Refusal {
+  return refuse("model-not-found", `no model '${name}' is registered`);
+}

@@ -1,0 +1,184 @@
+// Owns a gateway's management for tests, without Envoy and pods: a real registry in a file, the real book, loads, copies and
+// revisions; pods are scripted. A load of an artefact whose name holds `bad` fails, one that holds `never` never ends.
+import { join } from "node:path";
+import type { FastifyInstance } from "fastify";
+import { systemClock } from "#platform/clock.ts";
+import { silentLog } from "#platform/log.ts";
+import { openRunFolder } from "#platform/tempdir.ts";
+import { createXds } from "#xds/main.ts";
+import { openBook } from "../book.ts";
+import { createCopies } from "../copies.ts";
+import { createDecisions } from "../decisions.ts";
+import { type CopyChange, createFleet, type Fleet, type PodInfo } from "../fleet.ts";
+import { createHome } from "../home.ts";
+import { createJournal } from "../journal.ts";
+import { createLoads } from "../loads.ts";
+import { createPeers } from "../peers.ts";
+import { createPlacements } from "../placements.ts";
+import { createRevisions } from "../revisions.ts";
+import { createRoutes } from "../routes.ts";
+import { createSuspects } from "../suspects.ts";
+import { createExplain } from "./explain.ts";
+import { createModels, type Models } from "./models.ts";
+import { listRoutes } from "./routes/list.ts";
+import { createAdmin } from "./server.ts";
+
+export interface AdminBench extends AsyncDisposable {
+  readonly app: FastifyInstance;
+  readonly models: Models;
+  readonly fleet: Fleet;
+  readonly registryFile: string;
+  /** "load pod model@revision", "drop pod model@revision". */
+  readonly sent: string[];
+  addPod(podId: string): void;
+  /** The pod loses the copy. */
+  lose(podId: string, model: string, revision: string): void;
+}
+
+export interface BenchOptions {
+  readonly pods?: number;
+  readonly keepMs?: number;
+}
+
+export async function openAdminBench({ pods = 0, keepMs = 900_000 }: BenchOptions = {}): Promise<AdminBench> {
+  await using opening = new AsyncDisposableStack();
+  const folder = opening.use(await openRunFolder()).path;
+  const registryFile = join(folder, "registry.db");
+  const clock = systemClock;
+  const book = opening.use(await openBook({ kind: "embedded", file: registryFile }, silentLog, new AbortController().signal));
+  const sent: string[] = [];
+  const fleet = createFleet({
+    onCopies(podId, changes) {
+      for (const { model } of changes) routes.refresh(model);
+      loads.onCopies(podId, changes);
+      copies.onCopies(podId, changes);
+      journal.onCopies(podId, changes);
+      revisions.onCopies(changes);
+    },
+    onPod(podId) {
+      const pod = fleet.pod(podId);
+      if (pod !== undefined) xds.table.setPod({ podId, rest: pod.info.rest, grpc: pod.info.grpc });
+      copies.onPod(podId);
+    },
+  });
+  const xds = createXds({ onAcked: () => undefined, onRefused: () => undefined }, silentLog);
+  const routes = createRoutes({
+    fleet,
+    table: xds.table,
+    findModel: (name) => book.get(name),
+    isAcked: () => true,
+  });
+  const placements = createPlacements(fleet, clock);
+  const sendLoad = (podId: string, model: string, revision: { id: string; slot: number; storageUri: string }): void => {
+    sent.push(`load ${podId} ${model}@${revision.id}`);
+    const copy = { model, revision: revision.id, slot: revision.slot, sizeBytes: 1_000 };
+    const tell = (change: CopyChange): void => fleet.change(podId, [change]);
+    // As over a Link: never within the call.
+    setImmediate(() => {
+      tell({ ...copy, state: "loading" });
+      if (revision.storageUri.includes("never")) return;
+      if (!revision.storageUri.includes("bad")) tell({ ...copy, state: "ready" });
+      else tell({ ...copy, state: "failed", failure: { kind: "model", reason: "the artefact is bad" } });
+    });
+  };
+  const decisions = createDecisions(clock);
+  const suspects = createSuspects(clock);
+  const home = createHome({ gatewayId: "gateway-0", clock, onChange: () => undefined });
+  const peers = opening.use(createPeers({ gatewayId: "gateway-0", log: silentLog }));
+  const loads = createLoads({
+    home,
+    peers,
+    suspects,
+    decisions,
+    fleet,
+    routes,
+    placements,
+    clock,
+    log: silentLog,
+    sendLoad,
+    cancelLoad: () => undefined,
+    maxWaiting: 1_000,
+    loadTimeoutMs: 60_000,
+  });
+  const copies = opening.use(
+    createCopies({
+      suspects,
+      decisions,
+      fleet,
+      placements,
+      clock,
+      log: silentLog,
+      findModel: (name) => book.get(name),
+      isHome: () => true,
+      sendLoad,
+      cancelLoad: () => undefined,
+      sendDrop(podId, model, revision) {
+        sent.push(`drop ${podId} ${model}@${revision}`);
+        const copy = fleet.pod(podId)?.copies.get(`${model}@${revision}`);
+        if (copy !== undefined) setImmediate(() => fleet.change(podId, [{ ...copy, state: "gone" }]));
+      },
+    }),
+  );
+  const journal = createJournal(clock);
+  const revisions = opening.use(
+    createRevisions({
+      findModel: (name) => book.get(name),
+      change: book.change,
+      copies,
+      fleet,
+      isHome: () => true,
+      journal,
+      clock,
+      log: silentLog,
+      keep: { ms: keepMs, count: 3 },
+    }),
+  );
+  book.onModel((name) => {
+    routes.refresh(name);
+    copies.onModel(name);
+    revisions.onModel(name);
+  });
+  const ticking = setInterval(() => revisions.tick(), 50);
+  opening.defer(() => clearInterval(ticking));
+  const models = createModels({ book, fleet, routes, loads, copies, journal, home, clock });
+  const explain = createExplain((name) => book.get(name), { fleet, routes, loads, copies, journal, placements, decisions, home });
+  const state = {
+    isReady: () => true,
+    stats: () => Promise.reject(new Error("not asked for here")),
+    pods: () => [],
+    registry: () => ({ models: book.count, missing: book.missing() }),
+    restoreRegistry: () => book.restore(),
+  };
+  const app = createAdmin({ routes: listRoutes({ state, models, explain }), log: silentLog });
+  opening.defer(() => app.close());
+  const addPod = (podId: string): void => fleet.attach(podInfo(podId), []);
+  for (let at = 0; at < pods; at++) addPod(`pod-${at}`);
+  const opened = opening.move();
+  return {
+    app,
+    models,
+    fleet,
+    registryFile,
+    sent,
+    addPod,
+    lose(podId, model, revision) {
+      const copy = fleet.pod(podId)?.copies.get(`${model}@${revision}`);
+      if (copy !== undefined) fleet.change(podId, [{ ...copy, state: "gone" }]);
+    },
+    [Symbol.asyncDispose]: () => opened.disposeAsync(),
+  };
+}
+
+function podInfo(podId: string): PodInfo {
+  const address = { host: "127.0.0.1", port: 9_000 };
+  return {
+    podId,
+    incarnation: "1",
+    runtime: "onnx",
+    capacityBytes: 1e9,
+    rest: address,
+    grpc: address,
+    labels: {},
+    formats: ["onnx"],
+  };
+}
