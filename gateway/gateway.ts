@@ -21,6 +21,7 @@ import { createXds } from "#xds/main.ts";
 import { createIndex, serverMetadata } from "./about.ts";
 import { openAccess, openToAll } from "./access.ts";
 import { decodeAccessLogs, type LogEntry } from "./accesslog.ts";
+import { readCallers } from "./admin/callers.ts";
 import { accessRoutes } from "./admin/routes/access.ts";
 import { createExplain } from "./admin/explain.ts";
 import { createModels } from "./admin/models.ts";
@@ -361,6 +362,7 @@ export async function startGateway(
       accessRoutes(book.registry, () => Date.now()),
     ],
     log,
+    callers: options.adminTokens === undefined ? undefined : await readCallers(options.adminTokens),
   });
   await admin.listen({ host: options.adminHost, port: options.adminPort });
   stack.defer(() => admin.close());

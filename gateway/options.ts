@@ -15,6 +15,8 @@ const schema = z.object({
   ...registryFlags,
   adminHost: z.string().default("127.0.0.1"),
   adminPort: portOption.default(8080),
+  /** File of the tokens of the management API; everybody who can reach its port may call it without. */
+  adminTokens: z.string().min(1).optional(),
   /** Where other gateways find this one. */
   peerHost: z.string().min(1).max(253).default("127.0.0.1"),
   peerPort: portOption.default(0),

@@ -6,14 +6,17 @@ import Fastify, { type FastifyInstance } from "fastify";
 import { type ErrorCode, errorCatalogue, errorMessage, WarmpathError } from "#core/errors.ts";
 import type { Log } from "#platform/log.ts";
 import { serverMetadata } from "../about.ts";
+import { type Callers, guard } from "./callers.ts";
 import type { RouteModule } from "./route.ts";
 
 export interface AdminParts {
   readonly routes: readonly RouteModule[];
   readonly log: Log;
+  /** Who may call; everybody when absent: then only who can reach the port must be trusted. */
+  readonly callers?: Callers | undefined;
 }
 
-export function createAdmin({ routes, log }: AdminParts): FastifyInstance {
+export function createAdmin({ routes, log, callers }: AdminParts): FastifyInstance {
   const app = Fastify({
     logger: false,
     bodyLimit: 256 * 1024,
@@ -43,6 +46,7 @@ export function createAdmin({ routes, log }: AdminParts): FastifyInstance {
     if (request.method === "GET" || origin === undefined || isOwnOrigin(origin, host)) return undefined;
     return reply.code(403).send({ error: "calls from another site are refused", code: "invalid-request" });
   });
+  if (callers !== undefined) guard(app, callers, log);
   void app.register(fastifySwagger, {
     openapi: {
       openapi: "3.1.0",

@@ -1,0 +1,117 @@
+// Owns who may call the management API: tokens, of which only hashes are known here, with a role each, and the record of
+// what they changed. Health is open to everybody, and so is the page itself, which holds nothing: what it shows comes from
+// calls that need a token.
+import { createHash } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import type { FastifyInstance } from "fastify";
+import { parse } from "yaml";
+import { z } from "zod";
+import { errorMessage } from "#core/errors.ts";
+import { parseOptions } from "#platform/config.ts";
+import { StartupError } from "#platform/lifecycle.ts";
+import type { Log } from "#platform/log.ts";
+import { refuse } from "./route.ts";
+
+export interface Caller {
+  readonly name: string;
+  /** `read`: look, change nothing. */
+  readonly role: "read" | "write";
+}
+
+export interface Callers {
+  /** Undefined: nobody that is known. */
+  find(token: string): Caller | undefined;
+}
+
+const schema = z.strictObject({
+  tokens: z
+    .array(
+      z.strictObject({
+        name: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, { error: "must be a plain name" }),
+        role: z.enum(["read", "write"]),
+        sha256: z.string().regex(/^[0-9a-f]{64}$/, { error: "must be the SHA-256 of the token, in hex" }),
+      }),
+    )
+    .min(1)
+    .max(1_000),
+});
+
+/** `tokens: [{ name, role, sha256 }]` in YAML or JSON. Throws a StartupError that says what is wrong. */
+export function parseCallers(text: string): Callers {
+  let given: unknown;
+  try {
+    given = parse(text, { maxAliasCount: 10 });
+  } catch (cause) {
+    throw new StartupError(`the file of --admin-tokens is no YAML: ${errorMessage(cause).split("\n", 1)[0]}`, { cause });
+  }
+  const { tokens } = parseOptions(schema, given, "bad --admin-tokens");
+  const byHash = new Map(tokens.map(({ name, role, sha256 }) => [sha256, { name, role }]));
+  return { find: (token) => byHash.get(createHash("sha256").update(token).digest("hex")) };
+}
+
+export async function readCallers(file: string): Promise<Callers> {
+  const text = await readFile(file, "utf8").catch((cause: unknown) => {
+    throw new StartupError(`--admin-tokens ${file} cannot be read`, { cause });
+  });
+  return parseCallers(text);
+}
+
+const cookieName = "warmpath-token";
+const sessionUrl = "/api/v1/session";
+const guarded = /^\/(?:api|metrics)(?:[/?]|$)/;
+
+export function guard(app: FastifyInstance, callers: Callers, log: Log): void {
+  app.addHook("onRequest", async (request, reply) => {
+    if (!guarded.test(request.url) || request.url === sessionUrl) return undefined;
+    const caller = callerOf(request.headers, callers);
+    const writes = request.method !== "GET" && request.method !== "HEAD";
+    if (caller !== undefined && (caller.role === "write" || !writes)) {
+      if (writes) {
+        // What was asked, and what came of it: the record of changes.
+        reply.raw.once("finish", () =>
+          log.info("a management change", {
+            caller: caller.name,
+            method: request.method,
+            path: request.url.slice(0, 300),
+            status: reply.statusCode,
+          }),
+        );
+      }
+      return undefined;
+    }
+    const { status, body } =
+      caller === undefined
+        ? refuse("unauthenticated", "the management API needs a token: Authorization: Bearer TOKEN")
+        : refuse("permission-denied", `${caller.name} may look, not change`);
+    return reply.code(status).header("www-authenticate", "Bearer").send(body);
+  });
+  // For browsers, whose event streams cannot carry a header of their own.
+  app.post(sessionUrl, { schema: { hide: true } }, async (request, reply) => {
+    const { body } = request;
+    const token = typeof body === "object" && body !== null && "token" in body ? body.token : undefined;
+    const caller = typeof token === "string" ? callers.find(token) : undefined;
+    if (typeof token !== "string" || caller === undefined) {
+      const { status, body: refusal } = refuse("unauthenticated", "no such token");
+      return reply.code(status).send(refusal);
+    }
+    const attributes = `Path=/; HttpOnly; SameSite=Strict${request.protocol === "https" ? "; Secure" : ""}`;
+    return reply
+      .header("set-cookie", `${cookieName}=${encodeURIComponent(token)}; ${attributes}`)
+      .send({ name: caller.name, role: caller.role });
+  });
+}
+
+function callerOf(
+  headers: { readonly authorization?: string | undefined; readonly cookie?: string | undefined },
+  callers: Callers,
+): Caller | undefined {
+  const bearer = /^Bearer +(\S+)$/i.exec(headers.authorization ?? "")?.[1];
+  if (bearer !== undefined) return callers.find(bearer);
+  const cookie = headers.cookie?.split(/; */).find((pair) => pair.startsWith(`${cookieName}=`));
+  if (cookie === undefined) return undefined;
+  try {
+    return callers.find(decodeURIComponent(cookie.slice(cookieName.length + 1)));
+  } catch {
+    return undefined;
+  }
+}
