@@ -7,7 +7,7 @@ import { Server, type ServerCredentials } from "@grpc/grpc-js";
 import { type Clock, sleep, systemClock } from "#platform/clock.ts";
 import { bindServer, closeServer } from "#platform/grpc.ts";
 import type { Log } from "#platform/log.ts";
-import { createAgent } from "./agent/agent.ts";
+import { type Agent, createAgent } from "./agent/agent.ts";
 import type { Holding, HoldingGauges, HoldingOptions } from "./agent/holding.ts";
 import { createHolding } from "./agent/holding.ts";
 import type { AgentWatch } from "./agent/watch.ts";
@@ -40,6 +40,11 @@ export interface AdapterParts {
 }
 
 export interface Adapter extends AsyncDisposable {
+  /**
+   * Takes no load on any more, and serves until gateways have found other places for what is in use, or until patience
+   * ends; then lets all go, with a moment for requests under way. Resolves when nothing is held, or nobody can help.
+   */
+  drain(patienceMs: number): Promise<void>;
   /** New at every start. */
   readonly incarnation: string;
   readonly linkAddress: string;
@@ -53,6 +58,9 @@ export interface Adapter extends AsyncDisposable {
 
 const maxGatewayMessageBytes = 16 * 2 ** 20;
 const closeGraceMs = 1_000;
+const lookMs = 50;
+/** Withdrawals and unloads, which wait for requests under way. */
+const bleedMs = 10_000;
 
 export async function openAdapter(parts: AdapterParts): Promise<Adapter> {
   const { driver, puller, log, clock = systemClock, loadTimeoutMs = 120_000, compareMs = 10_000 } = parts;
@@ -99,7 +107,8 @@ export async function openAdapter(parts: AdapterParts): Promise<Adapter> {
       serverUp: driver.alive(),
       gateways: link.gateways,
     });
-    return { incarnation, linkAddress, linkPort, holding, state, ended, [Symbol.asyncDispose]: close };
+    const drain = (patienceMs: number): Promise<void> => emptyPod({ agent, link, stop: stop.signal, clock, log, patienceMs });
+    return { incarnation, drain, linkAddress, linkPort, holding, state, ended, [Symbol.asyncDispose]: close };
   } catch (error) {
     await close();
     throw error;
@@ -114,4 +123,29 @@ async function firstUp(up: Promise<void>, ended: Promise<void>, timeoutMs: numbe
   );
   await Promise.race([up, ended, late]);
   enough.abort();
+}
+
+interface EmptyParts {
+  readonly agent: Agent;
+  readonly link: LinkServer;
+  readonly stop: AbortSignal;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly patienceMs: number;
+}
+
+/** Gateways that see their Links break would take the routes away sooner than requests under way have ended. */
+async function emptyPod({ agent, link, stop, clock, log, patienceMs }: EmptyParts): Promise<void> {
+  const startMs = clock.monotonicMs();
+  const holds = (): boolean => agent.gauges().usedBytes > 0;
+  agent.post({ kind: "drain-started", patienceMs });
+  log.info("the pod is being emptied", { copies: agent.gauges().ready, patienceMs });
+  const untilEmpty = async (deadlineMs: number): Promise<void> => {
+    while (holds() && link.gateways > 0 && clock.monotonicMs() < deadlineMs && !stop.aborted) await sleep(lookMs);
+  };
+  await untilEmpty(startMs + patienceMs);
+  const left = agent.gauges().ready;
+  if (left > 0) log.warn("copies are let go without another place", { copies: left, gateways: link.gateways });
+  agent.post({ kind: "drain-ended" });
+  await untilEmpty(clock.monotonicMs() + bleedMs);
 }

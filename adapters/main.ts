@@ -63,13 +63,13 @@ await runMain(
     );
     const { incarnation, linkAddress, linkPort } = adapter;
     collectAdapter(metrics, adapter.state);
-    // The presence ends first, before the Links do.
+    // It is present while it serves, though it was asked to stop; the presence ends first, before the Links do.
     const present = new AbortController();
     const presence = runPresence(
       registry,
       { podId, incarnation, linkAddress, runtime },
       { ttlMs: presenceTtlMs, log },
-      AbortSignal.any([signal, present.signal]),
+      present.signal,
     );
     stack.defer(async () => {
       present.abort(new Error("the adapter is stopping"));
@@ -77,6 +77,7 @@ await runMain(
     });
     process.stdout.write(`${JSON.stringify({ ready: true, linkPort, metricsPort: scraped?.port })}\n`);
     await Promise.race([untilAborted(signal), adapter.ended]);
+    if (signal.aborted && options.drain > 0) await Promise.race([adapter.drain(options.drain), adapter.ended]);
   },
   { exitWithParent: true },
 );

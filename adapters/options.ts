@@ -70,6 +70,8 @@ const schema = z.object({
   storageRoot: absolutePath,
   labels: labels.default({}),
   loadConcurrency: whole(1, 64).default(2),
+  /** How long a pod that is asked to stop serves on while gateways find other places for what it holds. */
+  drain: durationMsOption.default(60_000),
   minAge: durationMsOption.default(10_000),
   /** PEM files of this process's identity among its peers; they speak in plain text without. All three, or none. */
   peerCa: z.string().min(1).optional(),

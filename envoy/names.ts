@@ -12,6 +12,8 @@ export const headers = {
   serverName: "x-warm-server-name",
   /** On the answer to a request that waited: milliseconds from its arrival at the gateway until its route was live. */
   loadMs: "x-warm-load-ms",
+  /** A client says how urgent its request is while models load: `high`, `normal` or `low`. The one such header that may come from outside. */
+  priority: "x-warm-priority",
   /** On the reroute listener: the cluster that the gateway chose. */
   cluster: "x-warm-cluster",
   /** On the mirror listener: the slot of the mirror's revision. */

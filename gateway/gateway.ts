@@ -32,6 +32,7 @@ import { createGatewayState } from "./admin/state.ts";
 import { type Book, openBook } from "./book.ts";
 import { createCopies } from "./copies.ts";
 import { createDecisions } from "./decisions.ts";
+import { createDrains } from "./drains.ts";
 import { openEnvoyStats } from "./envoystats.ts";
 import { createProcessor, processCodecs } from "./extproc/service.ts";
 import { createFleet } from "./fleet.ts";
@@ -107,6 +108,7 @@ export async function startGateway(
       copies.onCopies(podId, changes);
       journal.onCopies(podId, changes);
       revisions.onCopies(changes);
+      drains.onCopies(podId, changes);
     },
     onPod(podId) {
       const pod = fleet.pod(podId);
@@ -114,6 +116,7 @@ export async function startGateway(
       else xds.table.setPod({ podId, rest: pod.info.rest, grpc: pod.info.grpc });
       if (pod?.reachable !== true) loads.onUnreachable(podId);
       copies.onPod(podId);
+      drains.onPod(podId);
     },
   });
   const book = stack.use(await openBook(parseRegistryTarget(options), log, signal));
@@ -149,6 +152,7 @@ export async function startGateway(
         copies.onRefused(podId, model, revision, code, reason);
       },
       onBreak: () => metrics.of.linkBreaks.add({}),
+      onDraining: (podId, listed) => drains.onDraining(podId, listed),
       withdrawn: createWithdrawn(routes, (ms) => metrics.of.withdrawSeconds.record({}, ms / 1_000)),
     }),
   );
@@ -162,6 +166,7 @@ export async function startGateway(
       if (!there) peers.forget(member.gatewayId);
       copies.onMembers();
       revisions.onMembers();
+      drains.onMembers();
     },
   });
   const reports = createReports({ home, peers, rates, clock });
@@ -195,6 +200,15 @@ export async function startGateway(
       isHome: (model) => home.isHere(model),
       sendLoad: (podId, model, revision, ask) => links.sendLoad(podId, model, revision, ask),
       cancelLoad: (podId, model, revision) => links.cancelLoad(podId, model, revision),
+      sendDrop: (podId, model, revision) => links.sendDrop(podId, model, revision),
+    }),
+  );
+  const drains = stack.use(
+    createDrains({
+      fleet,
+      copies,
+      decisions,
+      isHome: (model) => home.isHere(model),
       sendDrop: (podId, model, revision) => links.sendDrop(podId, model, revision),
     }),
   );

@@ -17,7 +17,7 @@ import type { Holding, HoldingGauges } from "./holding.ts";
 import { type AgentWatch, type DepartureWatch, type LoadFacts, type LoadWatch, noWatch } from "./watch.ts";
 
 /** What goes to gateways. */
-export type AgentMessage = Extract<HoldingEffect, { readonly kind: "publish" | "tell" | "refuse" }>;
+export type AgentMessage = Extract<HoldingEffect, { readonly kind: "publish" | "tell" | "refuse" | "draining" }>;
 
 export interface Agent {
   post(event: HoldingEvent): void;
@@ -52,6 +52,8 @@ export interface AgentParts {
 const probeTimeoutMs = 10_000;
 const verifyTimeoutMs = 1_000;
 const listTimeoutMs = 5_000;
+/** A model server that died is known to have done so within this. */
+const noticeMs = 1_000;
 /** Somebody waits to hear of the failure. */
 const cleanUpTimeoutMs = 5_000;
 
@@ -67,6 +69,10 @@ class PodAgent implements Agent {
   readonly #stop = new AbortController();
   /** Aborted when the model server is lost; another one for each of its lives. */
   #life = new AbortController();
+  /** Loads that are in the model server now. */
+  readonly #inServer = new Set<string>();
+  /** Of lives that ended: how many were. */
+  readonly #suspects = new WeakMap<AbortSignal, number>();
   #timer: NodeJS.Timeout | undefined;
   /** By key, of copies that are leaving. */
   readonly #departures = new Map<string, DepartureWatch>();
@@ -141,6 +147,7 @@ class PodAgent implements Agent {
             log.warn("the model server is lost", { reason });
             const lost = this.#life;
             this.#departures.clear();
+            this.#suspects.set(lost.signal, this.#inServer.size);
             this.#life = new AbortController();
             this.post({ kind: "server-lost" });
             for (const serverName of Array.from(this.#artefacts.keys())) this.#spawn(this.#releaseArtefact(serverName));
@@ -219,6 +226,8 @@ class PodAgent implements Agent {
       case "refuse":
         this.#watch.refused(effect.why);
         return this.#parts.onMessage(effect);
+      case "draining":
+        return this.#parts.onMessage(effect);
       case "probe":
         return this.#spawn(this.#probe(effect.key, effect.revision));
       case "load":
@@ -267,7 +276,10 @@ class PodAgent implements Agent {
     const watch = this.#watch.loadStarts(factsOf(effect));
     const result = await this.#pullAndLoad(effect, watch, signal).catch((error: unknown) => failedBy("pod", error));
     const { key, reservedBytes } = effect;
-    if (result.kind === "ok" && !life.aborted) {
+    const reached = this.#inServer.has(key);
+    const lost = life.aborted || (reached && result.kind === "failed" && result.failure === "pod" && (await this.#isLost(life)));
+    this.#inServer.delete(key);
+    if (result.kind === "ok" && !lost) {
       watch.end({ kind: "ok", sizeBytes: result.sizeBytes });
       log.debug("a copy is loaded", { key, sizeBytes: result.sizeBytes, reservedBytes, loadMs: clock.monotonicMs() - startMs });
       return this.post({ kind: "loaded", key, sizeBytes: result.sizeBytes, measured: result.measured });
@@ -275,11 +287,30 @@ class PodAgent implements Agent {
     const failure = result.kind === "ok" ? failedBy("pod", life.reason) : result;
     watch.end({ kind: "failed", failure: failure.failure, reason: failure.reason });
     log.warn("a load failed", { key, failure: failure.failure, reason: failure.reason });
-    return this.post({ kind: "load-failed", key, failure: failure.failure, reason: failure.reason });
+    const suspects = reached && lost ? this.#suspects.get(life) : undefined;
+    const blamed = suspects === undefined ? failure.failure : "server-died";
+    return this.post({ kind: "load-failed", key, failure: blamed, reason: failure.reason, suspects });
+  }
+
+  /** A dead model server breaks its connections before the watch has looked. True when it is lost by now. */
+  async #isLost(life: AbortSignal): Promise<boolean> {
+    const quick = AbortSignal.any([this.#stop.signal, life, AbortSignal.timeout(noticeMs)]);
+    const listed = await this.#parts.driver.list(quick).catch(() => undefined);
+    if (listed?.kind === "ok" || life.aborted || this.#stop.signal.aborted) return life.aborted;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const late = setTimeout(resolve, noticeMs);
+    const over = (): void => resolve();
+    life.addEventListener("abort", over, { once: true });
+    this.#stop.signal.addEventListener("abort", over, { once: true });
+    await promise;
+    clearTimeout(late);
+    life.removeEventListener("abort", over);
+    this.#stop.signal.removeEventListener("abort", over);
+    return life.aborted;
   }
 
   async #pullAndLoad(
-    { serverName, revision, reservedBytes }: Extract<HoldingEffect, { kind: "load" }>,
+    { key, serverName, revision, reservedBytes }: Extract<HoldingEffect, { kind: "load" }>,
     watch: LoadWatch,
     signal: AbortSignal,
   ): Promise<Loaded | Failure> {
@@ -293,6 +324,7 @@ class PodAgent implements Agent {
     let kept = false;
     try {
       const serverEnds = watch.step("server");
+      this.#inServer.add(key);
       const loaded = await driver
         .load({
           serverName,

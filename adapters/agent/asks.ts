@@ -31,6 +31,8 @@ export interface Ask {
   /** Undefined until it was looked up. */
   artefactBytes: number | undefined;
   place: "queue" | "hand" | "parked";
+  /** Since when it waits for copies that are used much more than it. */
+  hotSinceMs: number | undefined;
 }
 
 export interface AsksOptions {
@@ -40,7 +42,7 @@ export interface AsksOptions {
   readonly agedTurnEvery: number;
 }
 
-export type NewAsk = Omit<Ask, "gateways" | "artefactBytes" | "place" | "askedMs" | "traceparent"> & {
+export type NewAsk = Omit<Ask, "gateways" | "artefactBytes" | "place" | "askedMs" | "traceparent" | "hotSinceMs"> & {
   readonly gatewayId: string;
   readonly traceparent?: string | undefined;
 };
@@ -116,7 +118,7 @@ export function createAsks(options: AsksOptions): Asks {
       ask.loadClass = more.loadClass;
     }
     if (ask.place === "queue") queue.add(entryOf(ask), nowMs);
-    else if (ask.place === "parked" && ask.loadClass === "waiting-user") {
+    else if (ask.place === "parked" && ask.loadClass === "waiting-user" && ask.hotSinceMs === undefined) {
       parked = parked.filter((other) => other !== ask);
       ask.place = "hand";
       hand.push(ask);
@@ -148,6 +150,7 @@ export function createAsks(options: AsksOptions): Asks {
         traceparent,
         artefactBytes: undefined,
         place: "queue",
+        hotSinceMs: undefined,
       };
       const added = queue.add(entryOf(ask), nowMs);
       // The caller let go of what had expired, and a new key joins nothing.

@@ -18,10 +18,15 @@ export interface CopyName {
   readonly slot: number;
 }
 
+/** `server-died`: the model server died while it loaded this one, which may be why. */
+export type CopyFailureKind = FailureKind | "server-died";
+
 export interface CopyFailure {
-  readonly kind: FailureKind;
+  readonly kind: CopyFailureKind;
   /** For people, at most `maxReasonLength` characters. */
   readonly reason: string;
+  /** With `server-died`: how many loads were under way in the model server, this one included. */
+  readonly suspects?: number | undefined;
 }
 
 /** One copy as gateways are told it. */

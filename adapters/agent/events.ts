@@ -2,7 +2,7 @@
 import type { LoadClass } from "#core/loadqueue.ts";
 import type { Priority, Revision } from "#core/model.ts";
 import type { FailureKind } from "../drivers/driver.ts";
-import type { CopyName, CopyView } from "./copies.ts";
+import type { CopyFailureKind, CopyName, CopyView } from "./copies.ts";
 
 export type HoldingEvent =
   | { readonly kind: "gateway-attached"; readonly gatewayId: string }
@@ -26,13 +26,22 @@ export type HoldingEvent =
     }
   | { readonly kind: "load-cancelled"; readonly gatewayId: string; readonly key: string }
   | { readonly kind: "withdraw-acked"; readonly gatewayId: string; readonly sequence: number }
-  | { readonly kind: "used"; readonly uses: readonly { readonly key: string; readonly idleMs: number }[] }
+  | {
+      readonly kind: "used";
+      readonly uses: readonly { readonly key: string; readonly idleMs: number; readonly requests: number }[];
+    }
   /** The artefact's bytes, asked for by a `probe`. */
   | { readonly kind: "probed"; readonly key: string; readonly artefactBytes: number }
   | { readonly kind: "probe-failed"; readonly key: string; readonly failure: FailureKind; readonly reason: string }
   /** `measured`: by the model server; otherwise it is what was expected, and nothing is learned from it. */
   | { readonly kind: "loaded"; readonly key: string; readonly sizeBytes: number; readonly measured: boolean }
-  | { readonly kind: "load-failed"; readonly key: string; readonly failure: FailureKind; readonly reason: string }
+  | {
+      readonly kind: "load-failed";
+      readonly key: string;
+      readonly failure: CopyFailureKind;
+      readonly reason: string;
+      readonly suspects?: number | undefined;
+    }
   | { readonly kind: "unloaded"; readonly key: string }
   | { readonly kind: "unload-failed"; readonly key: string }
   /** The model server answers; these are all the copies it holds. */
@@ -44,6 +53,10 @@ export type HoldingEvent =
   | { readonly kind: "copy-missing"; readonly key: string }
   /** A gateway wants this copy here no more. */
   | { readonly kind: "dropped"; readonly key: string }
+  /** No load is taken on any more, and gateways are asked to find other places for what is held; what was not used for long leaves at once. */
+  | { readonly kind: "drain-started"; readonly patienceMs: number }
+  /** All that is left leaves. */
+  | { readonly kind: "drain-ended" }
   /** No load is taken on any more. */
   | { readonly kind: "stopping" }
   | { readonly kind: "tick" };
@@ -86,6 +99,8 @@ export type HoldingEffect =
       readonly changes: readonly CopyView[];
       readonly withdrawals: readonly number[];
     }
+  /** To every gateway: it is to find other places for these, the first ones first. */
+  | { readonly kind: "draining"; readonly copies: readonly CopyView[]; readonly patienceMs: number }
   | {
       readonly kind: "refuse";
       readonly gatewayId: string;

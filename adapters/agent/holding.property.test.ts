@@ -267,7 +267,7 @@ class World {
       () => this.post({ kind: "load-cancelled", gatewayId: `g${a % 3}`, key: pick(names, b).key }),
       () => (this.gateways.has(`g${a % 3}`) ? undefined : this.post({ kind: "gateway-attached", gatewayId: `g${a % 3}` })),
       () => (c % 4 === 0 ? this.post({ kind: "gateway-detached", gatewayId: `g${a % 3}` }) : undefined),
-      () => this.post({ kind: "used", uses: [{ key: pick(names, a).key, idleMs: b }] }),
+      () => this.post({ kind: "used", uses: [{ key: pick(names, a).key, idleMs: b, requests: 1 }] }),
       () => (c % 8 === 0 ? this.lose() : undefined),
       () => this.rise(a),
       () => this.forget(a),

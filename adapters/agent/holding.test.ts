@@ -119,7 +119,7 @@ describe("holding", () => {
       bench.nowMs += 1;
       bench.make(model);
     }
-    bench.step({ kind: "used", uses: [{ key: "a@r1", idleMs: 0 }] });
+    bench.step({ kind: "used", uses: [{ key: "a@r1", idleMs: 0, requests: 1 }] });
     bench.nowMs += 1;
     const asked = bench.ask("d");
     assert.deepEqual(states(asked), { b: "leaving", d: "queued" });

@@ -7,9 +7,10 @@
 // - A copy asked for while it is leaving goes its way to the end and is queued again behind it: gateways may have taken
 //   its route away already, so turning back would need as many messages as loading again.
 // - Every ask ends: its copy becomes ready or failed, or it is refused, or nobody asks any longer.
+import { noHeat, rateOf, warmUp } from "#core/heat.ts";
 import type { LoadClass } from "#core/loadqueue.ts";
 import { type Ask, createAsks } from "./asks.ts";
-import { type CopyFailure, type CopyName, type CopyView, copyKey } from "./copies.ts";
+import { type CopyName, type CopyView, copyKey } from "./copies.ts";
 import { createDepartures } from "./departures.ts";
 import type { HeldCopy, HoldingEffect, HoldingEvent, RefusalWhy } from "./events.ts";
 import { Ledger, type NewCopy, viewOf } from "./ledger.ts";
@@ -46,6 +47,9 @@ export interface HoldingGauges {
   readonly evictions: number;
   readonly loads: number;
   readonly loadFailures: number;
+  readonly draining: boolean;
+  /** By the gateways' reports of use. */
+  readonly requestsPerSecond: number;
 }
 
 export interface Holding {
@@ -59,6 +63,8 @@ export interface Holding {
 }
 
 const maxParked = 100;
+/** A pod that is emptied lets go at once of what was not used for so long. */
+const worthMovingMs = 3_600_000;
 const maxProbing = 16;
 
 export function createHolding(options: HoldingOptions): Holding {
@@ -77,6 +83,10 @@ class PodHolding implements Holding {
   readonly #probing = new Set<string>();
   #up = false;
   #stopping = false;
+  #draining = false;
+  #drainUntilMs = 0;
+  /** Of the pod as a whole. */
+  #heat = noHeat;
   #sequence = 0;
   #evictions = 0;
   #loads = 0;
@@ -131,7 +141,7 @@ class PodHolding implements Holding {
   #handle(event: HoldingEvent, nowMs: number): void {
     switch (event.kind) {
       case "gateway-attached":
-        return this.#attach(event.gatewayId);
+        return this.#attach(event.gatewayId, nowMs);
       case "gateway-detached":
         this.#gateways.delete(event.gatewayId);
         this.#departures.detached(event.gatewayId);
@@ -144,7 +154,9 @@ class PodHolding implements Holding {
       case "withdraw-acked":
         return this.#departures.acked(event.gatewayId, event.sequence);
       case "used":
-        for (const { key, idleMs } of event.uses) this.#ledger.touch(key, nowMs - idleMs);
+        for (const { key, idleMs, requests } of event.uses) {
+          if (this.#ledger.used(key, nowMs - idleMs, requests, nowMs)) this.#heat = warmUp(this.#heat, requests, nowMs);
+        }
         return undefined;
       case "probed": {
         this.#probing.delete(event.key);
@@ -165,7 +177,7 @@ class PodHolding implements Holding {
       case "loaded":
         return this.#loaded(event, nowMs);
       case "load-failed":
-        return this.#loadFailed(event.key, event.failure, event.reason);
+        return this.#loadFailed(event);
       case "unloaded": {
         this.#departures.unloaded(event.key);
         const copy = this.#ledger.get(event.key);
@@ -189,6 +201,11 @@ class PodHolding implements Holding {
         if (ask !== undefined) this.#refuse(ask, "stopping", "the copy is wanted no more");
         return this.#ledger.get(event.key)?.state === "ready" ? this.#leave(event.key) : undefined;
       }
+      case "drain-started":
+        return this.#startDrain(event.patienceMs, nowMs);
+      case "drain-ended":
+        for (const copy of this.#ledger.all()) this.#leave(copy.key);
+        return undefined;
       case "stopping":
         this.#stopping = true;
         for (const ask of Array.from(this.#asks.values())) this.#refuse(ask, "stopping", "the pod is stopping");
@@ -198,8 +215,10 @@ class PodHolding implements Holding {
     }
   }
 
-  #attach(gatewayId: string): void {
+  #attach(gatewayId: string, nowMs: number): void {
     this.#gateways.add(gatewayId);
+    // The others take it as the list that they have.
+    if (this.#draining) this.#effects.push(this.#drainingNow(nowMs));
     const withdrawals = this.#departures.attached(gatewayId);
     if (withdrawals.length === 0) return;
     const changes = withdrawals.flatMap(({ keys }) => keys).flatMap((key) => this.view(key) ?? []);
@@ -216,6 +235,7 @@ class PodHolding implements Holding {
     const lastUsedMs = nowMs - (userWaits ? 0 : event.idleMs);
     this.#told.push({ gatewayId, key });
     const copy = this.#ledger.get(key);
+    if (copy !== undefined) copy.pinned = event.pinned ?? false;
     if (copy?.state === "ready") return this.#ledger.touch(key, lastUsedMs);
     if (copy?.state === "loading") {
       copy.lastUsedMs = Math.max(copy.lastUsedMs, lastUsedMs);
@@ -223,6 +243,7 @@ class PodHolding implements Holding {
       return undefined;
     }
     if (this.#stopping) return refuse("stopping", "the pod is stopping");
+    if (this.#draining) return refuse("stopping", "the pod is being emptied");
     const facts = { key, format: revision.format, sizeHintBytes: revision.sizeHintBytes, artefactBytes: undefined };
     const neededBytes = this.#sizes.predict(facts) ?? 0;
     if (neededBytes > this.#options.capacityBytes) return refuse("no-room", neverFits(neededBytes, this.#options.capacityBytes));
@@ -271,11 +292,30 @@ class PodHolding implements Holding {
     this.#ledger.loaded(copy, measuredBytes, copy.userWaits ? nowMs : copy.lastUsedMs);
   }
 
-  #loadFailed(key: string, failure: CopyFailure["kind"], reason: string): void {
+  #loadFailed({ key, failure, reason, suspects }: Extract<HoldingEvent, { kind: "load-failed" }>): void {
     const copy = this.#ledger.get(key);
     if (copy?.state !== "loading") return;
     this.#loadFailures += 1;
-    this.#ledger.loadFailed(copy, { kind: failure, reason });
+    this.#ledger.loadFailed(copy, { kind: failure, reason, suspects });
+  }
+
+  /** Everything serves on; what was not used for long is not worth another place. */
+  #startDrain(patienceMs: number, nowMs: number): void {
+    if (this.#draining) return;
+    this.#draining = true;
+    this.#drainUntilMs = nowMs + patienceMs;
+    for (const ask of Array.from(this.#asks.values())) this.#refuse(ask, "stopping", "the pod is being emptied");
+    for (const copy of this.#ledger.all()) {
+      if (copy.state === "ready" && nowMs - copy.lastUsedMs > worthMovingMs) this.#leave(copy.key);
+    }
+    this.#effects.push(this.#drainingNow(nowMs));
+  }
+
+  /** The most recently used ones first. */
+  #drainingNow(nowMs: number): Extract<HoldingEffect, { kind: "draining" }> {
+    const ready = this.#ledger.all().filter(({ state }) => state === "ready");
+    const copies = ready.sort((a, b) => b.lastUsedMs - a.lastUsedMs).map(viewOf);
+    return { kind: "draining", copies, patienceMs: Math.max(0, this.#drainUntilMs - nowMs) };
   }
 
   #adopt(held: HeldCopy, nowMs: number): void {
@@ -290,7 +330,7 @@ class PodHolding implements Holding {
     const lastUsedMs = ask?.lastUsedMs ?? nowMs - this.#options.minAgeMs;
     const from = ask !== undefined ? "queued" : (known?.state ?? "gone");
     this.#ledger.adopt(
-      { key, model, revision, slot, serverName, lastUsedMs, facts: undefined, userWaits: false },
+      { key, model, revision, slot, serverName, lastUsedMs, facts: undefined, userWaits: false, pinned: ask?.pinned ?? false },
       from,
       Math.max(1, Math.round(held.sizeBytes)),
     );
@@ -385,6 +425,8 @@ class PodHolding implements Holding {
       evictions: this.#evictions,
       loads: this.#loads,
       loadFailures: this.#loadFailures,
+      draining: this.#draining,
+      requestsPerSecond: rateOf(this.#heat, nowMs),
     };
   }
 }
@@ -399,8 +441,8 @@ function factsOf(ask: Ask): SizeFacts {
 }
 
 function nameFor(ask: Ask): NewCopy {
-  const { key, serverName, lastUsedMs, loadClass } = ask;
-  return { ...nameOf(ask), key, serverName, lastUsedMs, facts: factsOf(ask), userWaits: loadClass === "waiting-user" };
+  const { key, serverName, lastUsedMs, loadClass, pinned } = ask;
+  return { ...nameOf(ask), key, serverName, lastUsedMs, pinned, facts: factsOf(ask), userWaits: loadClass === "waiting-user" };
 }
 
 function queuedView(ask: Ask): CopyView {

@@ -1,7 +1,9 @@
 // Owns the copies that are on their way into the model server, in it, or failed, and the bytes they stand for.
 // Every change of a copy's state is made here and noted for the next publication.
+// The LRU's order is that of last use, later for what is used regularly (core/heat.ts).
 // Invariants: used = the sizes of ready and leaving copies, reserved = those of loading ones; the LRU holds the ready
 // ones; a name on the model server belongs to at most one loading, ready or leaving copy; failed copies are bounded.
+import { bonusMs, type Heat, noHeat, rateOf, warmUp } from "#core/heat.ts";
 import { createLru } from "#core/lru.ts";
 import type { EvictionCandidate } from "#core/placement/evict.ts";
 import {
@@ -26,9 +28,12 @@ export interface Copy extends CopyName {
   /** What its size was predicted from; absent when it was adopted. */
   readonly facts: SizeFacts | undefined;
   userWaits: boolean;
+  /** Never to be evicted for others. */
+  pinned: boolean;
+  heat: Heat;
 }
 
-export type NewCopy = Pick<Copy, "model" | "revision" | "slot" | "key" | "serverName" | "lastUsedMs" | "facts" | "userWaits">;
+export type NewCopy = Omit<Copy, "state" | "sizeBytes" | "failure" | "heat">;
 
 export class Ledger {
   readonly #maxFailed: number;
@@ -82,8 +87,12 @@ export class Ledger {
     return [...this.#copies.values()];
   }
 
-  *candidates(): Generator<EvictionCandidate<string>, void> {
-    for (const entry of this.#lru.fromOldest()) yield { ...entry, pinned: false };
+  *candidates(nowMs: number): Generator<EvictionCandidate<string>, void> {
+    for (const entry of this.#lru.fromOldest()) {
+      const copy = this.#copies.get(entry.key);
+      const { pinned = false, heat = noHeat } = copy ?? {};
+      yield { ...entry, pinned, requestsPerSecond: rateOf(heat, nowMs) };
+    }
   }
 
   /** What has changed since the last call. */
@@ -102,7 +111,7 @@ export class Ledger {
 
   /** From the queue. */
   load(name: NewCopy, reservedBytes: number): void {
-    const copy: Copy = { ...name, state: "loading", sizeBytes: reservedBytes, failure: undefined };
+    const copy: Copy = { ...name, heat: noHeat, state: "loading", sizeBytes: reservedBytes, failure: undefined };
     this.#reservedBytes += reservedBytes;
     this.#loading += 1;
     this.#copies.set(copy.key, copy);
@@ -124,12 +133,12 @@ export class Ledger {
 
   /** Before it could even start. */
   failQueued(name: NewCopy, failure: CopyFailure): void {
-    this.#fail({ ...name, state: "failed", sizeBytes: 0, failure: undefined }, "queued", failure);
+    this.#fail({ ...name, heat: noHeat, state: "failed", sizeBytes: 0, failure: undefined }, "queued", failure);
   }
 
   /** The model server holds it already. */
   adopt(name: NewCopy, from: CopyState, sizeBytes: number): void {
-    this.#becomeReady({ ...name, state: "ready", sizeBytes: 0, failure: undefined }, from, sizeBytes);
+    this.#becomeReady({ ...name, heat: noHeat, state: "ready", sizeBytes: 0, failure: undefined }, from, sizeBytes);
   }
 
   leave(copy: Copy): void {
@@ -158,7 +167,16 @@ export class Ledger {
     const copy = this.#copies.get(key);
     if (copy?.state !== "ready" || lastUsedMs <= copy.lastUsedMs) return;
     copy.lastUsedMs = lastUsedMs;
-    this.#lru.touch(key, lastUsedMs);
+    this.#lru.touch(key, lastUsedMs + bonusMs(copy.heat));
+  }
+
+  /** So many requests were heard of; false when there is no such copy. */
+  used(key: string, lastUsedMs: number, requests: number, nowMs: number): boolean {
+    const copy = this.#copies.get(key);
+    if (copy?.state !== "ready") return false;
+    copy.heat = warmUp(copy.heat, requests, nowMs);
+    this.touch(key, lastUsedMs);
+    return true;
   }
 
   #endLoad(copy: Copy): void {
@@ -175,10 +193,10 @@ export class Ledger {
     this.move(copy, from, "ready");
   }
 
-  #fail(copy: Copy, from: CopyState, { kind, reason }: CopyFailure): void {
+  #fail(copy: Copy, from: CopyState, { kind, reason, suspects }: CopyFailure): void {
     copy.state = "failed";
     copy.sizeBytes = 0;
-    copy.failure = { kind, reason: reason.slice(0, maxReasonLength).toWellFormed() };
+    copy.failure = { kind, reason: reason.slice(0, maxReasonLength).toWellFormed(), suspects };
     this.#copies.set(copy.key, copy);
     this.#failed.add(copy.key);
     this.move(copy, from, "failed");

@@ -5,8 +5,9 @@
 //   adapter started), and evictions repay that at once. Used counts a leaving copy until it is unloaded.
 // - A load starts only when its predicted bytes are free and no other copy has its name on the model server.
 // - What was taken in hand earlier is never overtaken by a later one that would take the room made for it.
+// - Nothing that is used much leaves for what is asked for much less: such a load waits a little, and is then refused.
 // - For background loads no copy leaves that was used within the anti-thrash age: they are parked until there is one.
-import { chooseVictims, type EvictionCandidate } from "#core/placement/evict.ts";
+import { chooseVictims, type EvictionRequest } from "#core/placement/evict.ts";
 import type { Ask, Asks } from "./asks.ts";
 import type { Ledger } from "./ledger.ts";
 
@@ -33,6 +34,8 @@ export interface Room {
 }
 
 const parkedRetryMs = 100;
+/** How long a load waits for hot copies to cool down. */
+const hotPatienceMs = 2_000;
 /** Copies used more recently than this part of the anti-thrash age do not leave for headroom. */
 const headroomAgePart = 0.1;
 
@@ -45,9 +48,9 @@ export function createRoom(ledger: Ledger, asks: Asks, options: RoomOptions, act
     neededBytes: number,
     freeBytes: number,
     nowMs: number,
-    rule: { readonly waitingUser: boolean; readonly minAgeMs: number; readonly candidates: Iterable<EvictionCandidate<string>> },
+    rule: Pick<EvictionRequest<string>, "waitingUser" | "minAgeMs" | "candidates" | "requestsPerSecond">,
     by?: Ask,
-  ): number | "too-young" | "not-enough" => {
+  ): number | "too-young" | "too-hot" | "not-enough" => {
     const chosen = chooseVictims({ neededBytes, freeBytes, nowMs, ...rule });
     if (chosen.kind === "no-room") return chosen.why;
     for (const victim of chosen.victims) actions.leave(victim.key, by);
@@ -56,7 +59,9 @@ export function createRoom(ledger: Ledger, asks: Asks, options: RoomOptions, act
 
   const repay = (nowMs: number): void => {
     const overBytes = ledger.usedBytes + ledger.reservedBytes - ledger.leavingBytes - capacityBytes;
-    if (overBytes > 0) evict(overBytes, 0, nowMs, { waitingUser: true, minAgeMs, candidates: ledger.candidates() });
+    if (overBytes <= 0) return;
+    const candidates = ledger.candidates(nowMs);
+    evict(overBytes, 0, nowMs, { waitingUser: true, requestsPerSecond: Number.POSITIVE_INFINITY, minAgeMs, candidates });
   };
 
   /** Twice as many as may load at a time: while some load, room is made for the next ones. */
@@ -69,15 +74,20 @@ export function createRoom(ledger: Ledger, asks: Asks, options: RoomOptions, act
     while (inHand + ledger.loading < 2 * loadConcurrency && asks.take(nowMs) !== undefined) inHand += 1;
   };
 
-  const park = (ask: Ask, nowMs: number): void => {
+  const park = (ask: Ask, why: "too-young" | "too-hot", nowMs: number): void => {
     parkedUntilMs = Math.max(parkedUntilMs, nowMs + parkedRetryMs);
+    if (why === "too-hot") {
+      ask.hotSinceMs ??= nowMs;
+      if (nowMs - ask.hotSinceMs >= hotPatienceMs) return actions.refuse(ask, "all that could leave is used much more than it");
+    }
     if (!asks.park(ask)) actions.refuse(ask, "every copy was used too recently to make room for it");
+    return undefined;
   };
 
   /** Only of copies no larger than itself: no large copy is given up before somebody needs its room. */
   const keepHeadroom = (freeBytes: number, nowMs: number): void => {
     if (freeBytes >= headroomBytes) return;
-    const candidates = ledger.candidates().filter(({ sizeBytes }) => sizeBytes <= headroomBytes);
+    const candidates = ledger.candidates(nowMs).filter(({ sizeBytes }) => sizeBytes <= headroomBytes);
     evict(headroomBytes, freeBytes, nowMs, { waitingUser: false, minAgeMs: minAgeMs * headroomAgePart, candidates });
   };
 
@@ -105,12 +115,13 @@ export function createRoom(ledger: Ledger, asks: Asks, options: RoomOptions, act
         }
         if (neededBytes > freeBytes + comingBytes) {
           const waitingUser = ask.loadClass === "waiting-user";
-          const rule = { waitingUser, minAgeMs, candidates: ledger.candidates() };
+          const { requestsPerSecond } = ask;
+          const rule = { waitingUser, minAgeMs, requestsPerSecond, candidates: ledger.candidates(nowMs) };
           const evicted = evict(neededBytes, freeBytes + comingBytes, nowMs, rule, ask);
           // Copies that still load will be candidates; until then nothing behind it may take its room.
           if (evicted === "not-enough") break;
-          if (evicted === "too-young") {
-            park(ask, nowMs);
+          if (evicted === "too-young" || evicted === "too-hot") {
+            park(ask, evicted, nowMs);
             continue;
           }
           comingBytes += evicted;

@@ -14,10 +14,9 @@ import {
   Priority as PriorityMessage,
   type Usage,
 } from "#proto/gen/warmpath/link/v1/link_pb.ts";
-import { type CopyState, type CopyView, copyKey } from "../agent/copies.ts";
+import { type CopyFailureKind, type CopyState, type CopyView, copyKey } from "../agent/copies.ts";
 import type { RefusalWhy } from "../agent/events.ts";
 import type { HoldingGauges } from "../agent/holding.ts";
-import type { FailureKind } from "../drivers/driver.ts";
 
 export type ToGateway = NonNullable<MessageInitShape<typeof PodMessageSchema>["message"]>;
 
@@ -30,11 +29,12 @@ const states: Readonly<Record<CopyState, CopyStateMessage>> = {
   gone: CopyStateMessage.GONE,
 };
 
-const failureKinds: Readonly<Record<FailureKind, FailureKindMessage>> = {
+const failureKinds: Readonly<Record<CopyFailureKind, FailureKindMessage>> = {
   model: FailureKindMessage.MODEL,
   pod: FailureKindMessage.POD,
   storage: FailureKindMessage.STORAGE,
   capacity: FailureKindMessage.CAPACITY,
+  "server-died": FailureKindMessage.SERVER_DIED,
 };
 
 export const refusals: Readonly<Record<RefusalWhy, LoadRefused_Why>> = {
@@ -74,7 +74,9 @@ export function buildCopy(view: CopyView, nowMs: number): MessageInitShape<typeo
     state: states[state],
     sizeBytes: BigInt(view.sizeBytes),
     idleMs: state === "gone" ? 0n : toCount(nowMs - view.lastUsedMs),
-    ...(failure === undefined ? {} : { failure: { kind: failureKinds[failure.kind], reason: failure.reason } }),
+    ...(failure === undefined
+      ? {}
+      : { failure: { kind: failureKinds[failure.kind], reason: failure.reason, suspects: failure.suspects ?? 0 } }),
   };
 }
 
@@ -92,6 +94,8 @@ export function buildGauges(gauges: HoldingGauges): ToGateway {
       loads: BigInt(gauges.loads),
       loadFailures: BigInt(gauges.loadFailures),
       queuedByClass: loadOrder.map((loadClass) => gauges.queuedByClass[loadClass]),
+      draining: gauges.draining,
+      requestsPerSecond: gauges.requestsPerSecond,
     },
   };
 }
@@ -151,10 +155,12 @@ export function parseKey(from: { readonly model: string; readonly revision: stri
 }
 
 /** Entries that name no copy are left out, and so is what goes beyond the bound. */
-export function parseUsage(message: Usage): readonly { readonly key: string; readonly idleMs: number }[] {
+export function parseUsage(
+  message: Usage,
+): readonly { readonly key: string; readonly idleMs: number; readonly requests: number }[] {
   return message.entries.slice(0, maxUsageEntries).flatMap((entry) => {
     const key = parseKey(entry);
-    return key === undefined ? [] : [{ key, idleMs: entry.idleMs }];
+    return key === undefined ? [] : [{ key, idleMs: entry.idleMs, requests: toRate(entry.requests) }];
   });
 }
 

@@ -227,7 +227,7 @@ describe("the Link", { timeout: 30_000 }, () => {
     bench.server.poisons.add("bad");
     gateway.load("bad", hinted);
     const failed = await gateway.reaches("bad", CopyState.FAILED);
-    assert.equal(failed.failure?.kind, FailureKind.POD);
+    assert.equal(failed.failure?.kind, FailureKind.SERVER_DIED);
     await waitFor(() => !gateway.copies.has("a@r1"));
     gateway.load("b", hinted);
     await gateway.reaches("b", CopyState.QUEUED);

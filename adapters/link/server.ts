@@ -19,8 +19,8 @@ import {
   type Verify,
 } from "#proto/gen/warmpath/link/v1/link_pb.ts";
 import type { Agent, AgentMessage } from "../agent/agent.ts";
-import { buildGauges, buildMessage, parseKey, parseLoad, parseUsage, refusals, type ToGateway } from "./messages.ts";
-import { createOutbox } from "./outbox.ts";
+import { buildCopy, buildGauges, buildMessage, parseKey, parseLoad, parseUsage, refusals, type ToGateway } from "./messages.ts";
+import { createOutbox, maxCopiesPerMessage } from "./outbox.ts";
 
 export interface PodFacts {
   readonly podId: string;
@@ -47,6 +47,8 @@ export interface LinkServerParts {
   readonly silenceMs?: number;
   /** 1,024 when absent. */
   readonly maxGateways?: number;
+  /** How long a gateway's drain may take; 10 minutes when absent. */
+  readonly drainMs?: number;
 }
 
 export interface LinkServer extends Disposable {
@@ -132,7 +134,7 @@ export function createLinkServer(parts: LinkServerParts): LinkServer {
       return streams.size;
     },
     tell(message): void {
-      if (message.kind === "publish") for (const stream of streams.values()) stream.push(message);
+      if (message.kind === "publish" || message.kind === "draining") for (const stream of streams.values()) stream.push(message);
       else streams.get(message.gatewayId)?.push(message);
     },
     [Symbol.dispose](): void {
@@ -150,7 +152,7 @@ function openStream(
   parts: LinkServerParts,
   onEnd: () => void,
 ): { readonly stream: Stream; readonly receive: (message: GatewayMessage) => void } {
-  const { agent, clock, log, pod, silenceMs = 10_000 } = parts;
+  const { agent, clock, log, pod, silenceMs = 10_000, drainMs = 600_000 } = parts;
   const outbox = createOutbox();
   const ended = new AbortController();
   let heardMs = clock.monotonicMs();
@@ -235,7 +237,7 @@ function openStream(
         return key === undefined ? undefined : agent.post({ kind: "dropped", key });
       }
       case "startDrain":
-        return undefined;
+        return agent.post({ kind: "drain-started", patienceMs: drainMs });
       case "ping":
         // A gateway that pings without reading is told of the newest only.
         return blocked ? undefined : say({ case: "pong", value: { id: message.value.id } });
@@ -271,6 +273,16 @@ function openStream(
         if (message.kind === "refuse") {
           const { model, revision, why, reason } = message;
           outbox.said({ case: "loadRefused", value: { model, revision, why: refusals[why], reason } });
+        } else if (message.kind === "draining") {
+          const nowMs = clock.monotonicMs();
+          const parts = Array.from({ length: Math.ceil(message.copies.length / maxCopiesPerMessage) }, (_, part) =>
+            message.copies.slice(part * maxCopiesPerMessage, (part + 1) * maxCopiesPerMessage),
+          );
+          for (const part of parts) {
+            const copies = part.map((view) => buildCopy(view, nowMs));
+            outbox.said({ case: "draining", value: { copies, patienceMs: Math.round(message.patienceMs) } });
+          }
+          outbox.gauges(buildGauges(agent.gauges()));
         } else if (message.kind === "tell") outbox.changed(message.changes, message.withdrawals);
         else outbox.changed(message.changes, message.withdraw ? [message.sequence] : []);
         if (message.kind === "publish" && message.changes.some(({ state }) => state === "ready" || state === "failed")) {

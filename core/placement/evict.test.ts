@@ -45,13 +45,25 @@ test("table of choices", () => {
   assert.equal(choose([]), "not-enough");
 });
 
+test("what is used much more than the newcomer stays, whoever waits", () => {
+  const hot = (key: string, requestsPerSecond: number): EvictionCandidate<string> => ({ ...copy(key, 10, 1), requestsPerSecond });
+  const user = { waitingUser: true };
+  assert.equal(choose([hot("a", 5)], user), "too-hot");
+  assert.deepEqual(choose([hot("a", 5), hot("b", 1)], user), ["b"], "once a second is not hot");
+  assert.deepEqual(choose([hot("a", 5)], { ...user, requestsPerSecond: 3 }), ["a"], "asked for more than half as often");
+  assert.equal(choose([hot("a", 5)], { ...user, requestsPerSecond: 2 }), "too-hot");
+  assert.equal(choose([{ ...hot("a", 5), sizeBytes: 9 }], user), "not-enough", "its room would not be enough either");
+  assert.deepEqual(choose([hot("a", 5)], { ...user, requestsPerSecond: Number.POSITIVE_INFINITY }), ["a"]);
+});
+
 test("no-room says the figures", () => {
   const candidates = [copy("a", 3, 500), copy("b", 2, 400, true), copy("c", 4, 5)];
   const refused = chooseVictims({ neededBytes: 10, freeBytes: 1, candidates, nowMs, minAgeMs: 100, waitingUser: false });
   assert.deepEqual(refused, {
     kind: "no-room",
     why: "not-enough",
-    reason: "10 bytes are needed, 1 are free and 3 can be freed: 2 bytes are pinned, 4 were used in the last 100 ms",
+    reason:
+      "10 bytes are needed, 1 are free and 3 can be freed: 2 bytes are pinned, 0 are used much more than it, 4 were used in the last 100 ms",
   });
 });
 

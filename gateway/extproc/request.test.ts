@@ -12,6 +12,19 @@ function grpc(method: string, more: Record<string, string> = {}): MissRequest {
   return parseMiss(new Map(Object.entries({ ":path": method, "content-type": "application/grpc", ...more })), []);
 }
 
+test("a client says how urgent its request is, by either wire, in one of three words", () => {
+  const path = "/v2/models/iris/infer";
+  for (const request of [
+    rest(path, { "x-warm-priority": "high" }),
+    grpc(infer, { "x-warm-model": "iris", "x-warm-priority": "high" }),
+  ]) {
+    assert.equal(request.kind === "infer" ? request.priority : request.kind, "high");
+  }
+  assert.equal(rest(path, { "x-warm-priority": "urgent" }).kind, "refused");
+  const none = rest(path);
+  assert.equal(none.kind === "infer" ? none.priority : "", undefined);
+});
+
 const restCases: [path: string, expected: string][] = [
   ["/v2/models/iris/infer", "infer iris"],
   ["/v2/models/iris", "infer iris"],
@@ -132,7 +145,7 @@ for (const [path, slot, expected] of rewrites) {
   test(`${path} goes to slot ${slot} as ${expected}`, () => {
     const answer = reroute(
       1,
-      { kind: "infer", model: "iris" as ModelName, wire: "rest", path, timeoutMs: undefined },
+      { kind: "infer", model: "iris" as ModelName, wire: "rest", path, timeoutMs: undefined, priority: undefined },
       "pod-a",
       slot,
     );

@@ -1,7 +1,7 @@
 // Owns what a miss asks for: read from its headers alone, after Envoy's naming filter. Pure.
 // Whatever is no inference call, or names no model unmistakably, is refused here and never reaches a model server.
 import type { ErrorCode } from "#core/errors.ts";
-import { type ModelName, parseModelName } from "#core/model.ts";
+import { type ModelName, type Priority, parseModelName, priorities } from "#core/model.ts";
 import { headers as own } from "#envoy/names.ts";
 
 export type ServerCall = "live" | "ready" | "metadata" | "index" | "list";
@@ -14,6 +14,8 @@ export interface InferRequest {
   readonly path: string;
   /** The client's own limit, if it gave one. */
   readonly timeoutMs: number | undefined;
+  /** Of its load among others; the model's own when the client gave none. */
+  readonly priority: Priority | undefined;
 }
 
 export type MissRequest =
@@ -63,10 +65,13 @@ export function parseReroute(headers: ReadonlyMap<string, string>): MissRequest 
 export function parseMiss(headers: ReadonlyMap<string, string>, repeated: readonly string[]): MissRequest {
   const grpc = headers.get("content-type")?.startsWith("application/grpc") === true;
   const wire = grpc ? "grpc" : "rest";
+  const priority = parsePriority(headers.get(own.priority));
+  if (priority === "bad") return refused(wire, "invalid-request", `${own.priority} must be one of ${priorities.join(", ")}`);
   if (repeated.some((name) => name.startsWith("mm-"))) {
     return { kind: "refused", wire, code: "invalid-request", reason: "the model is named more than once in the headers" };
   }
-  return grpc ? parseGrpc(headers) : parseRest(headers);
+  const request = grpc ? parseGrpc(headers) : parseRest(headers);
+  return request.kind === "infer" ? { ...request, priority } : request;
 }
 
 function parseRest(headers: ReadonlyMap<string, string>): MissRequest {
@@ -116,7 +121,7 @@ function has(headers: ReadonlyMap<string, string>, name: string): boolean {
 function infer(wire: "rest" | "grpc", path: string, name: string | undefined, timeoutMs: number | undefined): MissRequest {
   const parsed = parseModelName(name);
   if (parsed.kind === "refused") return refused(wire, "invalid-name", parsed.reason);
-  return { kind: "infer", model: parsed.name, wire, path, timeoutMs };
+  return { kind: "infer", model: parsed.name, wire, path, timeoutMs, priority: undefined };
 }
 
 function refused(wire: "rest" | "grpc", code: ErrorCode, reason: string): MissRequest {
@@ -135,6 +140,10 @@ function decode(segment: string): string {
 function parseTimeoutHeader(text: string | undefined): number | undefined | "bad" {
   if (text === undefined) return undefined;
   return /^\d{1,9}$/.test(text) ? Number(text) : "bad";
+}
+
+function parsePriority(text: string | undefined): Priority | undefined | "bad" {
+  return text === undefined ? undefined : (priorities.find((known) => known === text) ?? "bad");
 }
 
 const grpcUnits: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1_000, m: 1, u: 1e-3, n: 1e-6 };

@@ -117,7 +117,8 @@ export function createProcessor(parts: ProcessorParts): Processor {
       return refuse("model-not-found", `Model ${request.model} not found`);
     }
     const startMs = clock.monotonicMs();
-    const options = { deadlineMs: startMs + Math.min(request.timeoutMs ?? parts.maxParkMs, parts.maxParkMs), signal, span };
+    const deadlineMs = startMs + Math.min(request.timeoutMs ?? parts.maxParkMs, parts.maxParkMs);
+    const options = { deadlineMs, signal, span, priority: request.priority };
     if (rerouted) {
       const revision = activeRevision(model);
       const found = await parts.reroutes.find(model, revision, request.wire, options);
