@@ -3,7 +3,7 @@ import { sleep } from "./clock.ts";
 import type { Log, LogKeys } from "./log.ts";
 
 export interface WaitOptions {
-  /** 5 s when absent. */
+  /** 30 s when absent. */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;
 }
@@ -13,7 +13,7 @@ export async function waitFor<T>(
   condition: () => T | false | undefined | Promise<T | false | undefined>,
   options: WaitOptions = {},
 ): Promise<T> {
-  const timeoutMs = options.timeoutMs ?? 5_000;
+  const timeoutMs = options.timeoutMs ?? 30_000;
   const endMs = performance.now() + timeoutMs;
   for (;;) {
     const value = await condition();

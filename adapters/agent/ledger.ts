@@ -196,7 +196,8 @@ export class Ledger {
   #fail(copy: Copy, from: CopyState, { kind, reason, suspects }: CopyFailure): void {
     copy.state = "failed";
     copy.sizeBytes = 0;
-    copy.failure = { kind, reason: reason.slice(0, maxReasonLength).toWellFormed(), suspects };
+    const said = { kind, reason: reason.slice(0, maxReasonLength).toWellFormed() };
+    copy.failure = suspects === undefined ? said : { ...said, suspects };
     this.#copies.set(copy.key, copy);
     this.#failed.add(copy.key);
     this.move(copy, from, "failed");

@@ -64,7 +64,7 @@ async function openBench(holding: Partial<HoldingOptions> = {}, parts: Partial<A
 
 const hinted = { sizeHintBytes: 100 } as const;
 
-describe("the Link", { timeout: 30_000 }, () => {
+describe("the Link", { timeout: 180_000 }, () => {
   test("tells the pod, an empty snapshot, gauges and pongs", async () => {
     await using bench = await openBench();
     const gateway = await bench.attach();
@@ -284,12 +284,80 @@ describe("the Link", { timeout: 30_000 }, () => {
     // Long names fill the stream's window sooner.
     for (let n = 0; n < 600; n++) fast.load(`${"m".repeat(200)}${n}`, hinted);
     const { holding } = bench.adapter;
-    await waitFor(() => holding.gauges(0).loads === 600 && fast.copies.size === 20, { timeoutMs: 15_000 });
+    await waitFor(() => holding.gauges(0).loads === 600 && fast.copies.size === 20, { timeoutMs: 60_000 });
     slow.resume();
     const held = [...fast.copies.keys()].sort().join();
     await waitFor(() => [...slow.copies.keys()].sort().join() === held);
     assert.deepEqual(slow.faults, []);
     assert.ok(slow.deltas < fast.deltas / 2, `${slow.deltas} of ${fast.deltas} deltas were told`);
+  });
+
+  test("a pod that is emptied serves on, tells each gateway what is in use, and goes when that is dropped", async () => {
+    await using bench = await openBench();
+    const gateway = await bench.attach();
+    for (const model of ["a", "b"]) {
+      gateway.load(model, hinted);
+      await gateway.reaches(model, CopyState.READY);
+    }
+    gateway.send({ case: "usage", value: { entries: [{ model: "a", revision: "r1", requests: 1, idleMs: 0 }] } });
+    gateway.send({ case: "ping", value: { id: 9n } });
+    await waitFor(() => gateway.pongs.includes(9n));
+    const drained = bench.adapter.drain(120_000);
+    await waitFor(() => gateway.draining.length === 2 && gateway.gauges?.draining === true);
+    assert.deepEqual(gateway.draining, ["a", "b"], "the most recently used first");
+    const late = await bench.attach({ gatewayId: "g2" });
+    await waitFor(() => late.draining.length === 2);
+    gateway.load("c", hinted);
+    await waitFor(() => gateway.refused.some(({ why }) => why === LoadRefused_Why.STOPPING));
+    assert.deepEqual([...bench.server.held.keys()].sort(), ["a", "b"]);
+    for (const model of ["a", "b"]) gateway.send({ case: "drop", value: { model, revision: "r1" } });
+    await drained;
+    assert.equal(bench.server.held.size, 0);
+    assert.deepEqual([...gateway.faults, ...late.faults], []);
+  });
+
+  test("a pod that nobody can help lets go when its patience ends, and at once without gateways", async () => {
+    await using bench = await openBench();
+    const gateway = await bench.attach();
+    gateway.load("a", hinted);
+    await gateway.reaches("a", CopyState.READY);
+    await bench.adapter.drain(50);
+    assert.equal(bench.server.held.size, 0);
+    assert.ok(gateway.withdrawals.length > 0, "routes are withdrawn before");
+    await using alone = await openBench();
+    alone.server.held.set("x", { serverName: "x", revision: "r1", sizeBytes: 10 });
+    await alone.adapter.drain(600_000);
+  });
+
+  test("a copy that is dropped leaves, and a queued one leaves the queue", async () => {
+    await using bench = await openBench({ loadConcurrency: 1 });
+    const gateway = await bench.attach();
+    gateway.load("a", hinted);
+    await gateway.reaches("a", CopyState.READY);
+    bench.server.heldBack.add("b");
+    gateway.load("b", hinted);
+    await gateway.reaches("b", CopyState.LOADING);
+    gateway.load("c", hinted);
+    await gateway.reaches("c", CopyState.QUEUED);
+    for (const model of ["a", "c", "unknown"]) gateway.send({ case: "drop", value: { model, revision: "r1" } });
+    await waitFor(() => !gateway.copies.has("a@r1") && !gateway.copies.has("c@r1"));
+    bench.server.heldBack.clear();
+    await gateway.reaches("b", CopyState.READY);
+  });
+
+  test("tells how many loads were under way in a model server that died", async () => {
+    await using bench = await openBench({ loadConcurrency: 3 });
+    const gateway = await bench.attach();
+    for (const model of ["a", "b", "c"]) {
+      bench.server.heldBack.add(model);
+      gateway.load(model, hinted);
+    }
+    await waitFor(() => bench.server.loading.size === 3);
+    bench.server.kill();
+    for (const model of ["a", "b", "c"]) {
+      const { failure } = await gateway.reaches(model, CopyState.FAILED);
+      assert.deepEqual([failure?.kind, failure?.suspects], [FailureKind.SERVER_DIED, 3]);
+    }
   });
 
   test("finds what the model server holds or lacks behind its back", async () => {
@@ -313,7 +381,7 @@ describe("the Link", { timeout: 30_000 }, () => {
       const { queued, loading, loads, usedBytes } = bench.adapter.holding.gauges(0);
       return queued === 0 && loading === 0 && loads >= 100 && usedBytes <= 2_000;
     };
-    await waitFor(() => settled() && gateways.every((gateway) => gateway.copies.size === 20), { timeoutMs: 15_000 });
+    await waitFor(() => settled() && gateways.every((gateway) => gateway.copies.size === 20), { timeoutMs: 60_000 });
     const held = [...bench.server.held.keys()].map((name) => `${name}@r1`).sort();
     for (const gateway of gateways) {
       assert.deepEqual([...gateway.copies.keys()].sort(), held);

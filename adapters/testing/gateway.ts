@@ -173,7 +173,7 @@ export function openTestGateway(address: string, options: TestGatewayOptions = {
         },
       });
     },
-    reaches: (model, state, timeoutMs = 5_000) =>
+    reaches: (model, state, timeoutMs = 30_000) =>
       waitFor(
         () => {
           const copy = copies.get(`${model}@r1`);
