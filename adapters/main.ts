@@ -11,7 +11,7 @@ import { parseRegistryTarget } from "#platform/registry/target.ts";
 import { openPeerIdentity } from "#platform/tls/identity.ts";
 
 import { openAdapter } from "./adapter.ts";
-import { createOnnxDriver } from "./drivers/onnx.ts";
+import { createDriver } from "./drivers/open.ts";
 import { collectAdapter, createAdapterMetrics, createMetricsWatch } from "./metrics.ts";
 import { parseAdapterOptions } from "./options.ts";
 import { createFilePuller } from "./pull/local.ts";
@@ -47,7 +47,7 @@ await runMain(
           minAgeMs: options.minAge,
           loadConcurrency,
         },
-        driver: createOnnxDriver({ adminSocket: options.adminSocket, clock: systemClock }),
+        driver: createDriver(options, systemClock),
         puller: createPullers({ file: createFilePuller({ storageRoot }) }),
         link: {
           host: options.linkHost,

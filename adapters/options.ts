@@ -10,6 +10,9 @@ const address = z
   .string({ error: "must be host:port" })
   .regex(/^(?:\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9.-]{1,253}):\d{1,5}$/, { error: "must be host:port" });
 const absolutePath = z.string({ error: "must be an absolute path" }).startsWith("/", { error: "must be an absolute path" });
+const serverAddress = z.string().regex(/^(?:unix:\/.{1,100}|(?:\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9.-]{1,253}):\d{1,5})$/, {
+  error: "must be host:port or unix:/path",
+});
 const labels = z.string().transform((text, context) => {
   const found =
     text === "" ? [] : text.split(",").map((part) => /^([A-Za-z0-9][A-Za-z0-9._/-]{0,126})=([A-Za-z0-9._-]{0,63})$/.exec(part));
@@ -48,7 +51,14 @@ const schema = z.object({
   metricsPort: portOption.optional(),
   /** Also tell the metrics under the names that ModelMesh had. */
   modelmeshMetrics: z.boolean().default(false),
-  adminSocket: absolutePath,
+  /** Of the built-in model server. */
+  adminSocket: absolutePath.optional(),
+  /** Where the model server is told to load, when that is not where it answers requests. */
+  serverAddress: serverAddress.optional(),
+  /** The folder that the model server reads models from. */
+  repository: absolutePath.optional(),
+  /** Where the adapter remembers its copies; beside the repository when absent. */
+  records: absolutePath.optional(),
   restAddress: address,
   grpcAddress: address,
   capacityBytes: sizeBytesOption.pipe(

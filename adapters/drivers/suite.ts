@@ -27,7 +27,7 @@ export interface DriverHarness extends AsyncDisposable {
 type Told = { readonly up: readonly HeldModel[] } | { readonly lost: string };
 
 export function describeDriver(name: string, openHarness: () => Promise<DriverHarness>): void {
-  describe(`the driver of ${name}`, { timeout: 60_000 }, () => {
+  describe(`the driver of ${name}`, { timeout: 120_000 }, () => {
     let harness: DriverHarness;
     let driver: Driver;
     let started: Promise<void>;

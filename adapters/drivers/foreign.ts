@@ -1,0 +1,358 @@
+// Owns what the drivers of all foreign model servers have in common; what differs between them is a ForeignServer.
+//
+//   load --> its name is free --> remembered --> asked of the server --> remembered as loaded, or forgotten
+//
+// Invariants:
+// - One thing at a time happens under a name. A call that its caller gave up goes on until it ends by itself; a load that
+//   succeeds then is taken back, before anything else happens under its name. So a model server is never left with a copy
+//   that nobody knows of.
+// - Loading what is loaded does nothing, also where the model server would load it anew.
+// - What was held before this adapter's start is adopted only when the model server says that it has it.
+// - What the model server holds is compared with what is remembered at bounded cost: a server that can list is asked once,
+//   another one is asked for a few copies at a time.
+import type { Clock } from "#platform/clock.ts";
+import type { Driver, DriverListener, Failure, HeldModel, Listed, Loaded, LoadRequest } from "./driver.ts";
+import { createLifeline, type Lifeline } from "./lifeline.ts";
+import type { CopyRecord } from "./record.ts";
+import { createWatch, type Pulse, type Watch } from "./watch.ts";
+
+export type Done = { readonly kind: "ok" } | Failure;
+
+/** One kind of model server. Calls end by their signal or a deadline of their own; expected failures are values. */
+export interface ForeignServer extends AsyncDisposable {
+  readonly keepsArtefact: boolean;
+  /** Where its life is watched. */
+  readonly address: string;
+  readonly http2: boolean;
+  /** Does it answer? Absent: that it is connected must do. */
+  readonly live?: (signal: AbortSignal) => Promise<boolean>;
+  /** In each of its lives before anything else, with the names that it may hold from before; failed: not yet. */
+  readonly greet?: (remembered: readonly string[], signal: AbortSignal) => Promise<Done>;
+  /** The names of all that it holds. Absent: it cannot tell. */
+  readonly index?: (signal: AbortSignal) => Promise<{ readonly kind: "ok"; readonly names: ReadonlySet<string> } | Failure>;
+  /** Absent: it cannot tell, and is believed to hold what it was made to load in this life. */
+  readonly ready?: (serverName: string, signal: AbortSignal) => Promise<boolean | undefined>;
+  load(request: LoadRequest): Promise<{ readonly kind: "ok"; readonly sizeBytes?: number } | Failure>;
+  /** Unloading what is not there is well. */
+  unload(serverName: string, signal: AbortSignal): Promise<Done>;
+  /** Nothing under this name is on the server any more. */
+  readonly forget?: (serverName: string) => Promise<void>;
+}
+
+export interface ForeignOptions {
+  readonly clock: Clock;
+  /** 250 ms when absent. */
+  readonly pollMs?: number;
+  /** A model server that answers nothing for so long counts as lost; 20 s when absent. */
+  readonly silenceMs?: number;
+  /** How long one load may take, whoever waits for it; 300 s when absent. */
+  readonly loadTimeoutMs?: number;
+}
+
+const liveTimeoutMs = 5_000;
+const unloadTimeoutMs = 60_000;
+const sampled = 32;
+const atATime = 16;
+const doubted = 8;
+
+export function createForeignDriver(server: ForeignServer, record: CopyRecord, options: ForeignOptions): Driver {
+  return new ForeignDriver(server, record, options);
+}
+
+class ForeignDriver implements Driver {
+  readonly keepsArtefact: boolean;
+  readonly #server: ForeignServer;
+  readonly #record: CopyRecord;
+  readonly #options: ForeignOptions;
+  readonly #lifeline: Lifeline;
+  readonly #watch: Watch;
+  /** What goes on under a name, by name: resolves when the next may begin. */
+  readonly #busy = new Map<string, Promise<void>>();
+  readonly #end = new AbortController();
+  /** Aborted when the model server is lost. */
+  #life = new AbortController();
+  #seen: { readonly life: string; readonly doubts: number } | undefined;
+  #restarts = 0;
+  #greeted: string | undefined;
+  /** All that is remembered was compared in this life. */
+  #compared = false;
+  #loading = 0;
+  #turn = 0;
+
+  constructor(server: ForeignServer, record: CopyRecord, options: ForeignOptions) {
+    const { clock, pollMs = 250, silenceMs = 20_000 } = options;
+    this.keepsArtefact = server.keepsArtefact;
+    this.#server = server;
+    this.#record = record;
+    this.#options = options;
+    this.#lifeline = createLifeline({ address: server.address, http2: server.http2, onClosed: () => this.#watch.hurry() });
+    this.#watch = createWatch({
+      clock,
+      pollMs,
+      silenceMs,
+      pulse: (signal) => this.#pulse(signal),
+      list: (signal) => this.list(signal),
+    });
+  }
+
+  async start(listener: DriverListener, signal: AbortSignal): Promise<void> {
+    await this.#record.open();
+    await this.#watch.run(
+      {
+        onUp: (held) => listener.onUp(held),
+        onLost: (reason) => {
+          const lost = this.#life;
+          this.#life = new AbortController();
+          this.#compared = false;
+          lost.abort(new Error(`the model server is lost: ${reason}`));
+          listener.onLost(reason);
+        },
+      },
+      signal,
+    );
+  }
+
+  alive(): boolean {
+    return this.#watch.up;
+  }
+
+  async load(request: LoadRequest): Promise<Loaded | Failure> {
+    const { serverName, signal } = request;
+    return await this.#alone(serverName, signal, (ended) => this.#load({ ...request, signal: ended }), {
+      timeoutMs: this.#options.loadTimeoutMs ?? 300_000,
+      givenUp: async (loaded) => {
+        if (loaded.kind === "ok") await this.#unload(serverName, this.#ends(unloadTimeoutMs));
+      },
+    });
+  }
+
+  async unload(serverName: string, signal: AbortSignal): Promise<Done> {
+    return await this.#alone(serverName, signal, (ended) => this.#unload(serverName, ended), { timeoutMs: unloadTimeoutMs });
+  }
+
+  async list(signal: AbortSignal): Promise<Listed> {
+    const compared = await this.#compare(signal);
+    if (compared.kind === "failed") return compared;
+    const held = this.#record.all().filter(({ loaded }) => loaded);
+    return {
+      kind: "ok",
+      held: held.map(({ serverName, revision, sizeBytes }): HeldModel => ({ serverName, revision, sizeBytes })),
+    };
+  }
+
+  async ready(serverName: string, revision: string, signal: AbortSignal): Promise<boolean | undefined> {
+    signal.throwIfAborted();
+    const copy = this.#record.get(serverName);
+    if (copy?.revision !== revision || !copy.loaded) return false;
+    const ready = await this.#isReady(serverName, signal);
+    if (ready === false && this.#record.get(serverName) === copy && !this.#busy.has(serverName)) await this.#forget(serverName);
+    return ready;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#end.abort(new Error("the driver was disposed"));
+    this.#lifeline[Symbol.dispose]();
+    await this.#server[Symbol.asyncDispose]();
+    await Promise.allSettled(this.#busy.values());
+  }
+
+  async #load(request: LoadRequest): Promise<Loaded | Failure> {
+    const { serverName, revision, expectedBytes, signal } = request;
+    const before = this.#record.get(serverName);
+    if (before?.loaded === true && before.revision === revision && (await this.#isReady(serverName, signal)) === true) {
+      return { kind: "ok", sizeBytes: before.sizeBytes, measured: false };
+    }
+    // Another revision, or one of which it is not known how far its load came.
+    if (before !== undefined) {
+      const unloaded = await this.#unload(serverName, signal);
+      if (unloaded.kind === "failed") return unloaded;
+    }
+    await this.#record.put({ serverName, revision, sizeBytes: expectedBytes, loaded: false });
+    this.#loading += 1;
+    const loaded = await this.#server.load(request).finally(() => {
+      this.#loading -= 1;
+    });
+    if (loaded.kind === "failed") {
+      // After a failure of the pod nothing is known; whoever asked unloads.
+      if (loaded.failure === "pod") this.#watch.hurry();
+      else await this.#forget(serverName);
+      return loaded;
+    }
+    const { sizeBytes = expectedBytes } = loaded;
+    await this.#record.put({ serverName, revision, sizeBytes, loaded: true });
+    return { kind: "ok", sizeBytes, measured: loaded.sizeBytes !== undefined };
+  }
+
+  async #unload(serverName: string, signal: AbortSignal): Promise<Done> {
+    const unloaded = await this.#server.unload(serverName, signal);
+    if (unloaded.kind === "ok") await this.#forget(serverName);
+    else if (unloaded.failure === "pod") this.#watch.hurry();
+    return unloaded;
+  }
+
+  async #forget(serverName: string): Promise<void> {
+    await this.#record.delete(serverName);
+    await this.#server.forget?.(serverName);
+  }
+
+  async #isReady(serverName: string, signal: AbortSignal): Promise<boolean | undefined> {
+    if (this.#server.ready === undefined) return this.#watch.up;
+    return await this.#server.ready(serverName, AbortSignal.any([signal, this.#end.signal]));
+  }
+
+  /** Runs when nothing else goes on under the name. A caller who gives up is let go at once; the work goes on. */
+  async #alone<T>(
+    serverName: string,
+    signal: AbortSignal,
+    work: (ended: AbortSignal) => Promise<T | Failure>,
+    rule: { readonly timeoutMs: number; readonly givenUp?: (result: T | Failure) => Promise<void> },
+  ): Promise<T | Failure> {
+    signal.throwIfAborted();
+    await this.#record.open();
+    for (let before = this.#busy.get(serverName); before !== undefined; before = this.#busy.get(serverName)) {
+      await orAborted(before, signal);
+    }
+    let left = false;
+    const result = this.#run(work, this.#ends(rule.timeoutMs));
+    const over = result
+      .then(async (done) => {
+        if (left) await rule.givenUp?.(done);
+      })
+      .catch(() => undefined)
+      .finally(() => this.#busy.delete(serverName));
+    this.#busy.set(serverName, over);
+    try {
+      return await orAborted(result, signal);
+    } catch (error) {
+      left = signal.aborted;
+      throw error;
+    }
+  }
+
+  /** That the model server was lost or took too long is a failure of the pod; other things thrown are faults. */
+  async #run<T>(work: (ended: AbortSignal) => Promise<T>, ended: AbortSignal): Promise<T | Failure> {
+    try {
+      return await work(ended);
+    } catch (error) {
+      if (!ended.aborted || this.#end.signal.aborted) throw error;
+      const reason = ended.reason instanceof Error ? ended.reason.message : "the model server was lost";
+      return { kind: "failed", failure: "pod", reason };
+    }
+  }
+
+  #ends(timeoutMs: number): AbortSignal {
+    return AbortSignal.any([this.#end.signal, this.#life.signal, AbortSignal.timeout(timeoutMs)]);
+  }
+
+  /** Forgets what the model server does not hold any more. */
+  async #compare(signal: AbortSignal): Promise<Done> {
+    await this.#record.open();
+    const { index } = this.#server;
+    const resting = this.#record.all().filter(({ serverName }) => !this.#busy.has(serverName));
+    if (index !== undefined) {
+      const listed = await index(signal);
+      if (listed.kind === "failed") return listed;
+      await this.#keepOnly(resting, (serverName) => listed.names.has(serverName));
+    } else {
+      const some = this.#compared ? this.#someOf(resting) : resting;
+      const answers = await this.#askEach(some, signal);
+      if (answers === undefined) return { kind: "failed", failure: "pod", reason: "the model server does not say what it holds" };
+      await this.#keepOnly(some, (serverName) => answers.get(serverName) !== false);
+    }
+    this.#compared = true;
+    return { kind: "ok" };
+  }
+
+  async #keepOnly(
+    copies: readonly {
+      readonly serverName: string;
+      readonly loaded: boolean;
+      readonly revision: string;
+      readonly sizeBytes: number;
+    }[],
+    isHeld: (serverName: string) => boolean,
+  ): Promise<void> {
+    for (const copy of copies) {
+      const { serverName } = copy;
+      if (this.#busy.has(serverName) || this.#record.get(serverName) !== copy) continue;
+      if (!isHeld(serverName)) await this.#forget(serverName);
+      // Its load ended after whoever asked for it.
+      else if (!copy.loaded) await this.#record.put({ ...copy, loaded: true });
+    }
+  }
+
+  /** Others each time, so that all have their turn. */
+  #someOf<T>(copies: readonly T[]): readonly T[] {
+    if (copies.length <= sampled) return copies;
+    const from = this.#turn % copies.length;
+    this.#turn = from + sampled;
+    return [...copies, ...copies].slice(from, from + sampled);
+  }
+
+  /** Undefined when one of them is not answered. */
+  async #askEach(
+    copies: readonly { readonly serverName: string }[],
+    signal: AbortSignal,
+  ): Promise<ReadonlyMap<string, boolean> | undefined> {
+    const answers = new Map<string, boolean>();
+    for (let from = 0; from < copies.length; from += atATime) {
+      const some = copies.slice(from, from + atATime);
+      const ready = await Promise.all(some.map(({ serverName }) => this.#isReady(serverName, signal)));
+      for (const [at, { serverName }] of some.entries()) {
+        const answer = ready[at];
+        if (answer === undefined) return undefined;
+        answers.set(serverName, answer);
+      }
+    }
+    return answers;
+  }
+
+  async #pulse(signal: AbortSignal): Promise<Pulse> {
+    const seen = await this.#lifeline.look(signal);
+    if (seen.kind !== "up") return seen;
+    const live =
+      (await this.#server.live?.(AbortSignal.any([signal, AbortSignal.timeout(liveTimeoutMs)])).catch(() => false)) ?? true;
+    signal.throwIfAborted();
+    if (!live) {
+      // Some answer nothing while they load. The load has a deadline of its own.
+      const life = this.#watch.up && this.#loading > 0 ? this.#lifeOf(seen.life) : undefined;
+      return life === undefined ? { kind: "silent", reason: "the model server does not answer" } : { kind: "alive", life };
+    }
+    if (this.#seen?.life === seen.life && this.#seen.doubts !== seen.doubts && !(await this.#holdsStill(signal)))
+      this.#restarts += 1;
+    this.#seen = seen;
+    const life = this.#lifeOf(seen.life);
+    if (this.#greeted !== life && this.#server.greet !== undefined) {
+      const remembered = this.#record.all().map(({ serverName }) => serverName);
+      const greeted = await this.#server.greet(remembered, signal);
+      if (greeted.kind === "failed") return { kind: "silent", reason: greeted.reason };
+    }
+    this.#greeted = life;
+    return { kind: "alive", life };
+  }
+
+  #lifeOf(seen: string): string {
+    return `${seen}/${this.#restarts}`;
+  }
+
+  /** Whether some of what it held is there: a process started anew holds nothing. */
+  async #holdsStill(signal: AbortSignal): Promise<boolean> {
+    const held = this.#record.all().filter(({ serverName, loaded }) => loaded && !this.#busy.has(serverName));
+    const some = held.slice(0, doubted);
+    if (some.length === 0) return true;
+    const answers = await this.#askEach(some, signal);
+    return answers === undefined || [...answers.values()].includes(true);
+  }
+}
+
+async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  signal.throwIfAborted();
+  const { promise, reject } = Promise.withResolvers<never>();
+  const onAbort = (): void => reject(signal.reason);
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    return await Promise.race([work, promise]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}

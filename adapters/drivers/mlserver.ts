@@ -1,0 +1,104 @@
+// Owns the conversation with MLServer over its REST port, with the repository extension of the Open Inference Protocol.
+// https://mlserver.readthedocs.io/en/latest/reference/api/
+//
+// Each load and each index makes MLServer read every model-settings.json below its root. So what a copy consists of lies
+// beside that root, and a link into it stands there only for as long as a load takes: a load costs the same with one copy
+// held and with a thousand. The index then knows nothing, and what is held is asked for by name.
+import { mkdir, readdir, rm, symlink } from "node:fs/promises";
+import { join } from "node:path";
+import { layoutMlserver, settingsName } from "../layout/mlserver.ts";
+import type { Failure, LoadRequest } from "./driver.ts";
+import type { Done, ForeignServer } from "./foreign.ts";
+import { type Answer, createHttpCaller, failedWith, type HttpCaller, unanswered, wordsOf } from "./http.ts";
+import { fileName } from "./record.ts";
+import { createRepository, type Layout, type Repository } from "./repository.ts";
+
+export interface MlserverOptions {
+  /** `host:port` of its REST port. */
+  readonly address: string;
+  /** The folder that it was started on. */
+  readonly root: string;
+}
+
+const callTimeoutMs = 5_000;
+const loadTimeoutMs = 600_000;
+
+export function createMlserver({ address, root }: MlserverOptions): ForeignServer {
+  const http = createHttpCaller(address);
+  const held = createRepository({ folder: `${root}.held`, namesMatter: false });
+  let emptied: Promise<void> | undefined;
+  return {
+    keepsArtefact: true,
+    address,
+    http2: false,
+    live: async (signal) => {
+      const answer = await http.call({ method: "GET", path: "/v2/health/live", timeoutMs: callTimeoutMs, signal });
+      return answer.kind === "answer" && answer.status === 200;
+    },
+    async ready(serverName, signal): Promise<boolean | undefined> {
+      const path = `/v2/models/${serverName}/ready`;
+      const answer = await http.call({ method: "GET", path, timeoutMs: callTimeoutMs, signal });
+      if (answer.kind !== "answer") return undefined;
+      if (answer.status === 200) return true;
+      return answer.status === 404 || answer.status === 400 ? false : undefined;
+    },
+    async load(request): Promise<Done> {
+      // An adapter that died in a load left its link behind, which every later load would read.
+      await (emptied ??= empty(root, held));
+      const { serverName } = request;
+      const layout: Layout = {
+        plan: (asked, folder) => layoutMlserver({ ...asked, serverName, folder }),
+        isText: (file) => file === settingsName || file.endsWith(`/${settingsName}`),
+      };
+      const made = await held.make(request, layout);
+      if (made.kind === "failed") return made;
+      const shown = join(root, fileName(serverName));
+      try {
+        await symlink(made.folder, shown);
+        return await askLoad(http, request);
+      } finally {
+        await rm(shown, { force: true });
+      }
+    },
+    async unload(serverName, signal): Promise<Done> {
+      const answer = await post(http, `/v2/repository/models/${serverName}/unload`, callTimeoutMs, signal);
+      if (answer.kind !== "answer") return unanswered(answer);
+      if (answer.status === 200 || isUnknown(answer)) return { kind: "ok" };
+      return failedWith("pod", `unloading was answered with status ${answer.status}`, wordsOf(answer));
+    },
+    forget: (serverName) => held.remove(serverName),
+    [Symbol.asyncDispose]: () => http[Symbol.asyncDispose](),
+  };
+}
+
+async function empty(root: string, held: Repository): Promise<void> {
+  await mkdir(root, { recursive: true });
+  for (const entry of await readdir(root, { withFileTypes: true })) {
+    // Only what a load of ours can have left: who runs the server may keep other things there.
+    if (entry.isSymbolicLink()) await rm(join(root, entry.name), { force: true });
+  }
+  await mkdir(held.folder, { recursive: true });
+}
+
+async function askLoad(http: HttpCaller, { serverName, signal }: LoadRequest): Promise<{ readonly kind: "ok" } | Failure> {
+  const answer = await post(http, `/v2/repository/models/${serverName}/load`, loadTimeoutMs, signal);
+  if (answer.kind !== "answer") return unanswered(answer);
+  const words = wordsOf(answer);
+  if (answer.status === 200) return { kind: "ok" };
+  // With parallel workers: theirs is the fault, and whoever asks them anew finds them started anew.
+  if (/worker process/i.test(words)) return failedWith("pod", "a worker of MLServer died", words);
+  // MLServer says no more than this of what its runtimes throw.
+  if (answer.status === 500) return failedWith("model", "MLServer could not load it, and its log says why", words);
+  if (answer.status === 404) return failedWith("model", "MLServer could not use its settings, and its log says why", words);
+  if (answer.status >= 400 && answer.status < 500) return failedWith("model", "MLServer refused it", words);
+  return failedWith("pod", `loading was answered with status ${answer.status}`, words);
+}
+
+async function post(http: HttpCaller, path: string, timeoutMs: number, signal: AbortSignal): Promise<Answer> {
+  return await http.call({ method: "POST", path, body: {}, timeoutMs, signal });
+}
+
+/** "Model NAME not found", and not that this server has no such path. */
+function isUnknown(answer: Extract<Answer, { readonly kind: "answer" }>): boolean {
+  return answer.status === 404 && answer.json !== undefined && /not found/i.test(wordsOf(answer));
+}

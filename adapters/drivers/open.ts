@@ -1,0 +1,52 @@
+// Owns which driver an adapter has, as its options say.
+import type { Clock } from "#platform/clock.ts";
+import { StartupError } from "#platform/lifecycle.ts";
+import type { Driver } from "./driver.ts";
+import { createForeignDriver, type ForeignServer } from "./foreign.ts";
+import { createMlserver } from "./mlserver.ts";
+import type { DriverName } from "./names.ts";
+import { createOnnxDriver } from "./onnx.ts";
+import { createRecord } from "./record.ts";
+import { createTriton } from "./triton.ts";
+
+export interface DriverOptions {
+  readonly driver: DriverName;
+  readonly restAddress: string;
+  readonly grpcAddress: string;
+  readonly adminSocket?: string | undefined;
+  /** Where the model server is told to load: `host:port` or `unix:/path`. */
+  readonly serverAddress?: string | undefined;
+  /** The folder that the model server reads models from. */
+  readonly repository?: string | undefined;
+  /** Where the adapter remembers its copies. */
+  readonly records?: string | undefined;
+}
+
+export function createDriver(options: DriverOptions, clock: Clock): Driver {
+  if (options.driver === "onnx") return createOnnxDriver({ adminSocket: need(options, "adminSocket"), clock });
+  const records = options.records ?? `${need(options, options.repository === undefined ? "records" : "repository")}.copies`;
+  return createForeignDriver(createServer(options, options.driver), createRecord(records), { clock });
+}
+
+function createServer(options: DriverOptions, driver: Exclude<DriverName, "onnx">): ForeignServer {
+  const { restAddress, grpcAddress, serverAddress } = options;
+  switch (driver) {
+    case "mlserver":
+      return createMlserver({ address: serverAddress ?? restAddress, root: need(options, "repository") });
+    case "triton":
+      return createTriton({ address: serverAddress ?? grpcAddress, repository: need(options, "repository") });
+  }
+}
+
+const flags = {
+  adminSocket: "--admin-socket",
+  repository: "--repository",
+  records: "--records",
+  serverAddress: "--server-address",
+} as const;
+
+function need(options: DriverOptions, name: keyof typeof flags): string {
+  const value = options[name];
+  if (value === undefined) throw new StartupError(`${flags[name]} is needed for the driver ${options.driver}`);
+  return value;
+}
