@@ -18,7 +18,7 @@ import { openTestGateway, type TestGateway } from "./testing/gateway.ts";
 /** A copy of the test model takes some 73 kB: three fit, four do not. */
 const capacityBytes = 250_000;
 
-describe("the adapter beside a real model server", { timeout: 60_000 }, () => {
+describe("the adapter beside a real model server", { timeout: 200_000 }, () => {
   let folder: RunFolder;
   let modelServer: SupervisedProcess;
   let adapter: SupervisedProcess;

@@ -125,7 +125,7 @@ export function describeDriver(name: string, openHarness: () => Promise<DriverHa
       await harness.kill();
       const failed = await dying;
       assert.equal(failed.kind === "failed" && failed.failure, "pod");
-      await waitFor(() => told.length === 2, { timeoutMs: 1_000 });
+      await waitFor(() => told.length === 2);
       assert.ok("lost" in (told[1] ?? {}));
       assert.equal(driver.alive(), false);
       const refused = await load("m1");
