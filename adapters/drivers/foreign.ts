@@ -214,12 +214,17 @@ class ForeignDriver implements Driver {
     }
     let left = false;
     const result = this.#run(work, this.#ends(rule.timeoutMs));
-    const over = result
-      .then(async (done) => {
+    const finish = async (): Promise<void> => {
+      try {
+        const done = await result;
         if (left) await rule.givenUp?.(done);
-      })
-      .catch(() => undefined)
-      .finally(() => this.#busy.delete(serverName));
+      } catch {
+        // Whoever waits for the result is told.
+      } finally {
+        this.#busy.delete(serverName);
+      }
+    };
+    const over = finish();
     this.#busy.set(serverName, over);
     try {
       return await orAborted(result, signal);
