@@ -8,14 +8,15 @@ import { createProcessMetrics } from "#platform/processmetrics.ts";
 import { openRegistry } from "#platform/registry/open.ts";
 import { runPresence } from "#platform/registry/presence.ts";
 import { parseRegistryTarget } from "#platform/registry/target.ts";
+import { createTracer } from "#platform/telemetry.ts";
 import { openPeerIdentity } from "#platform/tls/identity.ts";
-
 import { openAdapter } from "./adapter.ts";
 import { createDriver } from "./drivers/open.ts";
 import { collectAdapter, createAdapterMetrics, createMetricsWatch } from "./metrics.ts";
 import { parseAdapterOptions } from "./options.ts";
 import { createFilePuller } from "./pull/local.ts";
 import { createPullers } from "./pull/puller.ts";
+import { createTraceWatch, joinWatches } from "./spans.ts";
 
 const presenceTtlMs = 5_000;
 
@@ -27,8 +28,13 @@ await runMain(
     const log = stack.use(createLog({ service: "adapter", level: options.logLevel })).with({ podId });
     const identity = stack.use(await openPeerIdentity(options, log));
     const registry = stack.use(await openRegistry(parseRegistryTarget(options), log));
+    const { otlpEndpoint, otlpProtocol } = options;
+    const { tracer } = stack.use(
+      await createTracer({ service: "warmpath-adapter", endpoint: otlpEndpoint, protocol: otlpProtocol }),
+    );
     const { metricsPort, metricsHost } = options;
     const metrics = createAdapterMetrics({ log, aliases: options.modelmeshMetrics, more: createProcessMetrics() });
+    const timed = createMetricsWatch(metrics, () => systemClock.monotonicMs());
     const scraped =
       metricsPort === undefined
         ? undefined
@@ -55,7 +61,7 @@ await runMain(
           credentials: identity?.serverCredentials(["gateway"]),
         },
         log,
-        watch: createMetricsWatch(metrics, () => systemClock.monotonicMs()),
+        watch: options.otlpEndpoint === undefined ? timed : joinWatches(timed, createTraceWatch(tracer, podId)),
       }).catch((cause: unknown) => {
         const where = `${options.linkHost}:${options.linkPort}`;
         throw new StartupError(`cannot listen for gateways on ${where}: ${errorMessage(cause)}`, { cause });

@@ -1,6 +1,13 @@
 // Owns the adapter's settings, as its command line gives them.
 import { z } from "zod";
-import { durationMsOption, parseFlags, portOption, sizeBytesOption } from "#platform/config.ts";
+import {
+  durationMsOption,
+  otlpEndpointOption,
+  otlpProtocolOption,
+  parseFlags,
+  portOption,
+  sizeBytesOption,
+} from "#platform/config.ts";
 
 import { StartupError } from "#platform/lifecycle.ts";
 import { registryFlags } from "#platform/registry/target.ts";
@@ -87,6 +94,10 @@ const schema = z.object({
   peerCa: z.string().min(1).optional(),
   peerCert: z.string().min(1).optional(),
   peerKey: z.string().min(1).optional(),
+  /** Base address of an OTLP collector; nothing is traced without it. */
+  otlpEndpoint: otlpEndpointOption.optional(),
+  /** By the endpoint's port when absent: 4317 is gRPC. */
+  otlpProtocol: otlpProtocolOption.optional(),
   logLevel: z.enum(["debug", "info", "warn", "error", "silent"]).default("info"),
 });
 

@@ -12,6 +12,7 @@ import { buildAuthClusters } from "./auth.ts";
 import { buildListeners } from "./listeners.ts";
 import { clusters, mirrorListener, rerouteListener, runtimeLayer, usageSampleKey } from "./names.ts";
 import { type BootstrapOptions, internal, overAds, pipe } from "./options.ts";
+import { buildCollector, tracingFlags } from "./tracing.ts";
 
 export function buildBootstrap(options: BootstrapOptions): Bootstrap {
   return create(BootstrapSchema, {
@@ -20,7 +21,13 @@ export function buildBootstrap(options: BootstrapOptions): Bootstrap {
     bootstrapExtensions: [{ name: "envoy.bootstrap.internal_listener", typedConfig: packAny(InternalListenerSchema, {}) }],
     layeredRuntime: {
       layers: [
-        { name: "static", layerSpecifier: { case: "staticLayer", value: runtimeFlags } },
+        {
+          name: "static",
+          layerSpecifier: {
+            case: "staticLayer",
+            value: { ...runtimeFlags, ...(options.tracing === undefined ? {} : tracingFlags) },
+          },
+        },
         { name: runtimeLayer, layerSpecifier: { case: "rtdsLayer", value: { name: runtimeLayer, rtdsConfig: overAds } } },
         { name: "admin", layerSpecifier: { case: "adminLayer", value: {} } },
       ],
@@ -41,6 +48,7 @@ export function buildBootstrap(options: BootstrapOptions): Bootstrap {
       listeners: buildListeners(options),
       clusters: [
         ...(options.auth === undefined ? [] : buildAuthClusters(options.auth)),
+        ...(options.tracing === undefined ? [] : [buildCollector(options.tracing)]),
         staticCluster(clusters.gateway, pipe(options.gatewaySocket)),
         staticCluster(clusters.extProc, pipe(options.gatewaySocket), 800),
         // Where routes of slots send gRPC calls that have waited: there the message is made to name the slot.

@@ -33,6 +33,7 @@ import { grpcErrors, httpErrors, unaskedStatus } from "./localreplies.ts";
 import { clusters, filters, headers, mirrorListener, rerouteListener, scopedRoutes, usageLog, usageSampleKey } from "./names.ts";
 import { type BootstrapOptions, overAds, type PortAddress } from "./options.ts";
 import { buildTlsSocket } from "./tls.ts";
+import { buildTracing } from "./tracing.ts";
 
 type HttpFilter = MessageInitShape<typeof HttpFilterSchema>;
 type Listener = MessageInitShape<typeof ListenerSchema>;
@@ -245,6 +246,7 @@ function mirror(options: BootstrapOptions): Listener {
 function connection(statPrefix: string, options: BootstrapOptions) {
   return {
     statPrefix,
+    ...(options.tracing === undefined ? {} : { tracing: buildTracing(options.tracing) }),
     codecType: HttpConnectionManager_CodecType.AUTO,
     // A parked request is idle; it is the gateway that ends it, at the request's own deadline or maxParkMs. The same time
     // bounds headers that come slowly: a timer of their own would cost a microsecond on every hit.

@@ -45,6 +45,8 @@ export const filters = {
 
 /** Static clusters of the bootstrap. */
 export const clusters = {
+  /** Of traces; only where there is a collector. */
+  otlp: "warm-otlp",
   gateway: "warm-gateway",
   extProc: "warm-ext-proc",
   reroute: "warm-reroute",

@@ -6,6 +6,7 @@ import type { AddressSchema } from "#proto/gen/envoy/config/core/v3/address_pb.t
 import { ApiVersion, type ConfigSourceSchema } from "#proto/gen/envoy/config/core/v3/config_source_pb.ts";
 import type { AuthOptions } from "./auth.ts";
 import type { PortTls } from "./tls.ts";
+import type { TracingOptions } from "./tracing.ts";
 
 export interface PortAddress {
   readonly host: string;
@@ -28,6 +29,8 @@ export interface BootstrapOptions {
   readonly auth?: AuthOptions | undefined;
   /** Of both inference ports; plain when absent. */
   readonly tls?: PortTls | undefined;
+  /** Nothing is traced when absent. */
+  readonly tracing?: TracingOptions | undefined;
 }
 
 export const overAds: MessageInitShape<typeof ConfigSourceSchema> = {

@@ -53,6 +53,7 @@ import { createRoutes } from "./routes.ts";
 import { createScaler } from "./scaler.ts";
 import { serverCalls } from "./servercalls.ts";
 import { createShares } from "./shares.ts";
+import { createSlowMisses } from "./slow.ts";
 import { createMissSpans, silentSpan } from "./spans.ts";
 import { createSuspects } from "./suspects.ts";
 import { createUsage, type Usage } from "./usage.ts";
@@ -78,7 +79,12 @@ export async function startGateway(
   const decisions = createDecisions(clock);
   const suspects = createSuspects(clock);
   const rates = createRates(clock);
-  const { tracer } = stack.use(await createTracer({ service: "warmpath-gateway", endpoint: options.otlpEndpoint }));
+  const { otlpEndpoint, otlpProtocol, traceShare } = options;
+  const { tracer } = stack.use(
+    await createTracer({ service: "warmpath-gateway", endpoint: otlpEndpoint, protocol: otlpProtocol, share: traceShare }),
+  );
+  const slow = createSlowMisses();
+  const spans = createMissSpans({ tracer, clock, onRecord: (record) => slow.add(record) });
   const identity = stack.use(await openPeerIdentity(options, log));
   let ready = false;
   const waits = createHistogram();
@@ -266,7 +272,7 @@ export async function startGateway(
     reroutes,
     clock,
     log,
-    spans: createMissSpans(tracer),
+    spans,
     maxParkMs: options.maxParkMs,
     onWaited: (ms) => waits.record(ms),
     onAnswer(answer) {
@@ -308,6 +314,7 @@ export async function startGateway(
     home,
     identity,
     service: createPeerService({
+      spans,
       findModel: (name) => book.get(name),
       loads,
       clock,

@@ -37,6 +37,8 @@ export interface LoadAsk {
   readonly pinned?: boolean;
   /** How often the model is asked for, when that is known. */
   readonly requestsPerSecond?: number;
+  /** Trace context of a request that waits for it. */
+  readonly traceparent?: string | undefined;
 }
 
 export interface Links extends Disposable {
@@ -217,6 +219,7 @@ export function createLinks(parts: LinksParts): Links {
           idleMs: BigInt(Math.round(ask.idleMs ?? 0)),
           pinned: ask.pinned ?? false,
           requestsPerSecond: ask.requestsPerSecond ?? 0,
+          traceparent: ask.traceparent ?? "",
         },
       });
     },

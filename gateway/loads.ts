@@ -32,7 +32,7 @@ import type { LoadAsk } from "./links.ts";
 import type { Peers } from "./peers.ts";
 import type { Placements } from "./placements.ts";
 import type { Routes } from "./routes.ts";
-import type { MissSpan } from "./spans.ts";
+import type { MissSpan, Step } from "./spans.ts";
 import type { Suspects } from "./suspects.ts";
 
 export interface Live {
@@ -104,6 +104,10 @@ interface Flight {
   readonly passedOver: Set<string>;
   readonly waiters: Set<Waiter>;
   readonly stop: AbortController;
+  /** Of the first request that waits; the steps below hang on it. */
+  readonly span: Step;
+  home: Step | undefined;
+  ask: Step | undefined;
   loadClass: LoadClass;
   priority: Priority;
   podId: string | undefined;
@@ -144,13 +148,16 @@ export function createLoads(parts: LoadsParts): Loads {
   let waiting = 0;
   let turn = 0;
 
-  function assign(flight: Flight, podId: string | undefined): void {
+  /** `failure`: why the pod that had it is not waited for any more, when it is that. */
+  function assign(flight: Flight, podId: string | undefined, failure?: string): void {
+    flight.ask?.end(failure);
+    flight.ask = undefined;
     if (flight.podId !== undefined) placements.answered(flight.podId);
     flight.podId = podId;
     if (podId !== undefined) placements.asked(podId);
   }
 
-  function start(key: string, model: Model, revision: Revision, { loadClass, priority }: Urgency): Flight {
+  function start(key: string, model: Model, revision: Revision, { loadClass, priority }: Urgency, span: Step): Flight {
     const flight: Flight = {
       key,
       model,
@@ -159,6 +166,9 @@ export function createLoads(parts: LoadsParts): Loads {
       passedOver: new Set(),
       waiters: new Set(),
       stop: new AbortController(),
+      span,
+      home: undefined,
+      ask: undefined,
       loadClass,
       priority,
       podId: undefined,
@@ -181,6 +191,7 @@ export function createLoads(parts: LoadsParts): Loads {
     clearTimeout(flight.timer);
     flight.leaveHome?.();
     flight.leaveHome = undefined;
+    flight.home?.end();
     assign(flight, undefined);
     flight.stop.abort(landed);
     for (const waiter of Array.from(flight.waiters)) waiter.answer(result(waiter));
@@ -201,7 +212,8 @@ export function createLoads(parts: LoadsParts): Loads {
     clearTimeout(flight.timer);
     flight.timer = undefined;
     assign(flight, undefined);
-    await routes.whenSettled(entry, flight.stop.signal);
+    const ack = flight.span.step("ack", { pod: podId });
+    await routes.whenSettled(entry, flight.stop.signal).finally(() => ack.end());
     backoffs.succeeded(flight.key);
     const nowMs = clock.monotonicMs();
     land(flight, (waiter) => ({ kind: "live", waitedMs: nowMs - waiter.arrivedMs, entry }));
@@ -218,6 +230,7 @@ export function createLoads(parts: LoadsParts): Loads {
     const { gatewayId } = member;
     const elsewhere = (reason: string): void => {
       flight.leaveHome = undefined;
+      flight.home?.end(reason);
       flight.passedOver.add(gatewayId);
       note(flight, "home-lost", `gateway ${gatewayId}: ${reason}`);
       decide(flight);
@@ -225,11 +238,16 @@ export function createLoads(parts: LoadsParts): Loads {
     clearTimeout(flight.timer);
     flight.leaveHome?.();
     const { loadClass, priority } = flight;
-    const ask = { model: flight.model.name, revision: flight.revision.id, loadClass, priority, waitMs: longestWaitMs(flight) };
+    flight.home?.end();
+    flight.home = flight.span.step("home", { gateway: gatewayId });
+    const { traceparent } = flight.home;
+    const waitMs = longestWaitMs(flight);
+    const ask = { model: flight.model.name, revision: flight.revision.id, loadClass, priority, waitMs, traceparent };
     note(flight, "asked-home", `gateway ${gatewayId} decides on it`);
     flight.leaveHome = parts.peers.ensure(member, ask, {
       onReady(podIds) {
         flight.leaveHome = undefined;
+        flight.home?.end();
         // Usually the Link was faster. If it stays silent, those pods are out of this gateway's reach.
         clearTimeout(flight.timer);
         flight.timer = setTimeout(() => {
@@ -240,6 +258,7 @@ export function createLoads(parts: LoadsParts): Loads {
       onFailed(failure) {
         if (homesOwnFaults.includes(failure.code)) return elsewhere(failure.reason);
         flight.leaveHome = undefined;
+        flight.home?.end(failure.code);
         backoffs.heard(flight.key, failure);
         note(flight, "failed", `${failure.code}: ${failure.reason}`);
         return land(flight, () => failure);
@@ -283,11 +302,13 @@ export function createLoads(parts: LoadsParts): Loads {
   function send(flight: Flight, podId: string): void {
     const { model, loadClass, priority } = flight;
     const requestsPerSecond = parts.rateOf?.(model.name);
+    flight.ask ??= flight.span.step("ask", { pod: podId, model: model.name, revision: flight.revision.id });
     parts.sendLoad(podId, model.name, flight.revision, {
       loadClass,
       priority,
       waitMs: Math.max(parts.loadTimeoutMs, longestWaitMs(flight)),
       pinned: isPinned(model),
+      traceparent: flight.ask.traceparent,
       ...(requestsPerSecond === undefined ? {} : { requestsPerSecond }),
     });
   }
@@ -311,7 +332,10 @@ export function createLoads(parts: LoadsParts): Loads {
     const { excluded } = flight;
     const needs = { excluded, holders: noHolders, waitingUser: flight.loadClass === "waiting-user", minAgeMs: 0 };
     const requestsPerSecond = parts.rateOf?.(flight.model.name);
+    const step = flight.span.step("place");
     const decision = placements.choose(flight.model.name, flight.revision, { ...needs, requestsPerSecond });
+    if (decision.kind === "placed") step.set({ pod: decision.podId });
+    step.end(decision.kind === "placed" ? undefined : decision.code);
     const { name } = flight.model;
     if (decision.kind === "placed") {
       const { podId, keys } = decision;
@@ -345,7 +369,7 @@ export function createLoads(parts: LoadsParts): Loads {
   function tryElsewhere(flight: Flight, podId: string, kind: FailureKind, reason: string): void {
     // What the home has asked for is the home's to judge.
     if (flight.podId !== podId) return;
-    assign(flight, undefined);
+    assign(flight, undefined, reason);
     exclude(flight, podId, { kind: "failed", code: codeOf(kind), reason });
     // A bad model fails everywhere: it is not carried from pod to pod.
     const known = parts.suspects.check(flight.key);
@@ -368,7 +392,7 @@ export function createLoads(parts: LoadsParts): Loads {
     land(flight, () => ({ kind: "failed", code: "cancelled", reason: "nobody waits any more" }));
   }
 
-  async function wait(flight: Flight, options: EnsureOptions): Promise<Ensured> {
+  async function wait(flight: Flight, options: EnsureOptions, step: Step): Promise<Ensured> {
     const { promise, resolve } = Promise.withResolvers<Ensured>();
     const arrivedMs = clock.monotonicMs();
     const waiter: Waiter = { arrivedMs, deadlineMs: options.deadlineMs, answer: resolve };
@@ -378,7 +402,6 @@ export function createLoads(parts: LoadsParts): Loads {
       () => resolve({ kind: "failed", code: "deadline-exceeded", reason: `model '${flight.model.name}' was not ready in time` }),
       Math.max(0, options.deadlineMs - arrivedMs),
     );
-    const step = options.span.step("load");
     const gone = (): void => resolve({ kind: "failed", code: "cancelled", reason: "the client went away" });
     options.signal.addEventListener("abort", gone, { once: true });
     try {
@@ -415,6 +438,7 @@ export function createLoads(parts: LoadsParts): Loads {
       for (const change of changes) {
         const flight = flights.get(copyKey(change));
         if (flight === undefined) continue;
+        if (change.state === "loading" && flight.podId === podId) flight.ask?.mark("loading");
         if (change.state === "ready") advance(flight);
         else if (change.state === "failed") tryElsewhere(flight, podId, change.failure?.kind ?? "pod", reasonOf(change));
         else if (change.state === "gone") tryElsewhere(flight, podId, "pod", `pod ${podId} gave it up`);
@@ -423,7 +447,7 @@ export function createLoads(parts: LoadsParts): Loads {
     onUnreachable(podId) {
       for (const flight of Array.from(flights.values())) {
         if (flight.podId !== podId) continue;
-        assign(flight, undefined);
+        assign(flight, undefined, "the pod cannot be reached");
         flight.worst = { kind: "failed", code: "pod-failed", reason: `pod ${podId} cannot be reached` };
         advance(flight);
       }
@@ -431,7 +455,7 @@ export function createLoads(parts: LoadsParts): Loads {
     onRefused(podId, model, revision, code, reason) {
       const flight = flights.get(copyKey({ model, revision }));
       if (flight === undefined || flight.podId !== podId) return;
-      assign(flight, undefined);
+      assign(flight, undefined, reason);
       const failure: Failure = { kind: "failed", code, reason };
       exclude(flight, podId, failure);
       flight.fullPods += code === "no-capacity" ? 1 : 0;
@@ -458,14 +482,15 @@ export function createLoads(parts: LoadsParts): Loads {
       return { kind: "failed", code: "queue-full", reason: `${waiting} requests are waiting already`, retryAfterMs: 1_000 };
     }
     if (known !== undefined) {
-      const result = wait(known, options);
+      const result = wait(known, options, options.span.step("park", { joined: true }));
       raise(known, urgency, here);
       return result;
     }
     const bad = parts.suspects.check(key) ?? backoffs.check(key);
     if (bad !== undefined) return bad;
-    const flight = start(key, model, revision, urgency);
-    const result = wait(flight, options);
+    const step = options.span.step("park");
+    const flight = start(key, model, revision, urgency, step);
+    const result = wait(flight, options, step);
     if (here) advance(flight);
     else decide(flight);
     return result;

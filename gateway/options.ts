@@ -1,7 +1,7 @@
 // Owns the gateway's settings, as its command line gives them.
 import { z } from "zod";
 import { defaultScalingPolicy } from "#core/scaling.ts";
-import { parseFlags, portOption } from "#platform/config.ts";
+import { otlpEndpointOption, otlpProtocolOption, parseFlags, portOption, traceShareOption } from "#platform/config.ts";
 import { registryFlags } from "#platform/registry/target.ts";
 
 const whole = (least: number, most: number): z.ZodType<number> => z.coerce.number().int().min(least).max(most);
@@ -39,9 +39,13 @@ const schema = z.object({
   keepRevisionsMs: whole(0, 2 ** 31 - 1).default(900_000),
   keepRevisions: whole(0, 15).default(3),
   /** Base address of an OTLP/HTTP collector; nothing is traced without it. */
-  otlpEndpoint: z.url().optional(),
   /** File that says how callers prove who they are, the same as Envoy was configured by; nobody has to without. */
   auth: z.string().min(1).optional(),
+  otlpEndpoint: otlpEndpointOption.optional(),
+  /** By the endpoint's port when absent: 4317 is gRPC. */
+  otlpProtocol: otlpProtocolOption.optional(),
+  /** Of requests that come without a trace context, the share that is traced. */
+  traceShare: traceShareOption.default(1),
   /** PEM files of this process's identity among its peers; they speak in plain text without. All three, or none. */
   peerCa: z.string().min(1).optional(),
   peerCert: z.string().min(1).optional(),

@@ -23,6 +23,7 @@ export interface PeerAsk {
   readonly loadClass: LoadClass;
   readonly priority: Priority;
   readonly waitMs: number;
+  readonly traceparent?: string | undefined;
 }
 
 export interface PeerAskListener {
@@ -94,6 +95,7 @@ export function createPeers(parts: PeersParts): Peers {
         loadClass: classMessages[ask.loadClass],
         priority: priorityMessages[ask.priority],
         waitMs: Math.min(Math.max(1, Math.round(ask.waitMs)), 2 ** 31),
+        traceparent: ask.traceparent ?? "",
       });
       let over = false;
       let timer = setTimeout(() => lose(`no answer within ${acceptMs} ms`), acceptMs);

@@ -10,7 +10,7 @@ import { EnsureReplySchema, type Peer, UseReceiptSchema, type UseReport } from "
 import type { Failure } from "./failure.ts";
 import type { Loads } from "./loads.ts";
 import type { PeerUse } from "./peers.ts";
-import { silentSpan } from "./spans.ts";
+import { type MissSpans, silentSpan } from "./spans.ts";
 
 export interface PeerServiceParts {
   readonly findModel: (name: ModelName) => Model | undefined;
@@ -22,6 +22,8 @@ export interface PeerServiceParts {
   /** How often a gateway that still works on something says so; 1 s when absent. */
   readonly beatMs?: number;
   readonly maxWaitMs: number;
+  /** Nothing is traced when absent. */
+  readonly spans?: Pick<MissSpans, "resume">;
 }
 
 type Reply = NonNullable<MessageInitShape<typeof EnsureReplySchema>["reply"]>;
@@ -63,17 +65,21 @@ export function createPeerService(parts: PeerServiceParts): ServiceHandlers<type
       call.on("error", () => gone.abort(over));
       say({ case: "accepted", value: {} });
       const beat = setInterval(() => say({ case: "accepted", value: {} }), parts.beatMs ?? 1_000);
+      const traceparent = request.traceparent === "" ? undefined : request.traceparent;
+      const span = parts.spans?.resume("ensure", traceparent) ?? silentSpan;
+      span.setModel(model.name);
       const ensured = parts.loads.ensure(model, {
         revision,
         deadlineMs: parts.clock.monotonicMs() + Math.min(request.waitMs, parts.maxWaitMs),
         signal: gone.signal,
-        span: silentSpan,
+        span,
         loadClass,
         priority: priorities.get(request.priority) ?? "normal",
         here: true,
       });
       void ensured.then((result) => {
         clearInterval(beat);
+        span.end(result.kind === "failed" ? result.code : undefined);
         if (gone.signal.aborted) return;
         if (result.kind === "failed") answer(failed(result));
         else answer({ case: "ready", value: { podIds: [...parts.readyPods(model.name, revision.id)] } });

@@ -1,50 +1,170 @@
-// Owns the spans of a miss, below Envoy's own span: its context comes in the metadata of the ext_proc stream, and only
-// when the client sent one in the request's headers.
+// Owns the steps of a miss: as spans below Envoy's own span, where traces are on, and as a record of what took how long,
+// always. Envoy's context comes in the metadata of the ext_proc stream, and only when the client sent one in the
+// request's headers.
+//
+//   miss | reroute
+//     park                 held until a copy is ready and routed, or until it is refused
+//       home               another gateway is asked to decide
+//       place              a pod is chosen
+//       ask                from the Load sent to a pod until it says ready; the adapter's spans hang below
+//       ack                until Envoy has what leads there
+//     verify               does a pod really hold the copy?
+//
+// Steps of a load that many requests wait for hang below the first of them.
 import type { Metadata } from "@grpc/grpc-js";
-import type { Span, Tracer } from "@opentelemetry/api";
-import { contextOfSpan, endSpan, traceContextFromHeaders } from "#platform/telemetry.ts";
+import type { Attributes, Span, Tracer } from "@opentelemetry/api";
+import type { Clock } from "#platform/clock.ts";
+import { contextOfSpan, endSpan, traceContextFromHeaders, traceparentOf } from "#platform/telemetry.ts";
 
-export interface MissSpan {
+export type StepName = "park" | "home" | "place" | "ask" | "ack" | "verify";
+type Facts = Readonly<Record<string, string | number | boolean>>;
+
+export interface Step {
+  /** For whoever goes on elsewhere; undefined when nothing is traced. */
+  readonly traceparent: string | undefined;
+  set(facts: Facts): void;
+  /** Something came about within it. */
+  mark(what: "loading"): void;
+  step(name: StepName, facts?: Facts): Step;
+  /** Once; more often changes nothing. */
+  end(failure?: string): void;
+}
+
+export interface MissSpan extends Step {
   /** Undefined when nothing is traced. */
   readonly traceId: string | undefined;
   setModel(model: string): void;
-  /** A part of the miss: `load` is the wait for a copy, `verify` the question whether a pod really holds one. */
-  step(name: "load" | "verify"): { end(failure?: string): void };
-  end(failure?: string): void;
 }
 
 export interface MissSpans {
   start(name: "miss" | "reroute", metadata: Metadata, headers: ReadonlyMap<string, string>): MissSpan;
+  /** What another gateway asks of this one. */
+  resume(name: "ensure", traceparent: string | undefined): MissSpan;
 }
 
-export function createMissSpans(tracer: Tracer): MissSpans {
+export interface StepRecord {
+  readonly name: string;
+  readonly depth: number;
+  /** Since the request came. */
+  readonly fromMs: number;
+  toMs: number | undefined;
+  failure: string | undefined;
+  facts: Facts;
+  /** When the pod began to load. */
+  loadingMs: number | undefined;
+}
+
+export interface MissRecord {
+  readonly kind: "miss" | "reroute";
+  readonly model: string;
+  /** Of the epoch. */
+  readonly atMs: number;
+  readonly tookMs: number;
+  readonly failure: string | undefined;
+  readonly traceId: string | undefined;
+  readonly steps: readonly StepRecord[];
+}
+
+export interface MissSpansParts {
+  readonly tracer: Tracer;
+  readonly clock: Clock;
+  /** Told of each miss and reroute at its end. */
+  readonly onRecord: (record: MissRecord) => void;
+}
+
+/** Rounds of a request that finds no rest are told no further. */
+const maxSteps = 48;
+
+export function createMissSpans({ tracer, clock, onRecord }: MissSpansParts): MissSpans {
+  function open(span: Span, onEnd: (trail: Trail, model: string, failure: string | undefined) => void): MissSpan {
+    const trail: Trail = { clock, tracer, startMs: clock.monotonicMs(), steps: [] };
+    let model = "";
+    let over = false;
+    return {
+      traceId: span.isRecording() ? span.spanContext().traceId : undefined,
+      traceparent: traceparentOf(span),
+      setModel(of) {
+        model = of;
+        span.setAttribute("warmpath.model", of);
+      },
+      set: (facts) => void span.setAttributes(prefixed(facts)),
+      mark: () => undefined,
+      step: (step, facts) => openStep(trail, span, 0, step, facts),
+      end(failure) {
+        if (over) return;
+        over = true;
+        endSpan(span, failure);
+        onEnd(trail, model, failure);
+      },
+    };
+  }
+
   return {
     start(name, metadata, headers) {
       const parent = traceContextFromHeaders((key) => {
         const [value] = metadata.get(key);
         return typeof value === "string" ? value : headers.get(key);
       });
-      return wrap(tracer, tracer.startSpan(name, {}, parent));
+      const span = tracer.startSpan(name, {}, parent);
+      return open(span, ({ startMs, steps }, model, failure) => {
+        const tookMs = clock.monotonicMs() - startMs;
+        const traceId =
+          span.isRecording() || traceparentOf(span)?.endsWith("-01") === true ? span.spanContext().traceId : undefined;
+        onRecord({ kind: name, model, atMs: clock.now() - tookMs, tookMs, failure, traceId, steps });
+      });
+    },
+    resume(name, traceparent) {
+      const parent = traceContextFromHeaders((key) => (key === "traceparent" ? traceparent : undefined));
+      // Alone it would be a trace of a request that is told nowhere else.
+      return traceparent === undefined ? silentSpan : open(tracer.startSpan(name, {}, parent), () => undefined);
     },
   };
 }
 
-function wrap(tracer: Tracer, span: Span): MissSpan {
+interface Trail {
+  readonly clock: Clock;
+  readonly tracer: Tracer;
+  readonly startMs: number;
+  readonly steps: StepRecord[];
+}
+
+function openStep(trail: Trail, parent: Span, depth: number, name: StepName, facts: Facts = {}): Step {
+  const { clock, tracer, startMs, steps } = trail;
+  const span = tracer.startSpan(name, { attributes: prefixed(facts) }, contextOfSpan(parent));
+  const now = (): number => clock.monotonicMs() - startMs;
+  const record: StepRecord = { name, depth, fromMs: now(), toMs: undefined, failure: undefined, facts, loadingMs: undefined };
+  if (steps.length < maxSteps) steps.push(record);
   return {
-    traceId: span.isRecording() ? span.spanContext().traceId : undefined,
-    setModel: (model) => void span.setAttribute("warmpath.model", model),
-    step(name) {
-      const child = tracer.startSpan(name, {}, contextOfSpan(span));
-      return { end: (failure) => endSpan(child, failure) };
+    traceparent: traceparentOf(span),
+    set(more) {
+      record.facts = { ...record.facts, ...more };
+      span.setAttributes(prefixed(more));
     },
-    end: (failure) => endSpan(span, failure),
+    mark(what) {
+      record.loadingMs ??= now();
+      span.addEvent(what);
+    },
+    step: (inner, more) => openStep(trail, span, depth + 1, inner, more),
+    end(failure) {
+      if (record.toMs !== undefined) return;
+      record.toMs = now();
+      record.failure = failure;
+      endSpan(span, failure);
+    },
   };
 }
 
-/** For loads that no request waits for. */
-export const silentSpan: MissSpan = {
-  traceId: undefined,
-  setModel: () => undefined,
-  step: () => ({ end: () => undefined }),
+function prefixed(facts: Facts): Attributes {
+  return Object.fromEntries(Object.entries(facts).map(([key, value]) => [`warmpath.${key}`, value]));
+}
+
+const silentStep: Step = {
+  traceparent: undefined,
+  set: () => undefined,
+  mark: () => undefined,
+  step: () => silentStep,
   end: () => undefined,
 };
+
+/** For loads that no request waits for. */
+export const silentSpan: MissSpan = { ...silentStep, traceId: undefined, setModel: () => undefined };

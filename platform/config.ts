@@ -57,6 +57,16 @@ export const portOption = z
   .transform(Number)
   .pipe(z.int({ error: "must be a port number" }).min(0).max(65_535, { error: "must be at most 65535" }));
 
+/** The base address of an OTLP collector. */
+export const otlpEndpointOption = z.url({ protocol: /^https?$/, error: "must be an address such as http://localhost:4318" });
+
+export const otlpProtocolOption = z.enum(["http", "grpc"], { error: "must be http or grpc" });
+
+export const traceShareOption = z.coerce
+  .number({ error: "must be a share from 0 to 1" })
+  .min(0, { error: "must be a share from 0 to 1" })
+  .max(1, { error: "must be a share from 0 to 1" });
+
 const unitsMs = new Map([
   ["ms", 1],
   ["s", 1_000],

@@ -2,31 +2,49 @@
 // Envoy's trace context comes in the headers of a call, so our spans hang below Envoy's.
 import type { Context, Span, Tracer } from "@opentelemetry/api";
 import { INVALID_SPAN_CONTEXT, ROOT_CONTEXT, SpanStatusCode, trace } from "@opentelemetry/api";
+import type { SpanExporter } from "@opentelemetry/sdk-trace";
 
 export interface TracerOptions {
   readonly service: string;
-  /** The OTLP/HTTP base address, as in OTEL_EXPORTER_OTLP_ENDPOINT; nothing is traced without it. */
+  /** The collector's base address, as in OTEL_EXPORTER_OTLP_ENDPOINT; nothing is traced without it. */
   readonly endpoint?: string | undefined;
+  /** By the endpoint's port when absent: 4317 is gRPC. */
+  readonly protocol?: OtlpProtocol | undefined;
+  /** Of requests that come without a trace context, the share that is traced; 1 when absent. */
+  readonly share?: number | undefined;
 }
+
+export type OtlpProtocol = "http" | "grpc";
 
 export interface OwnedTracer extends AsyncDisposable {
   readonly tracer: Tracer;
 }
 
 const flushDeadlineMs = 2_000;
+const flushEveryMs = 1_000;
+
+/** 4317 is the port of OTLP over gRPC by convention. */
+export function chooseOtlpProtocol(endpoint: string): OtlpProtocol {
+  return URL.parse(endpoint)?.port === "4317" ? "grpc" : "http";
+}
 
 export async function createTracer(options: TracerOptions): Promise<OwnedTracer> {
-  const { service, endpoint } = options;
+  const { service, endpoint, share = 1 } = options;
   if (endpoint === undefined || endpoint === "") return { tracer: silentTracer, [Symbol.asyncDispose]: () => Promise.resolve() };
-  const [{ BatchSpanProcessor, TracerProvider }, { OTLPTraceExporter }, { resourceFromAttributes }] = await Promise.all([
+  const [
+    { BatchSpanProcessor, ParentBasedSampler, TraceIdRatioBasedSampler, TracerProvider },
+    { resourceFromAttributes },
+    exporter,
+  ] = await Promise.all([
     import("@opentelemetry/sdk-trace"),
-    import("@opentelemetry/exporter-trace-otlp-http"),
     import("@opentelemetry/resources"),
+    createExporter(endpoint.replace(/\/+$/, ""), options.protocol ?? chooseOtlpProtocol(endpoint)),
   ]);
-  const exporter = new OTLPTraceExporter({ url: `${endpoint.replace(/\/+$/, "")}/v1/traces`, timeoutMillis: flushDeadlineMs });
   const provider = new TracerProvider({
     resource: resourceFromAttributes({ "service.name": service }),
-    spanProcessors: [new BatchSpanProcessor({ exporter, maxQueueSize: 2_048 })],
+    // Whoever began a trace has decided on it.
+    sampler: new ParentBasedSampler({ root: new TraceIdRatioBasedSampler(share) }),
+    spanProcessors: [new BatchSpanProcessor({ exporter, maxQueueSize: 8_192, scheduledDelayMillis: flushEveryMs })],
   });
   return {
     tracer: provider.getTracer(service),
@@ -35,6 +53,15 @@ export async function createTracer(options: TracerOptions): Promise<OwnedTracer>
       await provider.shutdown().catch(() => undefined);
     },
   };
+}
+
+async function createExporter(endpoint: string, protocol: OtlpProtocol): Promise<SpanExporter> {
+  if (protocol === "grpc") {
+    const { OTLPTraceExporter } = await import("@opentelemetry/exporter-trace-otlp-grpc");
+    return new OTLPTraceExporter({ url: endpoint, timeoutMillis: flushDeadlineMs });
+  }
+  const { OTLPTraceExporter } = await import("@opentelemetry/exporter-trace-otlp-http");
+  return new OTLPTraceExporter({ url: `${endpoint}/v1/traces`, timeoutMillis: flushDeadlineMs });
 }
 
 const silentSpan = trace.wrapSpanContext(INVALID_SPAN_CONTEXT);

@@ -28,6 +28,8 @@ const roots = [
   "envoy/extensions/load_balancing_policies/least_request/v3/least_request",
   "envoy/extensions/retry/host/previous_hosts/v3/previous_hosts",
   "envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config",
+  "envoy/extensions/tracers/opentelemetry/samplers/v3/parent_based_sampler",
+  "envoy/extensions/tracers/opentelemetry/samplers/v3/trace_id_ratio_based_sampler",
   "envoy/extensions/transport_sockets/internal_upstream/v3/internal_upstream",
   "envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer",
   "envoy/extensions/transport_sockets/tls/v3/tls",

@@ -31,6 +31,9 @@ export function addUp(
     .option("--tls-key <FILE>", "PEM key of --tls-cert")
     .option("--client-ca <FILE>", "PEM authorities: clients must prove themselves to one of them")
     .option("--auth <FILE>", "how callers prove who they are (YAML); nobody has to without")
+    .option("--otlp-endpoint <URL>", "collector of traces, such as http://localhost:4318; nothing is traced without it")
+    .option("--otlp-protocol <NAME>", "http or grpc (default: grpc for port 4317, else http)")
+    .option("--trace-share <SHARE>", "of requests without a trace context, the share that is traced: 0 to 1 (default: 1)")
     .option("--log-level <LEVEL>", "debug, info, warn or error (default: info)")
     .action(async (options: unknown) => {
       setExitCode(await runUp(parseUpOptions(options, process.env), signal, stack));

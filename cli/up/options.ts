@@ -1,8 +1,18 @@
 // Owns the options of `warmpath up`.
 import { resolve } from "node:path";
 import { z } from "zod";
-import { durationMsOption, parseOptions, portOption, sizeBytesOption } from "#platform/config.ts";
+import type { TracingOptions } from "#envoy/tracing.ts";
+import {
+  durationMsOption,
+  otlpEndpointOption,
+  otlpProtocolOption,
+  parseOptions,
+  portOption,
+  sizeBytesOption,
+  traceShareOption,
+} from "#platform/config.ts";
 import { StartupError } from "#platform/lifecycle.ts";
+import { chooseOtlpProtocol } from "#platform/telemetry.ts";
 import type { TlsOptions } from "./tls.ts";
 
 const count = (most: number): z.ZodType<number, string> =>
@@ -33,6 +43,9 @@ const schema = z.object({
   tlsKey: z.string().min(1).optional(),
   clientCa: z.string().min(1).optional(),
   auth: z.string().min(1).optional(),
+  otlpEndpoint: otlpEndpointOption.optional(),
+  otlpProtocol: otlpProtocolOption.optional(),
+  traceShare: traceShareOption.default(1),
   logLevel: z.enum(["debug", "info", "warn", "error"]).default("info"),
 });
 
@@ -54,6 +67,8 @@ export interface UpOptions {
   readonly authFile?: string | undefined;
   /** Plain text when undefined. */
   readonly tls?: TlsOptions | undefined;
+  /** Nothing is traced when undefined. */
+  readonly tracing?: TracingOptions | undefined;
   readonly logLevel: "debug" | "info" | "warn" | "error";
   readonly envoyBinary: string;
   readonly libraryFolder: string;
@@ -89,6 +104,14 @@ export function parseUpOptions(input: unknown, env: Readonly<Record<string, stri
     json: given.json,
     tls: readTls(given),
     authFile: given.auth === undefined ? undefined : resolve(given.auth),
+    tracing:
+      given.otlpEndpoint === undefined
+        ? undefined
+        : {
+            endpoint: given.otlpEndpoint,
+            protocol: given.otlpProtocol ?? chooseOtlpProtocol(given.otlpEndpoint),
+            share: given.traceShare,
+          },
     logLevel: given.logLevel,
     envoyBinary,
     libraryFolder,

@@ -98,6 +98,7 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
         registry: parts.state.registryFile,
         "storage-root": options.libraryFolder,
         "log-level": options.logLevel,
+        ...otlpFlags(options),
         ...peerFlags(tls?.adapter),
       }),
       readyLine,
@@ -114,6 +115,8 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
       "max-park-ms": maxParkMs,
       "log-level": options.logLevel,
       ...(options.authFile === undefined ? {} : { auth: options.authFile }),
+      ...otlpFlags(options),
+      ...(options.tracing === undefined ? {} : { "trace-share": options.tracing.share }),
       ...peerFlags(tls?.gateway),
     }),
     readyLine,
@@ -170,10 +173,15 @@ function buildBootstrapFile(
       grpc: { host: options.host, port: options.grpcPort },
       maxMessageBytes,
       maxParkMs,
+      tracing: options.tracing,
       tls,
       auth,
     }),
   );
+}
+
+function otlpFlags({ tracing }: UpOptions): Readonly<Record<string, string>> {
+  return tracing === undefined ? {} : { "otlp-endpoint": tracing.endpoint, "otlp-protocol": tracing.protocol };
 }
 
 /** A process of ours, on the Node that runs this one. */

@@ -9,6 +9,7 @@ import { createManagement, type Management, type Stats } from "#cli/up/managemen
 import { findFreePorts } from "#cli/up/ports.ts";
 import { startFleet } from "#cli/up/processes.ts";
 import { openState, registerLibrary } from "#cli/up/state.ts";
+import type { TracingOptions } from "#envoy/tracing.ts";
 import type { SupervisedProcess } from "#platform/process.ts";
 import { openRunFolder } from "#platform/tempdir.ts";
 import { createRecordingLog, type RecordingLog } from "#platform/testing.ts";
@@ -28,6 +29,8 @@ export interface FleetOptions {
   readonly authFile?: string;
   /** TLS on the ports and between processes; the asker trusts what `up` made. */
   readonly tls?: { readonly clientCaFile?: string; readonly client?: { readonly cert: Buffer; readonly key: Buffer } };
+  /** Nothing is traced when absent. */
+  readonly tracing?: TracingOptions;
 }
 
 export interface TestFleet extends AsyncDisposable {
@@ -96,6 +99,7 @@ export async function openFleet(options: FleetOptions = {}): Promise<TestFleet> 
         envoyBinary: await findEnvoy(),
         libraryFolder,
         authFile: options.authFile,
+        tracing: options.tracing,
         tls: options.tls && { host: loopback, brought: undefined, clientCaFile: options.tls.clientCaFile },
       },
       state,
