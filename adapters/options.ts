@@ -43,38 +43,38 @@ const formats = z.string().transform((text, context) => {
 });
 const whole = (least: number, most: number): z.ZodType<number> => z.coerce.number().int().min(least).max(most);
 
-const schema = z.object({
-  podId: z.string({ error: "must name the pod" }).regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, { error: "must be a plain name" }),
-  /** The runtime's name, free to choose. */
-  runtime: word,
-  /** Which driver speaks to the model server; the runtime's name when that is a driver's. */
-  driver: z.enum(driverNames, { error: `must be one of ${driverNames.join(", ")}` }).optional(),
-  /** What the model server can serve, `sklearn` or `sklearn:1`; what its driver knows when absent. */
-  formats: formats.optional(),
-  linkHost: z.string().min(1).default("127.0.0.1"),
-  linkPort: portOption.default(0),
-  metricsHost: z.string().min(1).default("127.0.0.1"),
-  /** Where /metrics is; 0 for a free port. None when absent. */
-  metricsPort: portOption.optional(),
-  /** Also tell the metrics under the names that ModelMesh had. */
-  modelmeshMetrics: z.boolean().default(false),
-  /** Of the built-in model server. */
-  adminSocket: absolutePath.optional(),
-  /** Where the model server is told to load, when that is not where it answers requests. */
-  serverAddress: serverAddress.optional(),
-  /** The folder that the model server reads models from. */
-  repository: absolutePath.optional(),
-  /** Where the adapter remembers its copies; beside the repository when absent. */
-  records: absolutePath.optional(),
-  restAddress: address,
-  grpcAddress: address,
-  capacityBytes: sizeBytesOption.pipe(
-    z
-      .int()
-      .min(1)
-      .max(2 ** 50),
-  ),
-  /** Kept free for the next load; a 64th of the capacity when absent. */
+export const adapterFlags = z.object({
+  podId: z
+    .string({ error: "must name the pod" })
+    .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, { error: "must be a plain name" })
+    .describe("name among all pods"),
+  runtime: word.describe("name of the kind of model server, free to choose"),
+  driver: z
+    .enum(driverNames, { error: `must be one of ${driverNames.join(", ")}` })
+    .optional()
+    .describe(`how the model server is spoken to: ${driverNames.join(", ")}; the runtime's name when that is one`),
+  formats: formats.optional().describe("what it can serve, such as sklearn:1,xgboost; what its driver knows when absent"),
+  linkHost: z.string().min(1).default("127.0.0.1").describe("address on which gateways find this adapter"),
+  linkPort: portOption.default(0).describe("port on which gateways find this adapter; 0 takes a free one"),
+  metricsHost: z.string().min(1).default("127.0.0.1").describe("address of /metrics"),
+  metricsPort: portOption.optional().describe("port of /metrics; 0 takes a free one, none is opened when absent"),
+  modelmeshMetrics: z.boolean().default(false).describe("also tell the metrics under the names that ModelMesh had"),
+  adminSocket: absolutePath.optional().describe("unix socket of the built-in model server's own management"),
+  serverAddress: serverAddress
+    .optional()
+    .describe("where the model server is told to load, when that is not where it answers requests: HOST:PORT or unix:/PATH"),
+  repository: absolutePath.optional().describe("folder that the model server reads models from"),
+  records: absolutePath.optional().describe("where the adapter remembers its copies; beside the repository when absent"),
+  restAddress: address.describe("HOST:PORT where Envoy finds the model server over REST"),
+  grpcAddress: address.describe("HOST:PORT where Envoy finds it over gRPC"),
+  capacityBytes: sizeBytesOption
+    .pipe(
+      z
+        .int()
+        .min(1)
+        .max(2 ** 50),
+    )
+    .describe("memory for models, such as 512Mi"),
   headroomBytes: sizeBytesOption
     .pipe(
       z
@@ -82,26 +82,34 @@ const schema = z.object({
         .min(0)
         .max(2 ** 50),
     )
-    .optional(),
+    .optional()
+    .describe("memory kept free for the next load; a 64th of the capacity when absent"),
   ...registryFlags,
-  storageRoot: absolutePath,
-  labels: labels.default({}),
-  loadConcurrency: whole(1, 64).default(2),
-  /** How long a pod that is asked to stop serves on while gateways find other places for what it holds. */
-  drain: durationMsOption.default(60_000),
-  minAge: durationMsOption.default(10_000),
-  /** PEM files of this process's identity among its peers; they speak in plain text without. All three, or none. */
-  peerCa: z.string().min(1).optional(),
-  peerCert: z.string().min(1).optional(),
-  peerKey: z.string().min(1).optional(),
-  /** Base address of an OTLP collector; nothing is traced without it. */
-  otlpEndpoint: otlpEndpointOption.optional(),
-  /** By the endpoint's port when absent: 4317 is gRPC. */
-  otlpProtocol: otlpProtocolOption.optional(),
-  logLevel: z.enum(["debug", "info", "warn", "error", "silent"]).default("info"),
+  storageRoot: absolutePath.describe("folder outside of which no file:// artefact is read"),
+  labels: labels.default({}).describe("labels of the pod, such as zone=a,disk=ssd"),
+  loadConcurrency: whole(1, 64).default(2).describe("loads at a time"),
+  drain: durationMsOption
+    .default(60_000)
+    .describe("how long a pod that is asked to stop serves on while others take its models: 60s by default"),
+  minAge: durationMsOption
+    .default(10_000)
+    .describe("a copy younger than this is evicted only for a waiting user: 10s by default"),
+  exitWithParent: z.boolean().default(false).describe("end when standard input does: for a supervisor's child"),
+  peerCa: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(
+      "PEM file of the authorities that peers prove themselves to; plain text without --peer-ca, --peer-cert, --peer-key",
+    ),
+  peerCert: z.string().min(1).optional().describe("PEM file of this process's certificate among its peers"),
+  peerKey: z.string().min(1).optional().describe("PEM file of its key"),
+  otlpEndpoint: otlpEndpointOption.optional().describe("base address of an OTLP collector; nothing is traced without it"),
+  otlpProtocol: otlpProtocolOption.optional().describe("http or grpc; by the endpoint's port when absent: 4317 is gRPC"),
+  logLevel: z.enum(["debug", "info", "warn", "error", "silent"]).default("info").describe("debug, info, warn, error or silent"),
 });
 
-type Flags = z.output<typeof schema>;
+type Flags = z.output<typeof adapterFlags>;
 
 export type AdapterOptions = Readonly<
   Omit<Flags, "driver" | "formats"> & { readonly driver: DriverName; readonly formats: readonly string[] }
@@ -109,7 +117,7 @@ export type AdapterOptions = Readonly<
 
 /** `--pod-id ID --runtime NAME --driver DRIVER ...`; throws a StartupError that says what is wrong. */
 export function parseAdapterOptions(argv: readonly string[]): AdapterOptions {
-  const flags = parseFlags(schema, argv);
+  const flags = parseFlags(adapterFlags, argv);
   const driver = flags.driver ?? driverNames.find((name) => name === flags.runtime);
   if (driver === undefined) {
     throw new StartupError(

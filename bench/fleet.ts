@@ -60,7 +60,7 @@ export async function openBenchFleet(
     libraryFolder: options.libraryFolder,
   };
   const state = await openState(up.stateFolder, stack);
-  await registerLibrary(state.registryFile, options.libraryFolder);
+  await registerLibrary({ kind: "embedded", file: state.registryFile }, options.libraryFolder);
   const log = stack.use(createLog({ service: "bench", level: "warn" }));
   const started = await startFleet({ options: up, state, runFolder: folder, log }, stack);
   const management = stack.use(createManagement(`http://${host}:${adminPort}`));

@@ -1,6 +1,7 @@
 // The warmpath command line.
 import { Command } from "commander";
-import { runMain, StartupError } from "#platform/lifecycle.ts";
+import { hasParentFlag, runMain, StartupError } from "#platform/lifecycle.ts";
+import { addServices } from "./services/command.ts";
 import { addUp } from "./up/command.ts";
 
 const program = new Command("warmpath")
@@ -19,6 +20,7 @@ await runMain(
     addUp(program, signal, stack, (code) => {
       exitCode = code;
     });
+    addServices(program, signal, stack);
     try {
       await program.parseAsync(process.argv);
     } catch (error) {
@@ -29,5 +31,5 @@ await runMain(
     }
     return exitCode;
   },
-  { stopDeadlineMs: 20_000 },
+  { stopDeadlineMs: 20_000, exitWithParent: hasParentFlag(process.argv) },
 );

@@ -61,6 +61,10 @@ import { createWithdrawn } from "./withdraw.ts";
 
 export interface Gateway {
   readonly adminPort: number;
+  /** Requests that wait for their models now. */
+  readonly waiting: number;
+  /** From now on it says that it is not ready; what it has goes on. */
+  drain(): void;
 }
 
 /** How long a gateway waits at its start for pods that do not answer. */
@@ -87,6 +91,7 @@ export async function startGateway(
   const spans = createMissSpans({ tracer, clock, onRecord: (record) => slow.add(record) });
   const identity = stack.use(await openPeerIdentity(options, log));
   let ready = false;
+  let draining = false;
   const waits = createHistogram();
   const metrics = createGatewayMetrics({ log, aliases: options.modelmeshMetrics, more: createProcessMetrics() });
   const modelCounter = createModelCounter(metrics, options.modelMetrics);
@@ -369,7 +374,7 @@ export async function startGateway(
     waits,
     envoy,
     table: xds.table,
-    isReady: () => ready && xds.connected,
+    isReady: () => ready && !draining && xds.connected,
   });
   const models = createModels({ book, fleet, routes, loads, copies, journal, home, clock });
   const explain = createExplain((name) => book.get(name), { fleet, routes, loads, copies, journal, placements, decisions, home });
@@ -389,7 +394,15 @@ export async function startGateway(
   stack.defer(() => admin.close());
   ready = true;
   const address = admin.server.address();
-  return { adminPort: typeof address === "object" && address !== null ? address.port : options.adminPort };
+  return {
+    adminPort: typeof address === "object" && address !== null ? address.port : options.adminPort,
+    get waiting() {
+      return loads.waiting;
+    },
+    drain() {
+      draining = true;
+    },
+  };
 }
 
 interface PeerParts {

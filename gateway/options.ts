@@ -1,61 +1,102 @@
 // Owns the gateway's settings, as its command line gives them.
 import { z } from "zod";
 import { defaultScalingPolicy } from "#core/scaling.ts";
-import { otlpEndpointOption, otlpProtocolOption, parseFlags, portOption, traceShareOption } from "#platform/config.ts";
+import {
+  durationMsOption,
+  otlpEndpointOption,
+  otlpProtocolOption,
+  parseFlags,
+  portOption,
+  traceShareOption,
+} from "#platform/config.ts";
 import { registryFlags } from "#platform/registry/target.ts";
 
 const whole = (least: number, most: number): z.ZodType<number> => z.coerce.number().int().min(least).max(most);
 
-const schema = z.object({
-  gatewayId: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/),
-  /** Unix socket on which Envoy finds this gateway. */
-  socket: z.string().min(1).max(100),
-  /** Envoy's admin socket, for its counters; nothing is counted without it. */
-  envoyAdmin: z.string().max(100).optional(),
+export const gatewayOptions = z.object({
+  gatewayId: z
+    .string({ error: "must name this gateway" })
+    .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, { error: "must be a plain name" })
+    .describe("name among all gateways, the same after a restart"),
+  socket: z
+    .string({ error: "must be a path" })
+    .min(1)
+    .max(100, { error: "must be a path of at most 100 characters" })
+    .describe("unix socket on which the Envoy beside it finds this gateway"),
+  envoyAdmin: z
+    .string()
+    .max(100)
+    .optional()
+    .describe("unix socket of that Envoy's admin interface, for its counters; nothing is counted without it"),
   ...registryFlags,
-  adminHost: z.string().default("127.0.0.1"),
-  adminPort: portOption.default(8080),
-  /** File of the tokens of the management API; everybody who can reach its port may call it without. */
-  adminTokens: z.string().min(1).optional(),
-  /** Where other gateways find this one. */
-  peerHost: z.string().min(1).max(253).default("127.0.0.1"),
-  peerPort: portOption.default(0),
-  /** By which name, when it is not the host that it listens on. */
-  peerName: z.string().min(1).max(253).optional(),
-  /** Requests per second that one copy of a model is meant to bear; more get more copies. */
-  copyRate: z.coerce.number().min(0.01).max(1e6).default(defaultScalingPolicy.ratePerCopy),
-  /** Requests at a time, likewise. */
-  copyConcurrency: z.coerce.number().min(0.01).max(1e6).default(defaultScalingPolicy.concurrencyPerCopy),
-  /** A model that is used for so long without a pause gets a second copy. */
-  secondCopyAfterMs: whole(0, 86_400_000).default(defaultScalingPolicy.secondCopyAfterMs),
-  maxParkMs: whole(1_000, 3_500_000).default(600_000),
-  maxWaiting: whole(1, 1_000_000).default(20_000),
-  loadTimeoutMs: whole(100, 3_500_000).default(120_000),
-  /** Also tell the metrics under the names that ModelMesh had. */
-  modelmeshMetrics: z.boolean().default(false),
-  /** Count requests for so many models each; 0 for none. */
-  modelMetrics: whole(0, 10_000).default(0),
-  /** How long, and how many, revisions that were active stay after another was promoted. */
-  keepRevisionsMs: whole(0, 2 ** 31 - 1).default(900_000),
-  keepRevisions: whole(0, 15).default(3),
-  /** Base address of an OTLP/HTTP collector; nothing is traced without it. */
-  /** File that says how callers prove who they are, the same as Envoy was configured by; nobody has to without. */
-  auth: z.string().min(1).optional(),
-  otlpEndpoint: otlpEndpointOption.optional(),
-  /** By the endpoint's port when absent: 4317 is gRPC. */
-  otlpProtocol: otlpProtocolOption.optional(),
-  /** Of requests that come without a trace context, the share that is traced. */
-  traceShare: traceShareOption.default(1),
-  /** PEM files of this process's identity among its peers; they speak in plain text without. All three, or none. */
-  peerCa: z.string().min(1).optional(),
-  peerCert: z.string().min(1).optional(),
-  peerKey: z.string().min(1).optional(),
-  logLevel: z.enum(["debug", "info", "warn", "error", "silent"]).default("info"),
+  adminHost: z.string().default("127.0.0.1").describe("address of the management API"),
+  adminPort: portOption.default(8080).describe("port of the management API"),
+  adminTokens: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("file of the tokens of the management API; everybody who can reach its port may call it without"),
+  peerHost: z.string().min(1).max(253).default("127.0.0.1").describe("address on which other gateways find this one"),
+  peerPort: portOption.default(0).describe("port on which other gateways find this one; 0 takes a free one"),
+  peerName: z
+    .string()
+    .min(1)
+    .max(253)
+    .optional()
+    .describe("host by which other gateways find this one, when it is not the address that it listens on"),
+  copyRate: z.coerce
+    .number()
+    .min(0.01)
+    .max(1e6)
+    .default(defaultScalingPolicy.ratePerCopy)
+    .describe("requests per second that one copy of a model is meant to bear; more get more copies"),
+  copyConcurrency: z.coerce
+    .number()
+    .min(0.01)
+    .max(1e6)
+    .default(defaultScalingPolicy.concurrencyPerCopy)
+    .describe("requests at a time that one copy is meant to bear"),
+  secondCopyAfterMs: whole(0, 86_400_000)
+    .default(defaultScalingPolicy.secondCopyAfterMs)
+    .describe("a model that is used for so long without a pause gets a second copy"),
+  maxParkMs: whole(1_000, 3_500_000).default(600_000).describe("longest wait of a request for its model, in ms"),
+  maxWaiting: whole(1, 1_000_000).default(20_000).describe("requests that may wait at a time"),
+  loadTimeoutMs: whole(100, 3_500_000).default(120_000).describe("time for one load before another pod is tried, in ms"),
+  modelmeshMetrics: z.boolean().default(false).describe("also tell the metrics under the names that ModelMesh had"),
+  modelMetrics: whole(0, 10_000).default(0).describe("count requests for so many models each; 0 for none"),
+  keepRevisionsMs: whole(0, 2 ** 31 - 1)
+    .default(900_000)
+    .describe("how long revisions that were active stay after another was promoted, in ms"),
+  keepRevisions: whole(0, 15).default(3).describe("how many of them stay"),
+  drain: durationMsOption
+    .default(10_000)
+    .describe("after SIGTERM, how long waiting requests are still waited for: 10s by default"),
+  exitWithParent: z.boolean().default(false).describe("end when standard input does: for a supervisor's child"),
+  otlpEndpoint: otlpEndpointOption.optional().describe("base address of an OTLP collector; nothing is traced without it"),
+  otlpProtocol: otlpProtocolOption.optional().describe("http or grpc; by the endpoint's port when absent: 4317 is gRPC"),
+  traceShare: traceShareOption
+    .default(1)
+    .describe("of requests that come without a trace context, the share that is traced: 0 to 1"),
+  auth: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("file that says how callers prove who they are, the same as Envoy was configured by; nobody has to without"),
+  peerCa: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(
+      "PEM file of the authorities that peers prove themselves to; plain text without --peer-ca, --peer-cert, --peer-key",
+    ),
+  peerCert: z.string().min(1).optional().describe("PEM file of this process's certificate among its peers"),
+  peerKey: z.string().min(1).optional().describe("PEM file of its key"),
+  logLevel: z.enum(["debug", "info", "warn", "error", "silent"]).default("info").describe("debug, info, warn, error or silent"),
 });
 
-export type GatewayOptions = Readonly<z.infer<typeof schema>>;
+export type GatewayOptions = Readonly<z.infer<typeof gatewayOptions>>;
 
 /** `--gateway-id ID --socket PATH --registry FILE ...`; throws a StartupError that says what is wrong. */
 export function parseGatewayOptions(argv: readonly string[]): GatewayOptions {
-  return parseFlags(schema, argv);
+  return parseFlags(gatewayOptions, argv);
 }

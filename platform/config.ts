@@ -28,9 +28,7 @@ export function parseFlags<Schema extends z.ZodObject>(
   const names = new Map(Object.keys(schema.shape).map((name) => [flagOf(name), name]));
   const options = Object.fromEntries(
     Array.from(names, ([flag, name]) => {
-      // A coerced number would take `true` as well, but not give it back.
-      const taken = z.safeParse(schema.shape[name] ?? z.never(), true);
-      const type = taken.success && taken.data === true ? ("boolean" as const) : ("string" as const);
+      const type = takesTrue(schema.shape[name] ?? z.never()) ? ("boolean" as const) : ("string" as const);
       return [flag, { type }];
     }),
   );
@@ -45,6 +43,12 @@ export function parseFlags<Schema extends z.ZodObject>(
     schema,
     Object.fromEntries(Object.entries(values).map(([flag, value]) => [names.get(flag) ?? flag, value])),
   );
+}
+
+/** A flag without a value. A coerced number would take `true` as well, but not give it back. */
+function takesTrue(field: z.core.$ZodType): boolean {
+  const taken = z.safeParse(field, true);
+  return taken.success && taken.data === true;
 }
 
 function flagOf(name: string): string {
@@ -123,4 +127,25 @@ function deepFreeze<T>(value: T): T {
     for (const inner of Object.values(value)) deepFreeze(inner);
   }
   return value;
+}
+
+/**
+ * The options of a schema as help shows them, in the schema's order: what `describe` says of each, whether it is needed,
+ * and its default, unless the words name it. An option without words is listed all the same.
+ */
+export function describeFlags(schema: z.ZodObject): string {
+  const lines = Object.entries(schema.shape).map(([name, field]) => {
+    const isSwitch = takesTrue(field);
+    const says = field instanceof z.ZodType ? (field.description ?? "") : "";
+    const absent = z.safeParse(field, undefined);
+    const standard = absent.success && ["string", "number"].includes(typeof absent.data) ? String(absent.data) : undefined;
+    const note = absent.success
+      ? standard === undefined || says.includes("default")
+        ? ""
+        : `(default: ${standard})`
+      : "(required)";
+    return { flag: `--${flagOf(name)}${isSwitch ? "" : " <VALUE>"}`, text: `${says} ${note}`.trim() };
+  });
+  const width = Math.max(...lines.map(({ flag }) => flag.length));
+  return lines.map(({ flag, text }) => `  ${flag.padEnd(width)}  ${text}`.trimEnd()).join("\n");
 }

@@ -66,6 +66,11 @@ export async function runMain(name: string, main: Main, options: MainOptions = {
   process.exit(exitCode);
 }
 
+/** The flag by which a supervisor says that a child of ours shall end with it; elsewhere standard input may be closed. */
+export function hasParentFlag(argv: readonly string[]): boolean {
+  return argv.includes("--exit-with-parent");
+}
+
 /** Calls `stop` when standard input ends: the supervisor holds its other end, so it ends with the supervisor. */
 export function exitWithParent(stop: () => void): void {
   process.stdin.once("end", stop);

@@ -16,6 +16,8 @@ export interface TrafficOptions {
   readonly restUrl: string;
   /** `host:port`; one client in four uses it, at least one when there are two. */
   readonly grpcTarget?: string;
+  /** Other gateways: every fourth client goes to the next one. */
+  readonly others?: readonly { readonly restUrl: string; readonly grpcTarget: string }[];
   /** Names to call; each is known to the oracle. */
   readonly models: readonly string[];
   readonly oracle: Oracle;
@@ -43,10 +45,15 @@ export async function driveTraffic(options: TrafficOptions): Promise<TrafficRepo
   if (!Number.isInteger(concurrency) || concurrency < 1) throw new RangeError(`there must be a client, not ${concurrency}`);
   const tally = createTally();
   await using stack = new AsyncDisposableStack();
-  const rest = stack.use(createRestCaller({ url: options.restUrl, connections: concurrency, timeoutMs, tls }));
-  const grpc = grpcTarget === undefined ? rest : stack.use(createGrpcCaller({ target: grpcTarget, timeoutMs, signal, tls }));
+  const gateways = [{ restUrl: options.restUrl, grpcTarget }, ...(options.others ?? [])].map((gateway) => {
+    const rest = stack.use(createRestCaller({ url: gateway.restUrl, connections: concurrency, timeoutMs, tls }));
+    const { grpcTarget: target } = gateway;
+    return { rest, grpc: target === undefined ? rest : stack.use(createGrpcCaller({ target, timeoutMs, signal, tls })) };
+  });
   // Ends REST requests under way; gRPC's end by the signal itself.
-  const cut = (): void => void rest[Symbol.asyncDispose]();
+  const cut = (): void => {
+    for (const { rest } of gateways) void rest[Symbol.asyncDispose]();
+  };
   signal.addEventListener("abort", cut, { once: true });
   stack.defer(() => signal.removeEventListener("abort", cut));
 
@@ -57,7 +64,9 @@ export async function driveTraffic(options: TrafficOptions): Promise<TrafficRepo
   };
   await Promise.all(
     Array.from({ length: concurrency }, async (_, client) => {
-      const caller = client % grpcClientsOneIn === 1 ? grpc : rest;
+      const gateway = gateways[Math.floor(client / grpcClientsOneIn) % gateways.length];
+      const caller = client % grpcClientsOneIn === 1 ? gateway?.grpc : gateway?.rest;
+      if (caller === undefined) throw new RangeError("there is no gateway");
       await runClient({ ...shared, client, caller }, tally.add);
     }),
   );

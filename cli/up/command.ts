@@ -1,7 +1,5 @@
 // Owns the words of `warmpath up` on the command line.
 import type { Command } from "commander";
-import { parseUpOptions } from "./options.ts";
-import { runUp } from "./run.ts";
 
 export function addUp(
   program: Command,
@@ -19,8 +17,17 @@ export function addUp(
     .option("--http-port <PORT>", "REST inference (default: 8008)")
     .option("--grpc-port <PORT>", "gRPC inference (default: 8033)")
     .option("--admin-port <PORT>", "management API, on 127.0.0.1 only (default: 8080)")
-    .option("--port-offset <N>", "added to all three ports")
+    .option("--port-offset <N>", "added to all ports")
+    .option("--gateways <N>", "number of gateways, each with its own Envoy and the next three ports (default: 1)")
     .option("--pods <N>", "number of pods (default: 2)")
+    .option("--etcd", "keep the registry in an etcd that is started too, instead of a file")
+    .option("--registry <ADDRESS>", "keep it in this etcd: etcd://HOST:PORT[,HOST:PORT]/PREFIX, etcds:// with TLS")
+    .option("--etcd-ca <FILE>", "PEM authorities of its certificate")
+    .option("--etcd-cert <FILE>", "PEM certificate that it wants of clients; with --etcd-key")
+    .option("--etcd-key <FILE>", "PEM key of --etcd-cert")
+    .option("--etcd-server-name <NAME>", "the name in its certificate, where it is not the one in the address")
+    .option("--etcd-user <NAME>", "user; with --etcd-password-file")
+    .option("--etcd-password-file <FILE>", "file that holds the password")
     .option("--capacity <SIZE>", "memory for models of each pod (default: 14Mi)")
     .option("--state <FOLDER>", "registry and logs; survives restarts (default: .warmpath)")
     .option("--for <DURATION>", "drive zipf-distributed traffic over all models, check every answer, then stop: 30s, 2m")
@@ -36,6 +43,8 @@ export function addUp(
     .option("--trace-share <SHARE>", "of requests without a trace context, the share that is traced: 0 to 1 (default: 1)")
     .option("--log-level <LEVEL>", "debug, info, warn or error (default: info)")
     .action(async (options: unknown) => {
+      // Loaded only for this command: the others start sooner without it.
+      const [{ parseUpOptions }, { runUp }] = await Promise.all([import("./options.ts"), import("./run.ts")]);
       setExitCode(await runUp(parseUpOptions(options, process.env), signal, stack));
     });
 }

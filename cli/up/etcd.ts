@@ -1,4 +1,5 @@
 // Owns how an etcd server of one member is started, as `warmpath up --etcd` and tests do.
+import { connect } from "node:net";
 import { join } from "node:path";
 import { etcdBinary, fetchEtcd } from "../setup/etcd.mjs";
 import { dyingWithParent, type Program } from "./parentdeath.ts";
@@ -41,4 +42,15 @@ export async function buildEtcd(options: EtcdOptions): Promise<Program> {
   const args = Object.entries(settings).flatMap(([flag, value]) => (value === undefined ? [] : [`--${flag}`, value]));
   if (tls?.clientCaFile !== undefined) args.push("--client-cert-auth");
   return await dyingWithParent({ command: etcdBinary(), args: [...args, ...flags] });
+}
+
+/** Whether it accepts connections; it answers some moments later. */
+export async function acceptsAt(host: string, port: number): Promise<boolean> {
+  const socket = connect(port, host);
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  socket.once("connect", () => resolve(true));
+  socket.once("error", () => resolve(false));
+  const accepted = await promise;
+  socket.destroy();
+  return accepted;
 }

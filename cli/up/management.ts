@@ -34,10 +34,13 @@ export type Stats = Readonly<z.infer<typeof statsSchema>>;
 const podsSchema = z.object({ pods: z.array(z.object({ podId: z.string(), reachable: z.boolean() })) });
 
 export interface Management extends AsyncDisposable {
-  /** Undefined while the gateway does not answer. */
+  /** Of all gateways together; undefined while none answers. */
   stats(): Promise<Stats | undefined>;
-  /** How many pods it is linked to; 0 while it does not answer. */
+  /** Of each gateway as `stats` found it last, undefined for one that did not answer. */
+  each(): readonly (Stats | undefined)[];
+  /** How many pods every gateway is linked to; 0 while one does not answer. */
   linkedPods(): Promise<number>;
+  /** All of them. */
   isReady(): Promise<boolean>;
 }
 
@@ -55,11 +58,14 @@ export function createManagement(url: string): Management {
     }
   }
 
+  let last: Stats | undefined;
   return {
     async stats() {
       const parsed = statsSchema.safeParse(await get("/api/v1/stats"));
-      return parsed.success ? parsed.data : undefined;
+      last = parsed.success ? parsed.data : undefined;
+      return last;
     },
+    each: () => [last],
     async linkedPods() {
       const parsed = podsSchema.safeParse(await get("/api/v1/pods"));
       return parsed.success ? parsed.data.pods.filter(({ reachable }) => reachable).length : 0;
@@ -68,5 +74,49 @@ export function createManagement(url: string): Management {
       return (await get("/readyz")) !== undefined;
     },
     [Symbol.asyncDispose]: () => client.destroy(),
+  };
+}
+
+/** All gateways of a fleet as one. */
+export function createManagements(urls: readonly string[]): Management {
+  const gateways = urls.map(createManagement);
+  const each = async <T>(ask: (gateway: Management) => Promise<T>): Promise<readonly T[]> => await Promise.all(gateways.map(ask));
+  return {
+    stats: async () => combine(await each((gateway) => gateway.stats())),
+    each: () => gateways.flatMap((gateway) => gateway.each()),
+    linkedPods: async () => Math.min(...(await each((gateway) => gateway.linkedPods()))),
+    isReady: async () => (await each((gateway) => gateway.isReady())).every(Boolean),
+    async [Symbol.asyncDispose]() {
+      await each(async (gateway) => await gateway[Symbol.asyncDispose]());
+    },
+  };
+}
+
+/** What each gateway counts for itself is added up; what it says of the fleet, all say alike; of times the worst. */
+function combine(all: readonly (Stats | undefined)[]): Stats | undefined {
+  const found = all.filter((stats) => stats !== undefined);
+  const [first] = found;
+  if (first === undefined) return undefined;
+  const sum = (pick: (stats: Stats) => number | undefined): number =>
+    found.reduce((total, stats) => total + (pick(stats) ?? 0), 0);
+  const worst = (pick: (stats: Stats) => number | undefined): number | undefined => {
+    const values = found.flatMap((stats) => pick(stats) ?? []);
+    return values.length === 0 ? undefined : Math.max(...values);
+  };
+  return {
+    ...first,
+    waiting: sum((stats) => stats.waiting),
+    hits: sum((stats) => stats.hits),
+    misses: sum((stats) => stats.misses),
+    reroutes: sum((stats) => stats.reroutes),
+    refused: sum((stats) => stats.refused),
+    failed: sum((stats) => stats.failed),
+    javascriptRequests: sum((stats) => stats.javascriptRequests),
+    extProcErrors: sum((stats) => stats.extProcErrors),
+    warm: worst((stats) => stats.warm) ?? first.warm,
+    hitP50Ms: worst((stats) => stats.hitP50Ms),
+    hitP99Ms: worst((stats) => stats.hitP99Ms),
+    missP50Ms: worst((stats) => stats.missP50Ms),
+    missP99Ms: worst((stats) => stats.missP99Ms),
   };
 }

@@ -12,6 +12,7 @@ import {
   traceShareOption,
 } from "#platform/config.ts";
 import { StartupError } from "#platform/lifecycle.ts";
+import { parseRegistryTarget, type RegistryTarget, registryFlags } from "#platform/registry/target.ts";
 import { chooseOtlpProtocol } from "#platform/telemetry.ts";
 import type { TlsOptions } from "./tls.ts";
 
@@ -32,7 +33,11 @@ const schema = z.object({
     .regex(/^\d{1,5}$/, { error: "must be a whole number" })
     .transform(Number)
     .default(0),
+  gateways: count(16).default(1),
   pods: count(64).default(2),
+  etcd: z.boolean().default(false),
+  ...registryFlags,
+  registry: registryFlags.registry.optional(),
   capacity: sizeBytesOption.default(14 * 2 ** 20),
   state: z.string().default(".warmpath"),
   for: durationMsOption.optional(),
@@ -56,7 +61,11 @@ export interface UpOptions {
   readonly httpPort: number;
   readonly grpcPort: number;
   readonly adminPort: number;
+  /** Each with its own Envoy; the ports of the next one are one higher. One when absent. */
+  readonly gateways?: number;
   readonly pods: number;
+  /** Where the registry is: `start` an etcd, an etcd that is there, or a file in the state folder when absent. */
+  readonly registry?: "start etcd" | RegistryTarget | undefined;
   readonly capacityBytes: number;
   readonly stateFolder: string;
   /** Drive traffic for so long, then end. */
@@ -78,12 +87,18 @@ export function parseUpOptions(input: unknown, env: Readonly<Record<string, stri
   const given = parseOptions(schema, input);
   if (given.capacity < leastCapacityBytes) throw new StartupError("--capacity must be at least 256Ki: less holds no model");
   if (given.for === 0) throw new StartupError("--for must be longer than nothing");
-  if (new Set([given.httpPort, given.grpcPort, given.adminPort]).size < 3) {
-    throw new StartupError("--http-port, --grpc-port and --admin-port must be three ports");
+  const bases = [given.httpPort, given.grpcPort, given.adminPort];
+  if (new Set(bases.flatMap((base) => Array.from({ length: given.gateways }, (_, at) => base + at))).size < 3 * given.gateways) {
+    throw new StartupError(
+      given.gateways === 1
+        ? "--http-port, --grpc-port and --admin-port must be three ports"
+        : `--http-port, --grpc-port and --admin-port must be at least ${given.gateways} apart, one port for each gateway`,
+    );
   }
   const port = (base: number): number => {
     const shifted = base + given.portOffset;
-    if (shifted > 65_535) throw new StartupError(`port ${base} with --port-offset ${given.portOffset} is over 65535`);
+    if (shifted + given.gateways - 1 > 65_535)
+      throw new StartupError(`port ${base} with --port-offset ${given.portOffset} is over 65535`);
     return shifted;
   };
   const envoyBinary = env["WARMPATH_ENVOY"];
@@ -96,7 +111,9 @@ export function parseUpOptions(input: unknown, env: Readonly<Record<string, stri
     httpPort: port(given.httpPort),
     grpcPort: port(given.grpcPort),
     adminPort: port(given.adminPort),
+    gateways: given.gateways,
     pods: given.pods,
+    registry: readRegistry(given),
     capacityBytes: given.capacity,
     stateFolder: resolve(given.state),
     forMs: given.for,
@@ -116,6 +133,20 @@ export function parseUpOptions(input: unknown, env: Readonly<Record<string, stri
     envoyBinary,
     libraryFolder,
   };
+}
+
+function readRegistry(given: z.output<typeof schema>): UpOptions["registry"] {
+  const { etcd, registry } = given;
+  if (registry === undefined) {
+    // Options of an etcd that is not named are refused like any that mean nothing.
+    parseRegistryTarget({ ...given, registry: "registry.db" });
+    return etcd ? "start etcd" : undefined;
+  }
+  if (etcd) throw new StartupError("--etcd starts an etcd, --registry names one that is there: give one of them");
+  const target = parseRegistryTarget({ ...given, registry });
+  if (target.kind === "embedded")
+    throw new StartupError("--registry names an etcd: etcd://HOST:PORT/PREFIX; a file is kept in --state");
+  return target;
 }
 
 /** Of options that cannot go together. */

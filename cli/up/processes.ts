@@ -1,28 +1,21 @@
-// Owns which processes run on one machine and how each is started: Envoy, the gateway beside it, and for each pod an
+// Owns which processes run on one machine and how each is started: gateways with an Envoy beside each, and for each pod an
 // adapter and a model server. Each is started again when it dies; none needs another to start first.
 import { createWriteStream } from "node:fs";
-import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { toBinary } from "@bufbuild/protobuf";
-import { Client } from "undici";
-import type { AuthOptions } from "#envoy/auth.ts";
-import { readAuthFile } from "#envoy/authfile.ts";
-import { buildBootstrap } from "#envoy/bootstrap.ts";
-import { buildSecrets, type PortTls } from "#envoy/tls.ts";
 import type { Log } from "#platform/log.ts";
 import { describeExit, type ProcessOptions, type SupervisedProcess, superviseProcess } from "#platform/process.ts";
-import type { IdentityFiles } from "#platform/tls/authority.ts";
-import { BootstrapSchema } from "#proto/gen/envoy/config/bootstrap/v3/bootstrap_pb.ts";
-import { DiscoveryResponseSchema } from "#proto/gen/envoy/service/discovery/v3/discovery_pb.ts";
+import { flagsOfTarget, type RegistryTarget } from "#platform/registry/target.ts";
+import { buildEnvoy, type GatewayPlace, maxParkMs, peerFlags, placeGateways } from "./gateways.ts";
 import type { UpOptions } from "./options.ts";
-import { dyingWithParent } from "./parentdeath.ts";
 import { findFreePorts } from "./ports.ts";
 import type { State } from "./state.ts";
 import { openUpTls } from "./tls.ts";
 
 export interface Fleet {
   readonly processes: ReadonlyMap<string, SupervisedProcess>;
+  readonly gateways: readonly GatewayPlace[];
+  /** Of the first gateway's Envoy. */
   readonly envoyAdmin: string;
   /** What clients of the ports trust; undefined without TLS, or with a certificate that was brought. */
   readonly caFile: string | undefined;
@@ -31,8 +24,6 @@ export interface Fleet {
   readonly ready: Promise<void>;
 }
 
-const maxMessageBytes = 16 * 2 ** 20;
-const maxParkMs = 600_000;
 const loopback = "127.0.0.1";
 const readyLine = /^\{"ready":true/;
 
@@ -41,28 +32,25 @@ export interface FleetParts {
   readonly state: State;
   readonly runFolder: string;
   readonly log: Log;
+  /** The file of the state folder when absent. */
+  readonly registry?: RegistryTarget;
 }
 
 /** Starts all processes; they stop with the stack, Envoy first so that no request meets a half-stopped fleet. */
 export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack): Promise<Fleet> {
   const { options, runFolder } = parts;
-  const ports = await findFreePorts(loopback, options.pods * 2);
+  const ports = await findFreePorts(loopback, options.pods * 3);
   const pods = Array.from({ length: options.pods }, (_, at) => ({
     podId: `pod-${at}`,
-    restPort: ports[at * 2] ?? 0,
-    grpcPort: ports[at * 2 + 1] ?? 0,
+    restPort: ports[at * 3] ?? 0,
+    grpcPort: ports[at * 3 + 1] ?? 0,
+    // The same after a restart: gateways find it there even when the registry is away.
+    linkPort: ports[at * 3 + 2] ?? 0,
     adminSocket: join(runFolder, `pod-${at}.sock`),
   }));
-  const envoyAdmin = join(runFolder, "envoy.sock");
-  const gatewaySocket = join(runFolder, "gateway.sock");
-  const bootstrapFile = join(runFolder, "envoy.pb");
   const tls = options.tls === undefined ? undefined : await openUpTls(options.stateFolder, options.tls);
-  const auth = options.authFile === undefined ? undefined : await readAuthFile(options.authFile);
-  const portTls = tls === undefined ? undefined : { ...tls.ports, secretsFolder: runFolder };
-  for (const [name, response] of portTls === undefined ? [] : buildSecrets(portTls)) {
-    await writeFile(join(runFolder, name), toBinary(DiscoveryResponseSchema, response));
-  }
-  await writeFile(bootstrapFile, buildBootstrapFile(options, envoyAdmin, gatewaySocket, portTls, auth));
+  const gateways = placeGateways(options, runFolder);
+  const registry = flagsOfTarget(parts.registry ?? { kind: "embedded", file: parts.state.registryFile });
 
   const processes = new Map<string, SupervisedProcess>();
   const start = (process: ProcessOptions): void => {
@@ -89,13 +77,14 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
       ...node("adapters/main.ts", {
         "pod-id": pod.podId,
         runtime: "onnx",
-        "link-port": 0,
+        "link-port": pod.linkPort,
         "metrics-port": 0,
         "admin-socket": pod.adminSocket,
         "rest-address": `${loopback}:${pod.restPort}`,
         "grpc-address": `${loopback}:${pod.grpcPort}`,
         "capacity-bytes": options.capacityBytes,
-        registry: parts.state.registryFile,
+        ...registry,
+        "exit-with-parent": true,
         "storage-root": options.libraryFolder,
         "log-level": options.logLevel,
         ...otlpFlags(options),
@@ -104,80 +93,35 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
       readyLine,
     });
   }
-  start({
-    name: "gateway",
-    ...node("gateway/main.ts", {
-      "gateway-id": "gateway-0",
-      socket: gatewaySocket,
-      "envoy-admin": envoyAdmin,
-      registry: parts.state.registryFile,
-      "admin-port": options.adminPort,
-      "max-park-ms": maxParkMs,
-      "log-level": options.logLevel,
-      ...(options.authFile === undefined ? {} : { auth: options.authFile }),
-      ...otlpFlags(options),
-      ...(options.tracing === undefined ? {} : { "trace-share": options.tracing.share }),
-      ...peerFlags(tls?.gateway),
-    }),
-    readyLine,
-  });
-  start({
-    name: "envoy",
-    ...(await dyingWithParent({
-      command: options.envoyBinary,
-      args: ["--config-path", bootstrapFile, "--log-level", "warning", "--disable-hot-restart", "--concurrency", "2"],
-    })),
-    readyProbe: () => isLive(envoyAdmin),
-    // Without a gateway it listens all the same, but only when it has waited for each part of its configuration.
-    readyTimeoutMs: 120_000,
-  });
+  for (const gateway of gateways) {
+    start({
+      name: gateway.gatewayName,
+      ...node("gateway/main.ts", {
+        "gateway-id": gateway.gatewayId,
+        socket: gateway.gatewaySocket,
+        "envoy-admin": gateway.envoyAdmin,
+        ...registry,
+        "exit-with-parent": true,
+        "admin-port": gateway.adminPort,
+        "max-park-ms": maxParkMs,
+        "log-level": options.logLevel,
+        ...(options.authFile === undefined ? {} : { auth: options.authFile }),
+        ...otlpFlags(options),
+        ...(options.tracing === undefined ? {} : { "trace-share": options.tracing.share }),
+        ...peerFlags(tls?.gateway),
+      }),
+      readyLine,
+    });
+  }
+  for (const gateway of gateways) start(await buildEnvoy(gateway, options, tls, runFolder));
   return {
     processes,
-    envoyAdmin,
+    gateways,
+    envoyAdmin: gateways[0]?.envoyAdmin ?? "",
     caFile: tls?.caFile,
     podRestUrls: pods.map(({ restPort }) => `http://${loopback}:${restPort}`),
     ready: Promise.all([...processes.values()].map(({ ready }) => ready)).then(() => undefined),
   };
-}
-
-/** Envoy listens on its ports once it has its first configuration, which is later than its start. */
-async function isLive(adminSocket: string): Promise<boolean> {
-  const client = new Client("http://envoy", { socketPath: adminSocket, headersTimeout: 1_000, bodyTimeout: 1_000 });
-  try {
-    const { statusCode, body } = await client.request({ method: "GET", path: "/ready" });
-    await body.dump();
-    return statusCode === 200;
-  } finally {
-    await client.destroy();
-  }
-}
-
-function peerFlags(files: IdentityFiles | undefined): Readonly<Record<string, string>> {
-  return files === undefined ? {} : { "peer-ca": files.ca, "peer-cert": files.cert, "peer-key": files.key };
-}
-
-function buildBootstrapFile(
-  options: UpOptions,
-  adminSocket: string,
-  gatewaySocket: string,
-  tls: PortTls | undefined,
-  auth: AuthOptions | undefined,
-): Uint8Array {
-  return toBinary(
-    BootstrapSchema,
-    buildBootstrap({
-      nodeId: "envoy-0",
-      adminSocket,
-      gatewaySocket,
-      http: { host: options.host, port: options.httpPort },
-      grpc: { host: options.host, port: options.grpcPort },
-      maxMessageBytes,
-      maxParkMs,
-      tracing: options.tracing,
-      tls,
-      auth,
-    }),
-  );
 }
 
 function otlpFlags({ tracing }: UpOptions): Readonly<Record<string, string>> {
@@ -192,7 +136,10 @@ function node(entry: string, flags: Readonly<Record<string, string | number | tr
 }
 
 /** What a process prints goes to a log file of its own; that it died is told. */
-function logged(name: string, { state, log }: FleetParts): Pick<ProcessOptions, "onOutput" | "onExit" | "onState"> {
+export function logged(
+  name: string,
+  { state, log }: Pick<FleetParts, "state" | "log">,
+): Pick<ProcessOptions, "onOutput" | "onExit" | "onState"> {
   const file = createWriteStream(join(state.logFolder, `${name}.log`), { flags: "w", mode: 0o600 });
   file.on("error", (error) => log.warn("a log cannot be written", { process: name, error }));
   let stopping = false;

@@ -1,15 +1,18 @@
 // Owns a run of `warmpath up` from the first check to the last word.
 import { readFile } from "node:fs/promises";
+import { WarmpathError } from "#core/errors.ts";
 import { sleep, untilAborted } from "#platform/clock.ts";
 import { StartupError } from "#platform/lifecycle.ts";
 import { createLog } from "#platform/log.ts";
 import { openRunFolder } from "#platform/tempdir.ts";
 import { openOracle } from "../library/oracle.ts";
 import { driveTraffic } from "../traffic/drive.ts";
-import { createManagement, type Management, type Stats } from "./management.ts";
+import { placeGateways } from "./gateways.ts";
+import { createManagements, type Management, type Stats } from "./management.ts";
 import type { UpOptions } from "./options.ts";
 import { authority, requireFree } from "./ports.ts";
 import { startFleet } from "./processes.ts";
+import { openUpRegistry } from "./registry.ts";
 import { buildReport, formatReport, type UpReport } from "./report.ts";
 import { openState, registerLibrary } from "./state.ts";
 import { createScreen, type Screen } from "./status.ts";
@@ -21,14 +24,26 @@ const zipfExponent = 1;
 
 /** Returns the exit code. */
 export async function runUp(options: UpOptions, signal: AbortSignal, stack: AsyncDisposableStack): Promise<number> {
-  await requireFree(options.host, [options.httpPort, options.grpcPort]);
-  await requireFree("127.0.0.1", [options.adminPort]);
+  const places = placeGateways(options, "");
+  await requireFree(
+    options.host,
+    places.flatMap(({ httpPort, grpcPort }) => [httpPort, grpcPort]),
+  );
+  await requireFree(
+    "127.0.0.1",
+    places.map(({ adminPort }) => adminPort),
+  );
   const state = await openState(options.stateFolder, stack);
-  const models = await registerLibrary(state.registryFile, options.libraryFolder);
   const log = stack.use(createLog({ service: "up", level: "warn" }));
   const runFolder = stack.use(await openRunFolder());
-  const fleet = await startFleet({ options, state, runFolder: runFolder.path, log }, stack);
-  const management = stack.use(createManagement(`http://127.0.0.1:${options.adminPort}`));
+  const parts = { options, state, runFolder: runFolder.path, log };
+  const registry = await openUpRegistry(parts, stack);
+  const models = await registerLibrary(registry.target, options.libraryFolder).catch((error: unknown) => {
+    if (error instanceof WarmpathError) throw new StartupError(error.message, { cause: error });
+    throw error;
+  });
+  const fleet = await startFleet({ ...parts, registry: registry.target }, stack);
+  const management = stack.use(createManagements(places.map(({ adminPort }) => `http://127.0.0.1:${adminPort}`)));
   await waitUntilServing(options, fleet.ready, management, signal);
 
   // With --json only the last line is for a program; the rest goes where people look.
@@ -85,6 +100,12 @@ async function drive(
     restUrl: `${options.tls === undefined ? "http" : "https"}://${authority(options.host, options.httpPort)}`,
     tls: caFile === undefined ? undefined : { ca: await readFile(caFile) },
     grpcTarget: authority(options.host, options.grpcPort),
+    others: placeGateways(options, "")
+      .slice(1)
+      .map(({ httpPort, grpcPort }) => ({
+        restUrl: `${options.tls === undefined ? "http" : "https"}://${authority(options.host, httpPort)}`,
+        grpcTarget: authority(options.host, grpcPort),
+      })),
     models: oracle.models,
     oracle,
     durationMs,
@@ -106,7 +127,7 @@ async function readStats(management: Management, options: UpOptions): Promise<St
 async function watch(management: Management, screen: Screen, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
     const stats = await management.stats();
-    if (stats !== undefined && !signal.aborted) screen.show({ stats, atMs: performance.now() });
+    if (stats !== undefined && !signal.aborted) screen.show({ stats, gateways: management.each(), atMs: performance.now() });
     await sleep(1_000, signal).catch(() => undefined);
   }
 }

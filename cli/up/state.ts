@@ -9,6 +9,7 @@ import { parseModel } from "#core/model.ts";
 import { StartupError } from "#platform/lifecycle.ts";
 import { openRegistry } from "#platform/registry/open.ts";
 import { putModels } from "#platform/registry/records.ts";
+import type { RegistryTarget } from "#platform/registry/target.ts";
 import { type LibraryManifest, readManifest } from "../library/manifest.ts";
 
 export interface State {
@@ -46,9 +47,9 @@ async function holdFolder(folder: string, stack: AsyncDisposableStack): Promise<
 }
 
 /** Registers every model of the library, unless this very library is registered already. Returns how many it has. */
-export async function registerLibrary(registryFile: string, libraryFolder: string): Promise<number> {
+export async function registerLibrary(target: RegistryTarget, libraryFolder: string): Promise<number> {
   const manifest = await readManifest(libraryFolder);
-  await using registry = await openRegistry({ kind: "embedded", file: registryFile });
+  await using registry = await openRegistry(target);
   const mark = JSON.stringify([libraryFolder, manifest.contentKey]);
   if ((await registry.get(libraryKey))?.value === mark) return manifest.models.length;
   const models = manifest.models.map((entry) => buildModel(entry, libraryFolder));

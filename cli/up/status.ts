@@ -3,7 +3,10 @@
 import type { Stats } from "./management.ts";
 
 export interface Reading {
+  /** Of all gateways together. */
   readonly stats: Stats;
+  /** Of each, where there are several; undefined for one that does not answer. */
+  readonly gateways?: readonly (Stats | undefined)[];
   readonly atMs: number;
 }
 
@@ -41,7 +44,18 @@ export function formatStatus(now: Reading, before: Reading | undefined): readonl
     `memory  [${bar(stats.usedBytes / Math.max(1, stats.capacityBytes), 30)}] ${mebibytes(stats.usedBytes)} of ${mebibytes(stats.capacityBytes)}   ${number.format(stats.evictions)} evictions, ${rates((s) => s.evictions)}`,
     `hits    ${number.format(stats.hits ?? 0).padStart(10)}  ${rates((s) => s.hits).padStart(9)}   p50 ${ms(stats.hitP50Ms)}   p99 ${ms(stats.hitP99Ms)}   share ${share}`,
     `misses  ${number.format(stats.misses).padStart(10)}  ${rates((s) => s.misses).padStart(9)}   p50 ${ms(stats.missP50Ms)}   p99 ${ms(stats.missP99Ms)}`,
+    ...formatGateways(now, before, seconds),
   ];
+}
+
+function formatGateways({ gateways = [] }: Reading, before: Reading | undefined, seconds: number): readonly string[] {
+  if (gateways.length < 2) return [];
+  return gateways.map((stats, at) => {
+    const name = `gateway-${at}`.padEnd(11);
+    if (stats === undefined) return `${name}does not answer`;
+    const past = before?.gateways?.[at];
+    return `${name}hits ${number.format(stats.hits ?? 0)}, ${rate(stats.hits, past?.hits, seconds)}   misses ${number.format(stats.misses)}, ${rate(stats.misses, past?.misses, seconds)}   ${stats.waiting} requests waiting`;
+  });
 }
 
 /** One line for a log. */

@@ -1,17 +1,26 @@
 // Owns the words that greet a newcomer: where everything is, and two examples to paste.
+import { placeGateways } from "./gateways.ts";
 import type { UpOptions } from "./options.ts";
 import { authority } from "./ports.ts";
 
 export function formatWelcome(options: UpOptions, models: number, caFile: string | undefined): string {
-  const rest = `${options.tls === undefined ? "http" : "https"}://${authority(options.host, options.httpPort)}`;
+  const scheme = options.tls === undefined ? "http" : "https";
+  const others = placeGateways(options, "")
+    .slice(1)
+    .map(
+      ({ gatewayId, httpPort, grpcPort, adminPort }) =>
+        `  ${gatewayId.padEnd(12)} ${scheme}://${authority(options.host, httpPort)}  ${authority(options.host, grpcPort)}  http://127.0.0.1:${adminPort}/api/v1/stats\n`,
+    );
+  const of = others.length === 0 ? "" : ` behind ${others.length + 1} gateways`;
+  const rest = `${scheme}://${authority(options.host, options.httpPort)}`;
   const trust = caFile === undefined ? "" : `SSL_CERT_FILE=${caFile} `;
   return `
-warmpath is up: ${models.toLocaleString("en-US")} models on ${options.pods} pods
+warmpath is up: ${models.toLocaleString("en-US")} models on ${options.pods} pods${of}
 
   REST         ${rest}
   gRPC         ${authority(options.host, options.grpcPort)}
   management   http://127.0.0.1:${options.adminPort}/api/v1/stats
-  logs         ${options.stateFolder}/logs
+${others.join("")}  logs         ${options.stateFolder}/logs
 ${caFile === undefined ? "" : `  trust        ${caFile} (curl --cacert, SSL_CERT_FILE)\n`}
 Ask any of them; a cold one is loaded while the request waits:
 

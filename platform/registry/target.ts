@@ -5,18 +5,24 @@ import { StartupError } from "../lifecycle.ts";
 
 /** Every command that opens a registry takes these. */
 export const registryFlags = {
-  registry: z.string({ error: "must name the registry: a file, or etcd://HOST:PORT/PREFIX" }).min(1),
-  /** PEM file of the authorities that etcd's certificate is checked against; those of the system when absent. */
-  etcdCa: z.string().min(1).optional(),
-  etcdCert: z.string().min(1).optional(),
-  etcdKey: z.string().min(1).optional(),
-  /** The name in etcd's certificate, where it is not the one in the address. */
+  registry: z
+    .string({ error: "must name the registry: a file, or etcd://HOST:PORT/PREFIX" })
+    .min(1)
+    .describe("a file, or etcd://HOST:PORT[,HOST:PORT]/PREFIX, etcds:// with TLS"),
+  etcdCa: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("PEM file of the authorities of etcd's certificate; those of Node when absent; read again when it changes"),
+  etcdCert: z.string().min(1).optional().describe("PEM file of the certificate that etcd wants of its clients"),
+  etcdKey: z.string().min(1).optional().describe("PEM file of its key"),
   etcdServerName: z
     .string()
     .regex(/^[A-Za-z0-9.-]{1,253}$/, { error: "must be a host name" })
-    .optional(),
-  etcdUser: z.string().min(1).optional(),
-  etcdPasswordFile: z.string().min(1).optional(),
+    .optional()
+    .describe("the name in etcd's certificate, where it is not the one in the address"),
+  etcdUser: z.string().min(1).optional().describe("user of etcd; with --etcd-password-file"),
+  etcdPasswordFile: z.string().min(1).optional().describe("file that holds the password, and nothing else"),
 } as const;
 
 export interface RegistryOptions {
@@ -63,8 +69,7 @@ const prefixForm = /^(?:\/[A-Za-z0-9._-]{1,100}){1,8}$/;
 
 /** Throws a StartupError that says what is wrong. */
 export function parseRegistryTarget(options: RegistryOptions): RegistryTarget {
-  const { registry, ...access } = options;
-  const { etcdCa, etcdCert, etcdKey, etcdServerName, etcdUser, etcdPasswordFile } = access;
+  const { registry, etcdCa, etcdCert, etcdKey, etcdServerName, etcdUser, etcdPasswordFile } = options;
   const scheme = /^([a-z][a-z0-9+.-]*):\/\//.exec(registry)?.[1];
   if (scheme === undefined) {
     const stray = Object.entries({ etcdCa, etcdCert, etcdKey, etcdUser, etcdPasswordFile }).find(

@@ -3,10 +3,9 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { rmSync } from "node:fs";
-import { connect } from "node:net";
 import { join } from "node:path";
 import { Etcd3 } from "etcd3";
-import { buildEtcd, type EtcdOptions } from "#cli/up/etcd.ts";
+import { acceptsAt, buildEtcd, type EtcdOptions } from "#cli/up/etcd.ts";
 import { findFreePorts } from "#cli/up/ports.ts";
 import { openRunFolder } from "#platform/tempdir.ts";
 import { waitFor } from "#platform/testing.ts";
@@ -77,7 +76,7 @@ export async function openEtcd(options: EtcdServerOptions = {}): Promise<EtcdSer
       await waitFor(
         async () => {
           if (started.exitCode !== null) throw new Error(`etcd ended: ${said.join("").slice(-2_000)}`);
-          return await accepts(port);
+          return await acceptsAt(host, port);
         },
         { timeoutMs: 30_000 },
       );
@@ -96,14 +95,4 @@ export async function openEtcd(options: EtcdServerOptions = {}): Promise<EtcdSer
 export function createEtcdClient(server: EtcdServer): Etcd3 & Disposable {
   const client = new Etcd3({ hosts: `http://${server.address}` });
   return Object.assign(client, { [Symbol.dispose]: () => client.close() });
-}
-
-async function accepts(port: number): Promise<boolean> {
-  const socket = connect(port, host);
-  const { promise, resolve } = Promise.withResolvers<boolean>();
-  socket.once("connect", () => resolve(true));
-  socket.once("error", () => resolve(false));
-  const accepted = await promise;
-  socket.destroy();
-  return accepted;
 }

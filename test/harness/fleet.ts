@@ -5,14 +5,17 @@ import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { Client } from "undici";
 import { type Oracle, openOracle } from "#cli/library/oracle.ts";
-import { createManagement, type Management, type Stats } from "#cli/up/management.ts";
+import type { GatewayPlace } from "#cli/up/gateways.ts";
+import { createManagements, type Management, type Stats } from "#cli/up/management.ts";
 import { findFreePorts } from "#cli/up/ports.ts";
 import { startFleet } from "#cli/up/processes.ts";
 import { openState, registerLibrary } from "#cli/up/state.ts";
 import type { TracingOptions } from "#envoy/tracing.ts";
 import type { SupervisedProcess } from "#platform/process.ts";
+import { parseRegistryTarget, type RegistryTarget } from "#platform/registry/target.ts";
 import { openRunFolder } from "#platform/tempdir.ts";
 import { createRecordingLog, type RecordingLog } from "#platform/testing.ts";
+import type { EtcdServer } from "./etcd.ts";
 import { createRestClient, type RestAnswer } from "./http.ts";
 import { type Asker, createAsker } from "./models.ts";
 import { findEnvoy, findLibrary } from "./setup.ts";
@@ -31,13 +34,27 @@ export interface FleetOptions {
   readonly tls?: { readonly clientCaFile?: string; readonly client?: { readonly cert: Buffer; readonly key: Buffer } };
   /** Nothing is traced when absent. */
   readonly tracing?: TracingOptions;
+  /** Each with an Envoy of its own; 1 when absent. */
+  readonly gateways?: number;
+  /** Keeps the registry; a file when absent. */
+  readonly etcd?: EtcdServer;
 }
 
-export interface TestFleet extends AsyncDisposable {
+/** How one of several gateways is reached. */
+export interface TestGateway extends GatewayPlace {
   readonly restUrl: string;
   /** `host:port` */
   readonly grpcTarget: string;
   readonly adminUrl: string;
+}
+
+export interface TestFleet extends AsyncDisposable {
+  /** Of the first gateway. */
+  readonly restUrl: string;
+  /** `host:port` */
+  readonly grpcTarget: string;
+  readonly adminUrl: string;
+  readonly gateways: readonly TestGateway[];
   readonly oracle: Oracle;
   readonly asker: Asker;
   readonly management: Management;
@@ -45,6 +62,7 @@ export interface TestFleet extends AsyncDisposable {
   readonly processes: ReadonlyMap<string, SupervisedProcess>;
   readonly libraryFolder: string;
   readonly registryFile: string;
+  readonly registry: RegistryTarget;
   readonly runFolder: string;
   readonly stateFolder: string;
   readonly logFolder: string;
@@ -72,15 +90,19 @@ const loopback = "127.0.0.1";
 const startMs = 30_000;
 
 export async function openFleet(options: FleetOptions = {}): Promise<TestFleet> {
-  const { pods = 2, capacityBytes = 28 * 2 ** 20 } = options;
+  const { gateways = 1, pods = 2, capacityBytes = 28 * 2 ** 20 } = options;
   await using opening = new AsyncDisposableStack();
   const libraryFolder = options.libraryFolder ?? (await findLibrary());
   const stateFolder = opening.use(await openRunFolder()).path;
   const state = await openState(stateFolder, opening);
-  await registerLibrary(state.registryFile, libraryFolder);
+  const registry: RegistryTarget =
+    options.etcd === undefined
+      ? { kind: "embedded", file: state.registryFile }
+      : parseRegistryTarget({ registry: `etcd://${options.etcd.address}/fleet` });
+  await registerLibrary(registry, libraryFolder);
   const runFolder = opening.use(await openRunFolder()).path;
   // The fleet takes the first free ones for its pods; nobody listens on any of them yet.
-  const [httpPort = 0, grpcPort = 0, adminPort = 0] = (await findFreePorts(loopback, pods * 2 + 3)).slice(pods * 2);
+  const [httpPort, grpcPort, adminPort] = await findPorts(pods, gateways);
   const log = createRecordingLog();
   const fleet = await startFleet(
     {
@@ -89,6 +111,7 @@ export async function openFleet(options: FleetOptions = {}): Promise<TestFleet> 
         httpPort,
         grpcPort,
         adminPort,
+        gateways,
         pods,
         capacityBytes,
         stateFolder,
@@ -105,6 +128,7 @@ export async function openFleet(options: FleetOptions = {}): Promise<TestFleet> 
       state,
       runFolder,
       log,
+      registry,
     },
     opening,
   );
@@ -112,7 +136,13 @@ export async function openFleet(options: FleetOptions = {}): Promise<TestFleet> 
   const restUrl = `${tls === undefined ? "http" : "https"}://${loopback}:${httpPort}`;
   const grpcTarget = `${loopback}:${grpcPort}`;
   const adminUrl = `http://${loopback}:${adminPort}`;
-  const management = opening.use(createManagement(adminUrl));
+  const reached = fleet.gateways.map((place) => ({
+    ...place,
+    restUrl: `${tls === undefined ? "http" : "https"}://${loopback}:${place.httpPort}`,
+    grpcTarget: `${loopback}:${place.grpcPort}`,
+    adminUrl: `http://${loopback}:${place.adminPort}`,
+  }));
+  const management = opening.use(createManagements(reached.map((gateway) => gateway.adminUrl)));
   const oracle = await openOracle(libraryFolder);
   const asker = opening.use(createAsker({ restUrl, grpcTarget, oracle, connections: 256, tls }));
 
@@ -120,12 +150,14 @@ export async function openFleet(options: FleetOptions = {}): Promise<TestFleet> 
     restUrl,
     grpcTarget,
     adminUrl,
+    gateways: reached,
     oracle,
     asker,
     management,
     processes: fleet.processes,
     libraryFolder,
     registryFile: state.registryFile,
+    registry,
     runFolder,
     stateFolder,
     logFolder: state.logFolder,
@@ -199,6 +231,22 @@ export async function openFleet(options: FleetOptions = {}): Promise<TestFleet> 
   }
   const opened = opening.move();
   return { ...parts, [Symbol.asyncDispose]: () => opened.disposeAsync() };
+}
+
+/** The first port of each kind: those of the other gateways follow, and nobody else of the fleet takes any of them. */
+async function findPorts(pods: number, gateways: number): Promise<readonly [http: number, grpc: number, admin: number]> {
+  const free = new Set((await findFreePorts(loopback, pods * 3 + 8 * gateways + 3)).slice(pods * 3));
+  const firsts: number[] = [];
+  for (const port of free) {
+    const run = Array.from({ length: gateways }, (_, at) => port + at);
+    if (!run.every((each) => free.has(each))) continue;
+    firsts.push(port);
+    for (const taken of run) free.delete(taken);
+  }
+  const [http, grpc, admin] = firsts;
+  if (http === undefined || grpc === undefined || admin === undefined)
+    throw new Error("there are too few free ports side by side");
+  return [http, grpc, admin];
 }
 
 async function askSocket(socketPath: string, path: string): Promise<string> {

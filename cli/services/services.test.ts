@@ -1,0 +1,111 @@
+// The commands that run one process of a fleet, as a user or a container runs them.
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { openRunFolder } from "#platform/tempdir.ts";
+import { waitFor } from "#platform/testing.ts";
+import { findEnvoy } from "#test/harness/setup.ts";
+
+const folder = await openRunFolder();
+after(() => folder[Symbol.asyncDispose]());
+const main = fileURLToPath(new URL("../main.ts", import.meta.url));
+
+async function run(
+  args: readonly string[],
+  whenReady?: (child: ReturnType<typeof spawn>) => void,
+): Promise<{ readonly code: number | null; readonly out: string; readonly err: string }> {
+  const child = spawn(process.execPath, [main, ...args], { stdio: ["ignore", "pipe", "pipe"] });
+  let out = "";
+  let err = "";
+  child.stdout.on("data", (chunk: Buffer) => {
+    out += chunk.toString();
+    if (out.includes('"ready":true')) whenReady?.(child);
+  });
+  child.stderr.on("data", (chunk: Buffer) => (err += chunk.toString()));
+  const [code] = (await once(child, "close")) as [number | null];
+  return { code, out, err };
+}
+
+for (const service of ["gateway", "adapter", "envoy-bootstrap"]) {
+  test(`warmpath ${service} --help says what every option is for`, async () => {
+    const { code, out } = await run([service, "--help"]);
+    assert.equal(code, 0);
+    const options = out.split("\n").filter((line) => line.startsWith("  --"));
+    assert.ok(options.length > 5, out);
+    for (const line of options) assert.match(line, /^ {2}--[a-z-]+( <VALUE>)? {2,}\S/);
+  });
+}
+
+test("what is missing or unknown is named in one line", async () => {
+  const missing = await run(["gateway", "--gateway-id", "g"]);
+  assert.equal(missing.code, 1);
+  assert.match(missing.err, /--socket must be a path; --registry must name the registry/);
+  const unknown = await run(["adapter", "--what"]);
+  assert.equal(unknown.code, 1);
+  assert.match(unknown.err, /--what/);
+});
+
+test("an etcd that is not there ends the start of a gateway with its address, soon", async () => {
+  const socket = join(folder.path, "g.sock");
+  const { code, err } = await run(["gateway", "--gateway-id", "g", "--socket", socket, "--registry", "etcd://127.0.0.1:1/x"]);
+  assert.equal(code, 1);
+  assert.match(err, /the registry etcd:\/\/127\.0\.0\.1:1\/x does not answer/);
+});
+
+test("a gateway runs on with standard input closed, and ends in order at SIGTERM", async () => {
+  const args = ["gateway", "--gateway-id", "g", "--socket", join(folder.path, "g.sock"), "--admin-port", "0"];
+  const { code, out } = await run([...args, "--registry", join(folder.path, "registry.db")], (child) => child.kill("SIGTERM"));
+  assert.equal(code, 0);
+  assert.match(out, /"ready":true/);
+});
+
+test("a child of a supervisor ends with its standard input", async () => {
+  const args = [
+    "gateway",
+    "--gateway-id",
+    "p",
+    "--socket",
+    join(folder.path, "p.sock"),
+    "--admin-port",
+    "0",
+    "--exit-with-parent",
+  ];
+  const child = spawn(process.execPath, [main, ...args, "--registry", join(folder.path, "registry.db")], {
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  await once(child.stdout, "data");
+  child.stdin.end();
+  await waitFor(() => child.exitCode !== null, { timeoutMs: 60_000 });
+  assert.equal(child.exitCode, 0);
+});
+
+test("Envoy takes the configuration that is written for it", async () => {
+  const out = join(folder.path, "envoy");
+  const sockets = ["--socket", join(folder.path, "g.sock"), "--envoy-admin", join(folder.path, "e.sock")];
+  const written = await run([
+    "envoy-bootstrap",
+    "--out",
+    out,
+    "--node-id",
+    "envoy-a",
+    ...sockets,
+    "--http-port",
+    "0",
+    "--grpc-port",
+    "0",
+  ]);
+  assert.equal(written.code, 0, written.err);
+  assert.equal(written.out.trim(), join(out, "envoy.pb"));
+  const envoy = spawn(
+    await findEnvoy(),
+    ["--mode", "validate", "--config-path", join(out, "envoy.pb"), "--log-level", "warning"],
+    {
+      stdio: "ignore",
+    },
+  );
+  const [code] = (await once(envoy, "close")) as [number];
+  assert.equal(code, 0);
+});

@@ -1,0 +1,96 @@
+// Owns the gateways of `warmpath up`: each with an Envoy, sockets and ports of its own.
+import { join } from "node:path";
+import { Client } from "undici";
+import { readAuthFile } from "#envoy/authfile.ts";
+import type { ProcessOptions } from "#platform/process.ts";
+import type { IdentityFiles } from "#platform/tls/authority.ts";
+import { writeEnvoyFiles } from "../services/bootstrap.ts";
+import type { UpOptions } from "./options.ts";
+import { dyingWithParent } from "./parentdeath.ts";
+import type { UpTls } from "./tls.ts";
+
+/** One gateway with its Envoy. */
+export interface GatewayPlace {
+  readonly gatewayId: string;
+  /** Of the processes: `gateway` and `envoy`, with a number where there are several. */
+  readonly gatewayName: string;
+  readonly envoyName: string;
+  readonly gatewaySocket: string;
+  readonly envoyAdmin: string;
+  readonly httpPort: number;
+  readonly grpcPort: number;
+  readonly adminPort: number;
+}
+
+const maxMessageBytes = 16 * 2 ** 20;
+export const maxParkMs = 600_000;
+
+export function placeGateways(options: UpOptions, runFolder: string): readonly GatewayPlace[] {
+  const { gateways = 1, httpPort, grpcPort, adminPort } = options;
+  return Array.from({ length: gateways }, (_, at) => {
+    const end = gateways === 1 ? "" : `-${at}`;
+    return {
+      gatewayId: `gateway-${at}`,
+      gatewayName: `gateway${end}`,
+      envoyName: `envoy${end}`,
+      gatewaySocket: join(runFolder, `gateway${end}.sock`),
+      envoyAdmin: join(runFolder, `envoy${end}.sock`),
+      httpPort: httpPort + at,
+      grpcPort: grpcPort + at,
+      adminPort: adminPort + at,
+    };
+  });
+}
+
+/** Writes its configuration. */
+export async function buildEnvoy(
+  place: GatewayPlace,
+  options: UpOptions,
+  tls: UpTls | undefined,
+  runFolder: string,
+): Promise<ProcessOptions> {
+  const { envoyName, envoyAdmin } = place;
+  const { host } = options;
+  const bootstrap = await writeEnvoyFiles(
+    runFolder,
+    {
+      nodeId: place.gatewayId.replace("gateway", "envoy"),
+      adminSocket: envoyAdmin,
+      gatewaySocket: place.gatewaySocket,
+      http: { host, port: place.httpPort },
+      grpc: { host, port: place.grpcPort },
+      maxMessageBytes,
+      maxParkMs,
+      tracing: options.tracing,
+      auth: options.authFile === undefined ? undefined : await readAuthFile(options.authFile),
+      tls: tls === undefined ? undefined : { ...tls.ports, secretsFolder: runFolder },
+    },
+    `${envoyName}.pb`,
+  );
+  return {
+    name: envoyName,
+    ...(await dyingWithParent({
+      command: options.envoyBinary,
+      args: ["--config-path", bootstrap, "--log-level", "warning", "--disable-hot-restart", "--concurrency", "2"],
+    })),
+    readyProbe: () => isLive(envoyAdmin),
+    // Without a gateway it listens all the same, but only when it has waited for each part of its configuration.
+    readyTimeoutMs: 120_000,
+  };
+}
+
+export function peerFlags(files: IdentityFiles | undefined): Readonly<Record<string, string>> {
+  return files === undefined ? {} : { "peer-ca": files.ca, "peer-cert": files.cert, "peer-key": files.key };
+}
+
+/** Envoy listens on its ports once it has its first configuration, which is later than its start. */
+async function isLive(adminSocket: string): Promise<boolean> {
+  const client = new Client("http://envoy", { socketPath: adminSocket, headersTimeout: 1_000, bodyTimeout: 1_000 });
+  try {
+    const { statusCode, body } = await client.request({ method: "GET", path: "/ready" });
+    await body.dump();
+    return statusCode === 200;
+  } finally {
+    await client.destroy();
+  }
+}
