@@ -15,6 +15,8 @@ export interface BenchmarkContext {
   readonly misses: number;
   /** How many requests each fault has to bear, at least. */
   readonly requests: number;
+  /** How many objects the controller gets. */
+  readonly objects: number;
   /** Tells how far it is. */
   readonly say: (line: string) => void;
 }

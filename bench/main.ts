@@ -4,12 +4,13 @@ import { z } from "zod";
 import { parseOptions } from "#platform/config.ts";
 import { runMain, StartupError } from "#platform/lifecycle.ts";
 import { type Benchmark, formatFigures } from "./benchmark.ts";
+import { controllerBenchmark } from "./controller.ts";
 import { faultsBenchmark } from "./faults.ts";
 import { hitBenchmark } from "./hit.ts";
 import { missBenchmark } from "./miss.ts";
 import { scaleBenchmark } from "./scale.ts";
 
-const benchmarks: readonly Benchmark[] = [hitBenchmark, missBenchmark, scaleBenchmark, faultsBenchmark];
+const benchmarks: readonly Benchmark[] = [hitBenchmark, missBenchmark, scaleBenchmark, faultsBenchmark, controllerBenchmark];
 const names = benchmarks.map(({ name }) => name).join(", ");
 
 const help = `usage: npm run bench -- NAME [--json] [--rounds N] [--models N] [--misses N] [--requests N]
@@ -19,6 +20,7 @@ const help = `usage: npm run bench -- NAME [--json] [--rounds N] [--models N] [-
   --models N  models that are warm in \`hit\` (default: 300)
   --misses N  cold requests of \`miss\` (default: 20000)
   --requests N  requests under each fault of \`faults\`, at least (default: 20000)
+  --objects N  InferenceServices of \`controller\` (default: 5000)
 
 ${benchmarks.map((benchmark) => `${benchmark.name}: ${benchmark.summary}\n${formatFigures(benchmark)}`).join("\n\n")}
 `;
@@ -37,6 +39,7 @@ const schema = z.object({
   models: count(1, 9_999).default(300),
   misses: count(1_000, 500_000).default(20_000),
   requests: count(1, 500_000).default(20_000),
+  objects: count(1, 100_000).default(5_000),
 });
 
 await runMain(
@@ -83,6 +86,7 @@ function parseCommandLine(): { readonly values: unknown; readonly positionals: r
         models: { type: "string" },
         misses: { type: "string" },
         requests: { type: "string" },
+        objects: { type: "string" },
       },
     });
   } catch (error) {

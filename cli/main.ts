@@ -1,6 +1,7 @@
 // The warmpath command line.
 import { Command } from "commander";
 import { hasParentFlag, runMain, StartupError } from "#platform/lifecycle.ts";
+import { addMigrate } from "./migrate/command.ts";
 import { addServices } from "./services/command.ts";
 import { addUp } from "./up/command.ts";
 
@@ -21,6 +22,9 @@ await runMain(
       exitCode = code;
     });
     addServices(program, signal, stack);
+    addMigrate(program, (code) => {
+      exitCode = code;
+    });
     try {
       await program.parseAsync(process.argv);
     } catch (error) {

@@ -1,10 +1,5 @@
-// Owns the controller's process: flags, signals, the election, where it says that it is alive.
-import { hostname } from "node:os";
-import { systemClock } from "#platform/clock.ts";
+// Runs the controller of a namespace.
 import { runMain } from "#platform/lifecycle.ts";
-import { startController } from "./start.ts";
+import { runControllerProcess } from "./run.ts";
 
-await runMain(
-  "controller",
-  async (signal, stack) => await startController(process.argv.slice(2), { clock: systemClock, host: hostname() }, signal, stack),
-);
+await runMain("controller", (signal, stack) => runControllerProcess(process.argv.slice(2), signal, stack));

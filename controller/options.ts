@@ -19,7 +19,7 @@ const json = z.string().transform((text, context): unknown => {
   }
 });
 
-const schema = z.object({
+export const controllerFlags = z.object({
   /** The namespace whose objects are served. */
   namespace: name,
   /** File that says how to reach the API server; that of the pod, or the user's own, when absent. */
@@ -65,7 +65,7 @@ const schema = z.object({
   podLabels: json.pipe(z.record(z.string(), z.string())).default({}),
   podAnnotations: json.pipe(z.record(z.string(), z.string())).default({}),
   gatewayLabels: json.pipe(z.record(z.string(), z.string())).default({ "app.kubernetes.io/component": "gateway" }),
-  drainSeconds: whole(0, 80).default(15),
+  drainSeconds: whole(0, 80).default(30),
   /** Of the Lease by which one of several controllers is chosen. */
   leaseName: name.default("warmpath-controller"),
   identity: z.string().min(1).max(253).optional(),
@@ -74,11 +74,11 @@ const schema = z.object({
   logLevel: z.enum(["debug", "info", "warn", "error", "silent"]).default("info"),
 });
 
-export type ControllerOptions = Readonly<z.output<typeof schema>>;
+export type ControllerOptions = Readonly<z.output<typeof controllerFlags>>;
 
 /** `--namespace NS --registry etcd://... --gateways http://... --image IMAGE ...`; throws a StartupError that says what is wrong. */
 export function parseControllerOptions(argv: readonly string[]): ControllerOptions {
-  return parseFlags(schema, argv);
+  return parseFlags(controllerFlags, argv);
 }
 
 /** Read anew for each call, since it is renewed. */

@@ -10,6 +10,7 @@ import { openRegistry } from "#platform/registry/open.ts";
 import { type GatewayListener, runGatewayPresence, runGatewayWatch, runPodWatch } from "#platform/registry/presence.ts";
 import { type GatewayPresence, modelPrefix, nameOfKey, parseModelRecord, podPrefix } from "#platform/registry/records.ts";
 import type { Registry } from "#platform/registry/registry.ts";
+import { type RuntimeRecord, runRuntimeWatch, wakeRuntime } from "#platform/registry/runtimes.ts";
 import type { RegistryTarget } from "#platform/registry/target.ts";
 import { type ChangeModel, createChanges } from "./changes.ts";
 import type { PodPresence } from "./links.ts";
@@ -55,6 +56,10 @@ export interface Book extends ModelBook, AsyncDisposable {
   listPods(): Promise<readonly string[]>;
   /** Calls back for each pod that is there, comes, starts anew, or leaves (undefined), until the book is closed. */
   watchPods(listener: (podId: string, presence: PodPresence | undefined) => void): void;
+  /** Calls back for each runtime that pods can be had of, and when it is gone (undefined), until the book is closed. */
+  watchRuntimes(listener: (name: string, record: RuntimeRecord | undefined) => void): void;
+  /** Asks for pods of this runtime. */
+  wake(runtime: string): Promise<void>;
   /** Tells the living gateways, this one too once it is announced, then every change, until the book is closed. */
   watchGateways(listener: GatewayListener): void;
   /** For what else is kept there. */
@@ -106,6 +111,8 @@ export async function openBook(target: RegistryTarget, log: Log, signal: AbortSi
       };
       runUntilClosed(runPodWatch(registry, watch, log, stop.signal));
     },
+    watchRuntimes: (listener) => runUntilClosed(runRuntimeWatch(registry, listener, log, stop.signal)),
+    wake: (runtime) => wakeRuntime(registry, runtime, systemClock.now()),
     watchGateways: (listener) => runUntilClosed(runGatewayWatch(registry, listener, log, stop.signal)),
     announce: (presence) => runUntilClosed(runGatewayPresence(registry, presence, { ttlMs: presenceTtlMs, log }, stop.signal)),
     missing: () => index.missing,

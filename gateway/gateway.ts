@@ -53,6 +53,7 @@ import { createRoutes } from "./routes.ts";
 import { createScaler } from "./scaler.ts";
 import { serverCalls } from "./servercalls.ts";
 import { createShares } from "./shares.ts";
+import { createSleepers } from "./sleepers.ts";
 import { createSlowMisses } from "./slow.ts";
 import { createMissSpans, silentSpan } from "./spans.ts";
 import { createSuspects } from "./suspects.ts";
@@ -181,9 +182,12 @@ export async function startGateway(
     },
   });
   const reports = createReports({ home, peers, rates, clock });
+  const sleepers = createSleepers({ fleet, clock, log, wake: (runtime) => book.wake(runtime) });
+  book.watchRuntimes((name, record) => sleepers.set(name, record));
   const loads = createLoads({
     fleet,
     routes,
+    awaits: (revision) => sleepers.awaits(revision),
     clock,
     log,
     placements,

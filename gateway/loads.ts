@@ -78,6 +78,8 @@ export interface LoadsParts {
   readonly routes: Routes;
   readonly placements: Placements;
   readonly home: Pick<Home, "of" | "suspect">;
+  /** Whether pods that could hold it are on their way: then a load waits for them. */
+  readonly awaits?: (revision: Revision) => boolean;
   readonly peers: Pick<Peers, "ensure">;
   readonly suspects: Suspects;
   readonly decisions: Decisions;
@@ -134,6 +136,8 @@ const noHolders: ReadonlySet<string> = new Set();
 /** An adapter or model server that died is back within a second or two: 0.1 + 0.2 + ... + 1.6 s. */
 const maxRounds = 5;
 const firstPauseMs = 100;
+/** Between two looks for a pod that is on its way. */
+const awaitMs = 200;
 /** Each may have let it wait for room: a fleet that is full says so soon. */
 const maxFullPods = 3;
 /** The home says that a copy is ready: so long it may take until our own Link says so too. */
@@ -352,6 +356,15 @@ export function createLoads(parts: LoadsParts): Loads {
 
   /** Pods that failed may be themselves again soon. True when the flight goes on after a pause. */
   function mayTryAgain(flight: Flight, { code }: Failure): boolean {
+    if (parts.awaits?.(flight.revision) === true) {
+      clearTimeout(flight.timer);
+      flight.worst = undefined;
+      flight.timer = setTimeout(() => {
+        flight.excluded.clear();
+        advance(flight);
+      }, awaitMs);
+      return true;
+    }
     const podsAtFault = code === "pod-failed" || code === "no-pods";
     if (!podsAtFault || flight.rounds >= maxRounds || fleet.pods().next().done === true) return false;
     clearTimeout(flight.timer);

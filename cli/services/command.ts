@@ -1,5 +1,5 @@
-// Owns the words of the commands that run one process of a fleet: `warmpath gateway`, `warmpath adapter`, and the one that
-// writes an Envoy's configuration. Their options are the services' own, each said there once; the services are loaded only
+// Owns the words of the commands that run one process of a fleet (`warmpath gateway`, `adapter`, `controller`, `onnx`), and of
+// the one that writes an Envoy's configuration. Their options are the services' own, each said there once; the services are loaded only
 // when they are run.
 import type { Command } from "commander";
 
@@ -27,6 +27,20 @@ export function addServices(program: Command, signal: AbortSignal, stack: AsyncD
       about: "It prints one line of JSON when gateways can reach it. SIGTERM ends it in order.",
       describe: async () => (await import("#adapters/run.ts")).describeAdapter(),
       run: async (argv) => (await import("#adapters/run.ts")).runAdapter(argv, signal, stack),
+    },
+    {
+      name: "controller",
+      says: "run the controller of a namespace of Kubernetes",
+      about: "Of several one works, chosen by a Lease. It prints one line of JSON when it has begun; SIGTERM ends it in order.",
+      describe: async () => (await import("#controller/run.ts")).describeController(),
+      run: async (argv) => (await import("#controller/run.ts")).runControllerProcess(argv, signal, stack),
+    },
+    {
+      name: "onnx",
+      says: "run the built-in model server",
+      about: "ONNX Runtime behind V2 and V1; an adapter beside it loads and unloads models.",
+      describe: async () => (await import("#runtimes/onnx/run.ts")).describeOnnx(),
+      run: async (argv) => (await import("#runtimes/onnx/run.ts")).runOnnx(argv, signal, stack),
     },
     {
       name: "envoy-bootstrap",

@@ -172,9 +172,9 @@ function viewRevision({ model, copies, loads, wasLoaded, runtimePods, anyPods }:
   if (underWay) return { state: "Loading", failure: undefined, atMs };
   if (code === undefined || code === "cancelled") {
     if (wasLoaded(id)) return { state: "Standby", failure: undefined, atMs };
-    return { state: runtimePods > 0 ? "Loading" : "Pending", failure: undefined, atMs };
+    if (runtimePods > 0) return { state: "Loading", failure: undefined, atMs };
   }
-  if (blamesPods.has(code)) {
+  if (code === undefined || code === "cancelled" || blamesPods.has(code)) {
     const message = anyPods
       ? "Waiting for supporting runtime Pod to become available"
       : "Waiting for runtime Pod to become available";

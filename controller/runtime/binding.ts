@@ -38,28 +38,34 @@ const servers: Readonly<Record<string, Server>> = {
   mlserver: {
     restPort: 8002,
     grpcPort: 8001,
-    management: (runtime, _rest, grpc) => ({ "management-address": `127.0.0.1:${runtime.managementPort ?? grpc}` }),
+    management: () => ({ repository: "/models/_mlserver_models" }),
     env: { MLSERVER_HOST: anyAddress },
     addressFlags: [],
   },
   triton: {
     restPort: 8000,
     grpcPort: 8001,
-    management: (runtime, _rest, grpc) => ({ "management-address": `127.0.0.1:${runtime.managementPort ?? grpc}` }),
+    management: () => ({ repository: "/models/_triton_models" }),
     env: {},
     addressFlags: ["--http-address", "--grpc-address"],
   },
   ovms: {
     restPort: 8888,
     grpcPort: 8001,
-    management: (runtime, rest) => ({ "management-address": `127.0.0.1:${runtime.managementPort ?? rest}` }),
+    management: (runtime, rest) => ({
+      "server-address": `127.0.0.1:${runtime.managementPort ?? rest}`,
+      repository: "/models/_ovms_models",
+    }),
     env: {},
     addressFlags: ["--rest_bind_address", "--grpc_bind_address"],
   },
   torchserve: {
     restPort: 8083,
     grpcPort: 7070,
-    management: (runtime) => ({ "management-address": `127.0.0.1:${runtime.managementPort ?? 7071}` }),
+    management: (runtime) => ({
+      "server-address": `127.0.0.1:${runtime.managementPort ?? 7071}`,
+      repository: "/models/_torchserve_models",
+    }),
     env: {},
     addressFlags: [],
   },
@@ -69,7 +75,7 @@ const custom: Server = {
   restPort: 8080,
   grpcPort: 8001,
   management: (runtime, _rest, grpc) => ({
-    "management-address":
+    "server-address":
       runtime.grpcEndpoint?.startsWith("unix:") === true
         ? runtime.grpcEndpoint
         : `127.0.0.1:${portOf(runtime.grpcEndpoint) ?? grpc}`,
@@ -103,7 +109,8 @@ function rebind(
     if (own.has(name)) changes.push(`${name} is ${value} instead of ${String(own.get(name))}`);
   }
   const kept = env.filter(({ name }) => !set.some(([changed]) => changed === name));
-  const args = list(container["args"]).map((arg) => rebindArg(arg, server, changes));
+  const given = list(container["args"]);
+  const args = given.map((arg, at) => rebindArg(arg, given[at - 1], server, changes));
   return {
     ...container,
     ...(args.length === 0 ? {} : { args }),
@@ -111,13 +118,17 @@ function rebind(
   };
 }
 
-/** `--rest_bind_address=127.0.0.1`, also inside a script that a shell runs. */
-function rebindArg(arg: unknown, server: Server, changes: string[]): unknown {
+const loopback = /^(?:127\.0\.0\.1|localhost|::1)$/;
+
+/** `--rest_bind_address=127.0.0.1`, the same in two arguments, or inside a script that a shell runs. */
+function rebindArg(arg: unknown, before: unknown, server: Server, changes: string[]): unknown {
   if (typeof arg !== "string") return arg;
-  let changed = arg;
+  const follows = typeof before === "string" && server.addressFlags.includes(before) && loopback.test(arg);
+  let changed = follows ? anyAddress : arg;
   for (const flag of server.addressFlags) {
     changed = changed.replaceAll(new RegExp(`(${flag}[= ])(?:127\\.0\\.0\\.1|localhost)\\b`, "g"), `$1${anyAddress}`);
   }
-  if (changed !== arg) changes.push(`the model server listens on ${anyAddress} instead of loopback`);
+  const note = `the model server listens on ${anyAddress} instead of loopback`;
+  if (changed !== arg && !changes.includes(note)) changes.push(note);
   return changed;
 }

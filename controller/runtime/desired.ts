@@ -55,7 +55,9 @@ export interface RuntimeObjects {
   readonly autoscaler: V2HorizontalPodAutoscaler | undefined;
 }
 
-export const linkPort = 8085;
+const linkPort = 8085;
+/** Where adapters tell their metrics. */
+const metricsPort = 2112;
 /** Of a user of its own, for images that would run as root. */
 const userId = 1000;
 const graceSeconds = 90;
@@ -103,7 +105,10 @@ export function buildRuntime(
         clusterIP: "None",
         selector,
         publishNotReadyAddresses: true,
-        ports: [{ name: "link", port: linkPort, targetPort: "link", protocol: "TCP" }],
+        ports: [
+          { name: "link", port: linkPort, targetPort: "link", protocol: "TCP" },
+          { name: "prometheus", port: metricsPort, targetPort: "prometheus", protocol: "TCP" },
+        ],
       },
     },
     networkPolicy: {
@@ -119,6 +124,7 @@ export function buildRuntime(
               protocol: "TCP",
             })),
           },
+          { ports: [{ port: metricsPort, protocol: "TCP" }] },
         ],
       },
     },
@@ -242,11 +248,18 @@ function buildAdapter(
     ...(runtime.formats.length === 0 ? {} : { formats: [...new Set(runtime.formats.flatMap(formatFlags))].join(",") }),
     "link-host": "$(POD_IP)",
     "link-port": linkPort,
+    "metrics-host": "$(POD_IP)",
+    "metrics-port": metricsPort,
     ...binding.adapterFlags,
     "rest-address": `$(POD_IP):${binding.restPort}`,
     "grpc-address": `$(POD_IP):${binding.grpcPort}`,
     "capacity-bytes": capacityOf(runtime, server),
     "storage-root": "/models",
+    "storage-config": "/storage-config",
+    "cache-dir": "/models/.cache",
+    "pvc-root": "/pvc_mounts",
+    // The server serves on a little longer.
+    drain: `${Math.max(0, settings.drainSeconds - 3)}s`,
     ...(runtime.loadConcurrency === undefined ? {} : { "load-concurrency": runtime.loadConcurrency }),
     "log-level": settings.logLevel,
   };
@@ -261,7 +274,10 @@ function buildAdapter(
       { name: "NODE_NAME", valueFrom: { fieldRef: { fieldPath: "spec.nodeName" } } },
       ...(runtime.adapterEnv as NonNullable<V1Container["env"]>),
     ],
-    ports: [{ name: "link", containerPort: linkPort, protocol: "TCP" }],
+    ports: [
+      { name: "link", containerPort: linkPort, protocol: "TCP" },
+      { name: "prometheus", containerPort: metricsPort, protocol: "TCP" },
+    ],
     readinessProbe: { tcpSocket: { port: "link" }, periodSeconds: 2, failureThreshold: 3 },
     livenessProbe: {
       tcpSocket: { port: "link" },

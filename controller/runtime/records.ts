@@ -15,6 +15,12 @@ export interface RuntimeRecords {
   run(signal: AbortSignal): Promise<void>;
 }
 
+/** How long ago the mark was made: one that lay there while no controller ran may be old. */
+function ageMs(value: string, nowMs: number): number {
+  const at = /"atMs":(\d{1,16})/.exec(value)?.[1];
+  return at === undefined ? 0 : Math.max(0, nowMs - Number(at));
+}
+
 export function createRuntimeRecords(parts: {
   readonly registry: Registry;
   readonly clock: Clock;
@@ -46,7 +52,7 @@ export function createRuntimeRecords(parts: {
             put(key, value) {
               const name = nameOfKey(key, wakePrefix);
               if (woken.get(name)?.value === value) return;
-              woken.set(name, { value, atMs: clock.monotonicMs() });
+              woken.set(name, { value, atMs: clock.monotonicMs() - ageMs(value, clock.now()) });
               onWake(name);
             },
             delete: (key) => void woken.delete(nameOfKey(key, wakePrefix)),

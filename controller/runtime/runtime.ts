@@ -61,7 +61,7 @@ export interface Runtime {
 const knownServers = ["onnx", "mlserver", "triton", "ovms", "torchserve"];
 const reservedNames = new Set(["mm", "rest-proxy", "puller", "warmpath-adapter"]);
 const reservedVolumes = new Set(["models-dir", "warmpath-run", "storage-config", "etcd-config", "tc-config", "domain-socket"]);
-const reservedPorts = new Set([8085, 8086]);
+const reservedPorts = new Set([8085, 8086, 2112]);
 const defaultMemBufferBytes = 128 * 2 ** 20;
 const defaultLoadTimeoutMs = 90_000;
 

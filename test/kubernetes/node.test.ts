@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { request } from "undici";
 import { waitUntil } from "../harness/wait.ts";
 import { openCluster } from "./harness/cluster.ts";
-import { buildEnvoyImage, buildWarmpathImage, envoyImage, warmpathImage } from "./harness/images.ts";
+import { buildEnvoyImage, buildEtcdImage, buildWarmpathImage, envoyImage, etcdImage, warmpathImage } from "./harness/images.ts";
 import { whyNoCluster } from "./harness/programs.ts";
 
 const skip = whyNoCluster() ?? false;
@@ -13,7 +13,7 @@ const skip = whyNoCluster() ?? false;
 test("a node runs our image and Envoy's, and is gone with all that it made", { skip }, async () => {
   let folder: string;
   {
-    await using cluster = await openCluster([await buildWarmpathImage(), await buildEnvoyImage()]);
+    await using cluster = await openCluster([await buildWarmpathImage(), await buildEnvoyImage(), await buildEtcdImage()]);
     ({ folder } = cluster);
     const script = "require('http').createServer((_, r) => r.end('here')).listen(8000)";
     await cluster.kubectl.apply(
@@ -22,7 +22,12 @@ test("a node runs our image and Envoy's, and is gone with all that it made", { s
         kind: "Pod",
         metadata: { name: "web", labels: { app: "web" } },
         spec: {
-          initContainers: [{ name: "envoy", image: envoyImage, imagePullPolicy: "Never", args: ["--version"] }],
+          initContainers: [envoyImage, etcdImage].map((image, at) => ({
+            name: `init-${at}`,
+            image,
+            imagePullPolicy: "Never",
+            args: ["--version"],
+          })),
           containers: [{ name: "web", image: warmpathImage, imagePullPolicy: "Never", command: ["node", "-e", script] }],
           restartPolicy: "Never",
         },

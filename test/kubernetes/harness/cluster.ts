@@ -55,6 +55,7 @@ export async function openCluster(images: readonly string[] = []): Promise<Clust
   const [controllers, scheduler, proxy, node, admin] = await Promise.all(
     (["controllers", "scheduler", "proxy", "node", "admin"] as const).map(kubeconfigOf),
   );
+  await removeDeadGroups();
   const group = `/warmpath-${process.pid}-${folder.replaceAll(/[^a-z0-9]/gi, "").slice(-8)}`;
   await writeConfigs({
     folder,
@@ -125,8 +126,9 @@ export async function openCluster(images: readonly string[] = []): Promise<Clust
       folder,
       address,
     ],
-    { env, stdio: ["ignore", "pipe", "pipe"] },
+    { env, stdio: ["pipe", "pipe", "pipe"] },
   );
+  first.stdin.on("error", () => undefined);
   let said = "";
   for (const stream of [first.stdout, first.stderr])
     stream.setEncoding("utf8").on("data", (text: string) => (said = (said + text).slice(-4_000)));
@@ -158,7 +160,7 @@ export async function openCluster(images: readonly string[] = []): Promise<Clust
     "nsenter",
     ["--target", `${pid}`, "--net", "--mount", "--", process.execPath, join(here, "tunnel.ts"), socket],
     {
-      stdio: ["ignore", "pipe", "inherit"],
+      stdio: ["pipe", "pipe", "inherit"],
     },
   );
   stack.defer(() => void tunnel.kill("SIGKILL"));
@@ -372,6 +374,14 @@ async function removeGroups(group: string): Promise<void> {
     (count) => count === 0,
     10_000,
   ).catch(() => undefined);
+}
+
+/** Of clusters whose tests were killed. */
+async function removeDeadGroups(): Promise<void> {
+  const names = new Set(
+    hierarchies().flatMap((hierarchy) => readdirSync(hierarchy).filter((name) => name.startsWith("warmpath-"))),
+  );
+  for (const name of names) if (!existsSync(`/proc/${name.split("-")[1] ?? ""}`)) await removeGroups(`/${name}`);
 }
 
 function childOf(pid: number): number {

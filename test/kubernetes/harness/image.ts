@@ -11,7 +11,7 @@ import {
   readlinkSync,
   realpathSync,
 } from "node:fs";
-import { join, relative } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { type Pack, pack } from "tar-stream";
 import { runCommand } from "./kubectl.ts";
@@ -146,7 +146,10 @@ export async function librariesOf(programs: readonly string[]): Promise<readonly
     const { stdout } = await runCommand("ldd", [program]);
     for (const [, path = ""] of stdout.matchAll(/(\/[^\s:]+)(?= \(0x)/g)) found.add(path);
   }
-  return [...found].sort().map((path) => ({ from: path, to: path }));
+  // What a program brings itself lies beside it.
+  const brought = programs.map((program) => dirname(program));
+  const missing = [...found].filter((path) => !brought.includes(dirname(path)));
+  return missing.sort().map((path) => ({ from: path, to: path }));
 }
 
 /** Of a file, for keys of what is made from it. */

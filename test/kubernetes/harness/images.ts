@@ -13,6 +13,7 @@ const root = join(import.meta.dirname, "..", "..", "..");
 /** Of the test's own images; never pulled. */
 export const warmpathImage = "warmpath.test/warmpath:test";
 export const envoyImage = "warmpath.test/envoy:test";
+export const etcdImage = "warmpath.test/etcd:test";
 
 export async function pauseImage(): Promise<string> {
   const program = join(await findPrograms(), "pause");
@@ -39,6 +40,18 @@ export async function buildEnvoyImage(): Promise<string> {
       },
     ],
     { entrypoint: ["/usr/local/bin/envoy"], user: "1000" },
+  );
+}
+
+/** etcd is one of the programs that the node itself is made of. */
+export async function buildEtcdImage(): Promise<string> {
+  const program = join(await findPrograms(), "node");
+  return await cachedImage(
+    "etcd",
+    [program],
+    etcdImage,
+    async () => [{ folders: [{ to: "/tmp", mode: 0o1777 }], parts: [{ from: program, to: "/usr/local/bin/etcd" }] }],
+    { entrypoint: ["/usr/local/bin/etcd"], user: "1000" },
   );
 }
 
@@ -69,7 +82,11 @@ export async function buildWarmpathImage(): Promise<string> {
           { to: "/etc/group", text: "root:x:0:\nwarmpath:x:1000:\n" },
           { to: "/etc/nsswitch.conf", text: "hosts: files dns\n" },
         ],
-        parts: [{ from: node, to: "/usr/local/bin/node" }, ...(await librariesOf([node])), ...(await resolverLibraries())],
+        parts: [
+          { from: node, to: "/usr/local/bin/node" },
+          ...(await librariesOf([node, ...nativeLibraries()])),
+          ...(await resolverLibraries()),
+        ],
       },
       { parts: packages.map((path) => ({ from: join(root, path), to: `/app/${path}`, filter: isNeeded })) },
       {
@@ -108,6 +125,11 @@ function productionPackages(): readonly string[] {
     )
     .map(([path]) => path)
     .filter((path) => !path.slice("node_modules/".length).includes("/node_modules/") && existsSync(join(root, path)));
+}
+
+/** What Node loads of the model server: it needs libraries that Node itself does not. */
+function nativeLibraries(): readonly string[] {
+  return globSync("node_modules/onnxruntime-node/bin/**/linux/x64/*.{node,so*}", { cwd: root }).map((file) => join(root, file));
 }
 
 /** The C library loads these when a name is looked up. */

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The first process of a node's own namespaces (pid, mount, network): sets them up, starts containerd and the programs of
-# Kubernetes by the argument files that lie in the folder, and sleeps. Everything ends with it.
+# Kubernetes by the argument files that lie in the folder, and waits. Everything ends with it.
 #   node.sh FOLDER ADDRESS
 set -euo pipefail
 folder=$1
@@ -41,4 +41,5 @@ for file in "$folder"/programs/*; do
   "${words[@]}" >"$folder/log/$(basename "$file").log" 2>&1 </dev/null &
 done
 touch "$folder/started"
-exec sleep infinity
+# Standard input is a pipe that the test holds: it ends with the test, however that ends.
+exec cat >/dev/null

@@ -55,3 +55,12 @@ export function buildInferenceService(
     spec: { predictor: { model: { modelFormat: { name: "onnx" }, storageUri, ...model } } },
   });
 }
+
+export function buildPredictor(name: string, spec: Readonly<Record<string, unknown>>): string {
+  return JSON.stringify({
+    apiVersion: "serving.kserve.io/v1alpha1",
+    kind: "Predictor",
+    metadata: { name },
+    spec: { modelType: { name: "onnx" }, ...spec },
+  });
+}

@@ -83,6 +83,9 @@ async function readLine(socket: Socket): Promise<string | undefined> {
 
 const [, script, socket] = process.argv;
 if (script !== undefined && script === import.meta.filename && socket !== undefined) {
+  // It ends with the test, however that ends.
+  process.stdin.once("end", () => process.exit());
+  process.stdin.resume();
   await serveTunnel(socket);
   process.stdout.write("ready\n");
 }

@@ -1,7 +1,10 @@
-// Owns how the controller starts from its options: who leads works, the others stand by.
+// Owns a controller's process from its options to its end: the public entry for whoever runs one. Who leads works, the others
+// stand by.
 import { randomUUID } from "node:crypto";
 import { createServer } from "node:http";
-import type { Clock } from "#platform/clock.ts";
+import { hostname } from "node:os";
+import { systemClock } from "#platform/clock.ts";
+import { describeFlags } from "#platform/config.ts";
 import { StartupError } from "#platform/lifecycle.ts";
 import { createLog } from "#platform/log.ts";
 import { openRegistry } from "#platform/registry/open.ts";
@@ -10,29 +13,25 @@ import { runController } from "./controller.ts";
 import { createKubeClient, type KubeClient } from "./engine/client.ts";
 import { runLeader } from "./engine/leader.ts";
 import { createGatewayClient } from "./gateway.ts";
-import { type ControllerOptions, parseControllerOptions, tokenReader } from "./options.ts";
+import { type ControllerOptions, controllerFlags, parseControllerOptions, tokenReader } from "./options.ts";
 
-export interface Surroundings {
-  readonly clock: Clock;
-  readonly host: string;
-}
-
-/** Resolves with the exit code: 1 when leadership was lost, so that whoever started it starts it again. */
-export async function startController(
+/** Runs until the signal is aborted; throws when leadership is lost, so that whoever started it starts it again. */
+export async function runControllerProcess(
   argv: readonly string[],
-  { clock, host }: Surroundings,
   signal: AbortSignal,
   stack: AsyncDisposableStack,
-): Promise<number> {
+): Promise<void> {
+  const clock = systemClock;
   const options = parseControllerOptions(argv);
   const log = stack.use(createLog({ service: "controller", level: options.logLevel }));
-  const identity = options.identity ?? `${host}_${randomUUID().slice(0, 8)}`;
+  const identity = options.identity ?? `${hostname()}_${randomUUID().slice(0, 8)}`;
   const target = parseRegistryTarget(options);
   const registry = stack.use(await openRegistry(target, log));
   const client = stack.use(openClient(options.kubeconfig));
   const gateway = stack.use(createGatewayClient(options.gateways, tokenReader(options.gatewayTokenFile)));
   let state: "standing by" | "leading" = "standing by";
   let isSynced = false;
+  process.stdout.write(`${JSON.stringify({ ready: true })}\n`);
   if (options.healthPort !== undefined) {
     stack.use(await openHealth(options.healthPort, () => ({ state, isSynced, ...client.counts })));
   }
@@ -73,8 +72,12 @@ export async function startController(
     },
     signal,
   );
-  if (ended === "lost") log.error("leadership was lost: ending, to begin anew", { identity });
-  return ended === "lost" ? 1 : 0;
+  if (ended === "lost") throw new StartupError("leadership was lost: ending, to begin anew");
+}
+
+/** The options, for help. */
+export function describeController(): string {
+  return describeFlags(controllerFlags);
 }
 
 function settingsOf(

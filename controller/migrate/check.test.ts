@@ -1,0 +1,47 @@
+// What is said of an installation, as a golden (UPDATE_GOLDENS=1 writes it anew).
+import assert from "node:assert/strict";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import fc from "fast-check";
+import { parseAllDocuments } from "yaml";
+import { checkMigration, describeReport, listObjects } from "./check.ts";
+
+const goldens = join(import.meta.dirname, "goldens");
+
+describe("before a move", () => {
+  const source = readFileSync(join(goldens, "installation.yaml"), "utf8");
+  const objects = parseAllDocuments(source).flatMap((document) => listObjects("toJS" in document ? document.toJS() : undefined));
+
+  test("each object is told what becomes of it", () => {
+    const text = `${describeReport(checkMigration(objects))}\n`;
+    const golden = join(goldens, "installation.golden.txt");
+    if (process.env["UPDATE_GOLDENS"] !== undefined) writeFileSync(golden, text);
+    assert.equal(text, readFileSync(golden, "utf8"));
+  });
+
+  test("no value of a secret is repeated", () => {
+    assert.doesNotMatch(JSON.stringify(checkMigration(objects)), /NOT-TO-BE-SEEN/);
+  });
+
+  test("nothing to be found is said so", () => {
+    assert.equal(describeReport(checkMigration([])), "Nothing of a ModelMesh installation was found.");
+  });
+
+  test("whatever is given, it does not fail", () => {
+    const kinds = ["InferenceService", "Predictor", "ServingRuntime", "ClusterServingRuntime", "Secret", "ConfigMap"];
+    fc.assert(
+      fc.property(fc.constantFrom(...kinds), fc.json(), fc.json(), (kind, spec, data) => {
+        const metadata = {
+          name: "storage-config",
+          namespace: "a",
+          annotations: { "serving.kserve.io/deploymentMode": "ModelMesh" },
+        };
+        checkMigration([
+          { kind, metadata, spec: JSON.parse(spec) as unknown, data: JSON.parse(data) as unknown },
+          JSON.parse(spec),
+        ]);
+      }),
+    );
+  });
+});

@@ -1,0 +1,295 @@
+// Owns what is said of a ModelMesh installation before it is moved: what will work as it is, what differs, what to change.
+// Pure: objects in, findings out. It changes nothing, and repeats no value of a secret.
+import { z } from "zod";
+import { type KubeObject, list, parseObject, record, text, texts } from "../engine/objects.ts";
+import { annotations } from "../kinds.ts";
+import { selectRuntime } from "../model/selection.ts";
+import { parseInferenceService, parsePredictor, type Source } from "../model/source.ts";
+import { bindServer } from "../runtime/binding.ts";
+import { parseRuntime, type Runtime } from "../runtime/runtime.ts";
+import { checkSettings } from "./settings.ts";
+
+/** In the order of how much they ask of the reader. */
+export const verdicts = ["change", "differs", "works", "ignored"] as const;
+
+export type Verdict = (typeof verdicts)[number];
+
+export interface Finding {
+  readonly verdict: Verdict;
+  readonly kind: string;
+  readonly namespace: string | undefined;
+  readonly name: string;
+  /** One sentence each. */
+  readonly notes: readonly string[];
+}
+
+export interface Report {
+  readonly findings: readonly Finding[];
+  readonly counts: Readonly<Record<Verdict, number>>;
+}
+
+/** `values`: any objects of Kubernetes, those of other kinds too. */
+export function checkMigration(values: readonly unknown[]): Report {
+  const objects = values.flatMap((value) => parseObject(value) ?? []);
+  const of = (kind: string): readonly KubeObject[] => objects.filter(({ body }) => body["kind"] === kind);
+  const runtimes = [...of("ServingRuntime"), ...of("ClusterServingRuntime")].map(parseRuntime);
+  const claims = new Set(of("Secret").flatMap(claimsOfSecret));
+  const findings: Finding[] = [
+    ...runtimes.map(checkRuntime),
+    ...of("InferenceService").map((object) => checkInferenceService(object, runtimes, claims)),
+    ...of("Predictor").map((object) => checkPredictor(object, runtimes, claims)),
+    ...of("Secret").flatMap(checkSecret),
+    ...of("ConfigMap").flatMap((object) => {
+      const found = checkSettings(object);
+      return found === undefined ? [] : [found];
+    }),
+    ...checkNames(objects),
+  ];
+  const order = (verdict: Verdict): number => verdicts.indexOf(verdict);
+  const sorted = findings.toSorted(
+    (one, other) => order(one.verdict) - order(other.verdict) || (nameOf(one) < nameOf(other) ? -1 : 1),
+  );
+  const counts = Object.fromEntries(
+    verdicts.map((verdict) => [verdict, sorted.filter((finding) => finding.verdict === verdict).length]),
+  );
+  return { findings: sorted, counts: counts as Record<Verdict, number> };
+}
+
+/** As lines for people. */
+export function describeReport({ findings, counts }: Report): string {
+  const lines = findings.flatMap(({ verdict, kind, namespace, name, notes }) => [
+    `${titles[verdict].padEnd(8)} ${kind} ${namespace === undefined ? "" : `${namespace}/`}${name}`,
+    ...notes.map((note) => `         - ${note}`),
+  ]);
+  const sum = verdicts.map((verdict) => `${counts[verdict]} ${says[verdict]}`).join(", ");
+  return [...lines, findings.length === 0 ? "Nothing of a ModelMesh installation was found." : sum].join("\n");
+}
+
+const titles: Readonly<Record<Verdict, string>> = { change: "CHANGE", differs: "DIFFERS", works: "works", ignored: "ignored" };
+const says: Readonly<Record<Verdict, string>> = {
+  change: "to change",
+  differs: "that will behave otherwise",
+  works: "that will work as they are",
+  ignored: "that are none of Warmpath's",
+};
+
+function nameOf({ kind, namespace, name }: Finding): string {
+  return `${kind} ${namespace ?? ""}/${name}`;
+}
+
+function finding(
+  object: Pick<KubeObject, "metadata">,
+  kind: string,
+  change: readonly string[],
+  differs: readonly string[],
+  fine: readonly string[] = [],
+): Finding {
+  const { name, namespace } = object.metadata;
+  const verdict = change.length > 0 ? "change" : differs.length > 0 ? "differs" : "works";
+  return { verdict, kind, namespace, name, notes: [...change, ...differs, ...fine] };
+}
+
+function checkRuntime(runtime: Runtime): Finding {
+  const kind = runtime.namespace === undefined ? "ClusterServingRuntime" : "ServingRuntime";
+  const at = { metadata: { name: runtime.name, namespace: runtime.namespace } } as Pick<KubeObject, "metadata">;
+  if (!runtime.multiModel) {
+    return {
+      verdict: "ignored",
+      kind,
+      namespace: runtime.namespace,
+      name: runtime.name,
+      notes: ["it is for one model at a time (multiModel is not true)"],
+    };
+  }
+  const differs: string[] = [];
+  if (runtime.faults.length === 0) {
+    const { changes } = bindServer(runtime);
+    if (changes.length > 0) differs.push(`so that requests reach it without a proxy in the pod: ${changes.join("; ")}`);
+  }
+  if (runtime.serverType === "custom") {
+    differs.push(
+      "a custom model server must listen on every address of its pod, not on loopback alone: requests come from the gateways",
+    );
+  }
+  if (runtime.storageHelperDisabled)
+    differs.push("storageHelper.disabled: the model server gets storage key and path as they are, and fetches by itself");
+  if (runtime.autoscaler !== undefined)
+    differs.push("its HPA is kept; without the annotation Warmpath adds pods by queues and evictions itself");
+  if (Object.keys(runtime.labels).some((label) => label === "modelmesh-service"))
+    differs.push("the label modelmesh-service is Warmpath's own");
+  return finding(at, kind, runtime.faults, differs);
+}
+
+function checkInferenceService(object: KubeObject, runtimes: readonly Runtime[], claims: ReadonlySet<string>): Finding {
+  const kind = "InferenceService";
+  const source = parseInferenceService(object);
+  if (source === undefined) {
+    const { name, namespace } = object.metadata;
+    return {
+      verdict: "ignored",
+      kind,
+      namespace,
+      name,
+      notes: [`it is not for ModelMesh (annotation ${annotations.deploymentMode})`],
+    };
+  }
+  const spec = record(object.body["spec"]);
+  const differs: string[] = [];
+  const change: string[] = [];
+  if (spec["transformer"] !== undefined)
+    change.push("its transformer is deployed by KServe: keep KServe for it, and let it call the model by its name");
+  if (spec["explainer"] !== undefined) change.push("explainers are not served, nor were they before");
+  const predictor = record(spec["predictor"]);
+  if (predictor["canaryTrafficPercent"] !== undefined)
+    differs.push("canaryTrafficPercent had no effect in this mode and has none: use a Model (warmpath.dev) with a split");
+  for (const field of ["minReplicas", "maxReplicas"]) {
+    if (predictor[field] !== undefined)
+      differs.push(
+        `${field} had no effect in this mode and has none: see the annotations warmpath.dev/min-copies and max-copies`,
+      );
+  }
+  return checkSource(object, kind, source, runtimes, claims, change, differs);
+}
+
+function checkPredictor(object: KubeObject, runtimes: readonly Runtime[], claims: ReadonlySet<string>): Finding {
+  const spec = record(object.body["spec"]);
+  const storage = record(spec["storage"]);
+  const old = [
+    ...(spec["path"] === undefined ? [] : ["path (now storage.path)"]),
+    ...(spec["schemaPath"] === undefined ? [] : ["schemaPath (now storage.schemaPath)"]),
+    ...(storage["s3"] === undefined ? [] : ["storage.s3 (now storage.key and storage.parameters)"]),
+  ];
+  const differs = old.map((field) => `the deprecated ${field} still works`);
+  for (const field of ["gpu", "serviceAccountName"])
+    if (spec[field] !== undefined) differs.push(`${field} had no effect and has none`);
+  return checkSource(object, "Predictor", parsePredictor(object), runtimes, claims, [], differs);
+}
+
+function checkSource(
+  object: KubeObject,
+  kind: string,
+  source: Source,
+  runtimes: readonly Runtime[],
+  claims: ReadonlySet<string>,
+  change: string[],
+  differs: string[],
+): Finding {
+  if (source.invalid !== undefined)
+    return finding(object, kind, [...change, `${source.invalid}; ModelMesh did not say so in its status`], differs);
+  const fine: string[] = [];
+  for (const revision of source.revisions) {
+    const visible = runtimes.filter(({ namespace }) => namespace === undefined || namespace === source.namespace);
+    const selection = selectRuntime(revision, visible);
+    if (selection.kind === "none")
+      change.push(visible.length === 0 ? "no runtime was given to compare with" : `${selection.message}: ${selection.why}`);
+    else {
+      fine.push(selection.why);
+      if (revision.runtime === undefined && / preferred to /.test(selection.why))
+        differs.push(`ModelMesh placed it on any runtime that matched; here it is ${selection.runtime.name}, in KServe's order`);
+    }
+    const claim = /^pvc:\/\/([^/]+)/.exec(revision.storageUri)?.[1];
+    if (claim !== undefined && !claims.has(claim))
+      differs.push(`the claim ${claim} is not in storage-config: set allowAnyPVC, as it must have been before`);
+    if (Object.keys(revision.storageParameters).some((name) => /url|endpoint|host|uri/i.test(name)))
+      change.push(
+        "storage parameters may not lead to another address with the entry's credentials: give the address an entry of its own",
+      );
+  }
+  return finding(object, kind, change, differs, fine);
+}
+
+const storageTypes = ["s3", "gcs", "azure", "http", "pvc", "hdfs", "webhdfs", "hf", "oci"];
+const entryForm = z.looseObject({ type: z.string() });
+
+/** Names of entries and of missing fields only. */
+function checkSecret(object: KubeObject): readonly Finding[] {
+  const entries = Object.entries(dataOf(object)).map(([key, value]) => ({ key, entry: entryForm.safeParse(parseJson(value)) }));
+  const isStorage = object.metadata.name === "storage-config";
+  if (object.metadata.name === "model-serving-etcd" || texts(record(object.body["data"]))["etcd_connection"] !== undefined) {
+    return [
+      finding(
+        object,
+        "Secret",
+        [],
+        [
+          "etcd's address is given to the chart (etcd.endpoints); the data in it is not used: everything is registered anew from the objects",
+        ],
+      ),
+    ];
+  }
+  if (!isStorage) return [];
+  const change: string[] = [];
+  for (const { key, entry } of entries) {
+    if (!entry.success) change.push(`the entry ${key} is no JSON object with a type`);
+    else if (!storageTypes.includes(entry.data.type))
+      change.push(`the entry ${key} has the unknown type ${entry.data.type.slice(0, 40)}`);
+    else for (const field of missingFields(entry.data)) change.push(`the entry ${key} lacks ${field}`);
+  }
+  return [finding(object, "Secret", change, [], [`${entries.length} entr${entries.length === 1 ? "y" : "ies"}`])];
+}
+
+function missingFields(entry: Readonly<Record<string, unknown>>): readonly string[] {
+  const wanted: Readonly<Record<string, readonly string[]>> = {
+    s3: ["access_key_id", "secret_access_key", "endpoint_url", "region"],
+    gcs: ["bucket"],
+    azure: ["account_name", "container"],
+    http: ["url"],
+    pvc: ["name"],
+  };
+  return (wanted[String(entry["type"])] ?? []).filter((field) => text(entry[field]) === undefined);
+}
+
+function claimsOfSecret(object: KubeObject): readonly string[] {
+  return Object.values(dataOf(object)).flatMap((value) => {
+    const parsed = entryForm.safeParse(parseJson(value));
+    const name = parsed.success && parsed.data.type === "pvc" ? text(parsed.data["name"]) : undefined;
+    return name === undefined ? [] : [name];
+  });
+}
+
+function dataOf({ body }: KubeObject): Readonly<Record<string, string>> {
+  const decoded = Object.entries(texts(record(body["data"]))).map(([key, value]) => [
+    key,
+    Buffer.from(value, "base64").toString("utf8"),
+  ]);
+  return { ...Object.fromEntries(decoded), ...texts(record(body["stringData"])) };
+}
+
+/** One name of two kinds in a namespace stands for one model only. */
+function checkNames(objects: readonly KubeObject[]): readonly Finding[] {
+  const names = new Map<string, KubeObject>();
+  const found: Finding[] = [];
+  for (const object of objects) {
+    const { kind } = object.body;
+    const isModel = kind === "Predictor" || (kind === "InferenceService" && parseInferenceService(object) !== undefined);
+    if (!isModel) continue;
+    const key = `${object.metadata.namespace ?? ""}/${object.metadata.name}`;
+    const other = names.get(key);
+    if (other !== undefined && other.body["kind"] !== kind)
+      found.push(
+        finding(
+          object,
+          String(kind),
+          [`the ${String(other.body["kind"])} of the same name holds it: one of the two must have another name`],
+          [],
+        ),
+      );
+    names.set(key, object);
+  }
+  return found;
+}
+
+function parseJson(value: string): unknown {
+  try {
+    const parsed: unknown = JSON.parse(value);
+    return parsed;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Documents hold objects, or lists of them. */
+export function listObjects(value: unknown): readonly unknown[] {
+  const items = record(value)["items"];
+  return Array.isArray(items) ? list(items) : [value];
+}

@@ -1,0 +1,77 @@
+// Owns what becomes of the predecessor's settings (ConfigMap model-serving-config): each key's value in the chart. Pure.
+import { parse } from "yaml";
+import { isRecord } from "#core/fields.ts";
+import { type KubeObject, record, texts } from "../engine/objects.ts";
+import type { Finding } from "./check.ts";
+
+/** Key in lower case -> what it is now; undefined when it needs nothing. */
+const keys: Readonly<Record<string, string | undefined>> = {
+  inferenceservicename: "service.name",
+  inferenceserviceport: "service.grpcPort",
+  podsperruntime: "podsPerRuntime",
+  headlessservice: "service.headless",
+  storagesecretname: "storageSecretName",
+  serviceaccountname: "runtimeServiceAccount",
+  "tls.secretname": "tls.secretName",
+  "tls.clientauth": "tls.clientAuth (require; optional has no counterpart)",
+  grpcmaxmessagesizebytes: "16 MiB, as it was by default",
+  enableaccesslogging: undefined,
+  "metrics.enabled": "always on: /metrics of the management service",
+  "metrics.port": "the management port, 8080",
+  "metrics.scheme": "http",
+  "metrics.disableprometheusoperatorsupport": "metrics.serviceMonitor.enabled",
+  "scaletozero.enabled": "scaleToZero.enabled",
+  "scaletozero.graceperiodseconds": "scaleToZero.gracePeriodSeconds",
+  "restproxy.enabled": "always on: REST is served by Envoy",
+  "restproxy.port": "service.httpPort",
+  "restproxy.skipverify": undefined,
+  "restproxy.image": undefined,
+  "restproxy.resources": "envoy.resources",
+  modelmeshimage: undefined,
+  modelmeshresources: undefined,
+  storagehelperimage: undefined,
+  storagehelperresources: "adapter.resources",
+  runtimepodlabels: "runtimePodLabels",
+  runtimepodannotations: "runtimePodAnnotations",
+  imagepullsecrets: "imagePullSecrets",
+  allowanypvc: "allowAnyPVC",
+  builtinservertypes: "fixed: onnx, mlserver, triton, ovms, torchserve",
+  payloadprocessors: "not there",
+  etcdsecretname: "etcd.endpoints and etcd.secretName",
+  internalmodelmeshenvvars: "not there",
+  modelmeshendpoint: "not there",
+};
+
+export function checkSettings(object: KubeObject): Finding | undefined {
+  const { name, namespace } = object.metadata;
+  if (!/^model-serving-config(?:-defaults)?$/.test(name)) return undefined;
+  const [file = ""] = Object.entries(texts(record(object.body["data"]))).flatMap(([key, value]) =>
+    /config.*\.ya?ml$/.test(key) ? [value] : [],
+  );
+  let settings: unknown;
+  try {
+    settings = parse(file);
+  } catch {
+    return { verdict: "change", kind: "ConfigMap", namespace, name, notes: ["its settings are no YAML"] };
+  }
+  const notes: string[] = [];
+  const unknown: string[] = [];
+  for (const path of pathsOf(settings)) {
+    const key = Object.keys(keys).find((known) => path.toLowerCase() === known || path.toLowerCase().startsWith(`${known}.`));
+    if (key === undefined) unknown.push(`the setting ${path} is unknown`);
+    else notes.push(keys[key] === undefined ? `${path} is not needed any more` : `${path}: ${keys[key]}`);
+  }
+  return {
+    verdict: "differs",
+    kind: "ConfigMap",
+    namespace,
+    name,
+    notes: ["settings are values of the chart now", ...notes, ...unknown],
+  };
+}
+
+/** `scaleToZero.enabled` and so on; lists and texts are leaves. */
+function pathsOf(value: unknown, before = ""): readonly string[] {
+  if (!isRecord(value)) return before === "" ? [] : [before];
+  return Object.entries(value).flatMap(([key, inner]) => pathsOf(inner, before === "" ? key : `${before}.${key}`));
+}

@@ -1,0 +1,72 @@
+// What runtimes become, as goldens: `NAME.yaml` is the runtime, `NAME.golden.json` what is applied for it (UPDATE_GOLDENS=1
+// writes them anew).
+import assert from "node:assert/strict";
+import { globSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { parse } from "yaml";
+import { parseObject } from "../engine/objects.ts";
+import { bindServer } from "./binding.ts";
+import { buildRuntime, deploymentName, type RuntimeSettings } from "./desired.ts";
+import { parseRuntime, type Runtime } from "./runtime.ts";
+
+const goldens = join(import.meta.dirname, "goldens");
+const update = process.env["UPDATE_GOLDENS"] !== undefined;
+
+const settings: RuntimeSettings = {
+  namespace: "models",
+  serviceName: "modelmesh-serving",
+  image: "warmpath/warmpath:1",
+  imagePullPolicy: "IfNotPresent",
+  imagePullSecrets: [{ name: "registry" }],
+  registryFlags: ["--registry", "etcds://etcd:2379/warmpath/models", "--etcd-ca", "/etcd-config/ca.crt"],
+  etcdSecret: "etcd-client",
+  storageSecret: "storage-config",
+  podsPerRuntime: 2,
+  serviceAccount: "runtimes",
+  adapterResources: { requests: { cpu: "50m", memory: "128Mi" } },
+  podLabels: { team: "models", floor: "2" },
+  podAnnotations: { scrape: "yes" },
+  restricted: true,
+  logLevel: "info",
+  gatewayLabels: { "app.kubernetes.io/component": "gateway" },
+  drainSeconds: 15,
+};
+
+function readRuntime(file: string): Runtime {
+  const object = parseObject(parse(readFileSync(join(goldens, file), "utf8")));
+  assert.ok(object);
+  return parseRuntime(object);
+}
+
+describe("a runtime becomes", () => {
+  for (const file of globSync("*.yaml", { cwd: goldens }).sort()) {
+    test(file, () => {
+      const runtime = readRuntime(file);
+      assert.deepEqual(runtime.faults, []);
+      const objects = buildRuntime(runtime, settings, runtime.autoscaler === undefined ? (runtime.replicas ?? 2) : undefined, [
+        "data",
+        "data.two",
+      ]);
+      const text = `${JSON.stringify({ ...objects, changes: bindServer(runtime).changes }, null, 2)}\n`;
+      const golden = join(goldens, file.replace(".yaml", ".golden.json"));
+      if (update) writeFileSync(golden, text);
+      assert.equal(text, readFileSync(golden, "utf8"));
+    });
+  }
+
+  test("the same Deployment whatever the number of pods, but for that number", () => {
+    const runtime = readRuntime("triton-2.x.yaml");
+    const [one, two] = [1, 5].map((pods) => buildRuntime(runtime, settings, pods, []).deployment);
+    assert.deepEqual(one!.spec!.template, two!.spec!.template);
+  });
+
+  test("names that fit, each its own", () => {
+    const names = ["a", "triton-2.x", "x".repeat(60), `${"x".repeat(59)}y`].map((name) =>
+      deploymentName(name, "modelmesh-serving"),
+    );
+    assert.deepEqual(names.slice(0, 2), ["modelmesh-serving-a", "modelmesh-serving-triton-2.x"]);
+    assert.equal(new Set(names).size, 4);
+    for (const name of names) assert.match(name, /^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$/);
+  });
+});

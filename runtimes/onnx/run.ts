@@ -1,0 +1,22 @@
+// Owns the built-in model server's process from its options to its end: the public entry for whoever runs one.
+import { untilAborted } from "#platform/clock.ts";
+import { exitWithParent } from "#platform/lifecycle.ts";
+import { createLog } from "#platform/log.ts";
+import { parseServerFlags, usage } from "./flags.ts";
+import { openModelServer } from "./server.ts";
+
+/** Runs until the signal is aborted. */
+export async function runOnnx(argv: readonly string[], signal: AbortSignal, stack: AsyncDisposableStack): Promise<void> {
+  const { exitWithParent: withParent, ...flags } = parseServerFlags(argv);
+  const orphaned = new AbortController();
+  if (withParent) exitWithParent(() => orphaned.abort());
+  const log = stack.use(createLog({ service: "onnx" }));
+  const server = stack.use(await openModelServer({ ...flags, log }));
+  process.stdout.write(`${JSON.stringify({ ready: true, restPort: server.restPort, grpcPort: server.grpcPort })}\n`);
+  await untilAborted(AbortSignal.any([signal, orphaned.signal]));
+}
+
+/** The options, for help. */
+export function describeOnnx(): string {
+  return usage;
+}
