@@ -15,5 +15,6 @@ function envoy_on_response(handle)
   headers:remove("x-warm-answer-name")
   local method, name = string.match(marked, "^(%w+):([%w%._%-]+)$")
   if method == nil or ANSWER[method] == nil then return end
-  add_to_messages(handle, ANSWER[method](name))
+  local added = ANSWER[method](name)
+  add_to_messages(handle, 0, function() return added end)
 end

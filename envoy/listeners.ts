@@ -29,6 +29,7 @@ import {
 } from "#proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
 import { HeaderMutationSchema as EarlyHeaderMutationSchema } from "#proto/gen/envoy/extensions/http/early_header_mutation/header_mutation/v3/header_mutation_pb.ts";
 import { buildAuthFilters, principalAtTheEdge } from "./auth.ts";
+import { buildFirstMessage, firstMessageFilter } from "./firstmessage.ts";
 import { grpcErrors, httpErrors, unaskedStatus } from "./localreplies.ts";
 import { clusters, filters, headers, mirrorListener, rerouteListener, scopedRoutes, usageLog, usageSampleKey } from "./names.ts";
 import { type BootstrapOptions, overAds, type PortAddress } from "./options.ts";
@@ -44,12 +45,14 @@ export function buildListeners(options: BootstrapOptions): Listener[] {
     port("http", options.http, options, {
       // /v2/models/NAME/...: the name is the third segment.
       key: { name: ":path", extractType: { case: "index", value: 3 }, elementSeparator: "/" },
+      before: [],
       naming: script("json.lua", "naming-http.lua"),
       answer: script("answer-http.lua"),
       localReplies: httpErrors,
     }),
     port("grpc", options.grpc, options, {
       key: { name: headers.model, extractType: { case: "index", value: 0 } },
+      before: [filter(firstMessageFilter, buildFirstMessage())],
       naming: script("message.lua", "frames.lua", "naming-grpc.lua"),
       answer: script("frames.lua", "answer-grpc.lua"),
       localReplies: grpcErrors,
@@ -61,6 +64,8 @@ export function buildListeners(options: BootstrapOptions): Listener[] {
 
 interface PortKind {
   readonly key: Extractor;
+  /** Filters before the naming filter. */
+  readonly before: readonly HttpFilter[];
   readonly naming: string;
   /** Makes an answer say the public name; routes of slots ask for it. */
   readonly answer: string;
@@ -111,6 +116,7 @@ function port(name: string, address: PortAddress, options: BootstrapOptions, kin
                 },
                 httpFilters: [
                   ...(options.auth === undefined ? [] : buildAuthFilters(options.auth)),
+                  ...kind.before,
                   lua(filters.naming, kind.naming, { answer: kind.answer }),
                   processor(filters.miss, options),
                   mark,

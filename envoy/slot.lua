@@ -8,7 +8,10 @@ function envoy_on_request(handle)
   if name == nil then return end
   headers:remove("x-warm-server-name")
   local path = headers:get(":path") or ""
-  if string.find(path, "/ModelStreamInfer$") then return add_to_messages(handle, field(1, name)) end
+  if string.find(path, "/ModelStreamInfer$") then
+    local added = field(1, name)
+    return add_to_messages(handle, 0, function() return added end)
+  end
   local body = handle:body()
   if body == nil then return end
   name_in_body(handle, body, string.sub(path, 1, 4) == "/v1/", name)

@@ -19,6 +19,7 @@ const roots = [
   "envoy/extensions/access_loggers/grpc/v3/als",
   "envoy/extensions/bootstrap/internal_listener/v3/internal_listener",
   "envoy/extensions/filters/http/ext_proc/v3/ext_proc",
+  "envoy/extensions/filters/http/grpc_field_extraction/v3/config",
   "envoy/extensions/filters/http/header_mutation/v3/header_mutation",
   "envoy/extensions/filters/http/jwt_authn/v3/config",
   "envoy/extensions/filters/http/lua/v3/lua",

@@ -103,7 +103,7 @@ function parseGrpc(headers: ReadonlyMap<string, string>): MissRequest {
   if (badName !== undefined) return infer("grpc", path, decode(badName), timeoutMs);
   const named = headers.get(own.publicName) ?? headers.get(own.model);
   if (named !== undefined) return infer("grpc", path, named, timeoutMs);
-  const inMessage = path.startsWith(grpcService) && !path.endsWith("/ModelStreamInfer");
+  const inMessage = path.startsWith(grpcService);
   const why = inMessage ? "the message is malformed or names no model" : "such a call names its model in mm-model-id";
   return refused("grpc", "invalid-request", why);
 }

@@ -109,8 +109,10 @@ for attempt in ("cold", "warm"):
     case(f"grpc: {attempt} stream, named by mm-model-id", lambda: streamed("iris-t0208", headers={"mm-model-id": "iris-t0208"}))
 case("grpc: stream of an unknown model", lambda: refused(
     lambda: streamed("nope", headers={"mm-model-id": "nope"}), InferenceServerException, "NOT_FOUND"))
-case("grpc: stream named only in its messages", lambda: refused(
-    lambda: streamed("iris-t0208"), InferenceServerException, "mm-model-id"))
+for attempt in ("cold", "warm"):
+    case(f"grpc: {attempt} stream, named only in its messages", lambda: streamed("iris-t0209"))
+case("grpc: stream of an unknown model, named only in its messages", lambda: refused(
+    lambda: streamed("nope"), InferenceServerException, "NOT_FOUND", "nope"))
 case("grpc: answer names the model", lambda: grpc_infer("iris-t0202").get_response().model_name == "iris-t0202")
 case("grpc: infer of an unknown model", lambda: refused(lambda: grpc_infer("nope"), InferenceServerException, "NOT_FOUND", "nope"))
 case("grpc: load is unreachable", lambda: refused(lambda: grpc.load_model("iris-t0200"), InferenceServerException, "UNIMPLEMENTED"))

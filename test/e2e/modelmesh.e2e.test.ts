@@ -104,7 +104,7 @@ const refused: [what: string, headers: Record<string, string>, path: string, cod
   ],
   ["the model server's repository", { "mm-model-id": "one" }, inferencePath("RepositoryModelUnload"), status.UNIMPLEMENTED],
   ["the runtime's own service", { "mm-model-id": "one" }, "/mmesh.ModelRuntime/unloadModel", status.UNIMPLEMENTED],
-  ["a path of three parts", { "mm-model-id": "one" }, "/v2/models/one", status.UNIMPLEMENTED],
+  ["a path of three parts", { "mm-model-id": "one" }, "/v2/models/one", status.INVALID_ARGUMENT],
 ];
 
 for (const [what, headers, path, code] of refused) {

@@ -161,7 +161,8 @@ const calls: [what: string, ask: (name: string) => Promise<string>][] = [
     async (name) => fromBinary(ModelMetadataResponseSchema, await unary("ModelMetadata", inferMessage(name))).name,
   ],
   ["gRPC ready", async (name) => (await unary("ModelReady", inferMessage(name)), name)],
-  ["gRPC stream", stream],
+  ["gRPC stream", (name) => stream(name)],
+  ["gRPC stream named in a header", (name) => stream(name, { "mm-model-id": name })],
   [
     "another gRPC service",
     async (name) => (await grpcCall("/a.Service/Do", frameOf(Buffer.from("any")), { "mm-vmodel-id": name }), name),
@@ -185,10 +186,10 @@ async function unary(method: string, message: Uint8Array): Promise<Buffer> {
 }
 
 /** Three messages; the name in every answer. */
-async function stream(name: string): Promise<string> {
+async function stream(name: string, headers = {}): Promise<string> {
   const ids = ["a", "b", "c"];
   const frames = ids.map((id) => frameOf(inferMessage(name, id)));
-  const body = await grpcCall(inferencePath("ModelStreamInfer"), Buffer.concat(frames), { "mm-model-id": name });
+  const body = await grpcCall(inferencePath("ModelStreamInfer"), Buffer.concat(frames), headers);
   const names = new Set<string>();
   let at = 0;
   for (const id of ids) {
@@ -246,7 +247,7 @@ test("every protocol is mirrored, under the mirror's name and with the whole bod
   await put("copied", { split: [{ revision: "r1", percent: 50 }], mirror: { revision: "r2", percent: 100 } });
   await whenRouted("copied", ["r0", "r1", "r2"]);
   for (const [what, ask] of calls) {
-    if (what === "gRPC stream") continue;
+    if (what.startsWith("gRPC stream")) continue;
     const at = mirror.asked.length;
     for (let turn = 0; turn < 6; turn++) assert.doesNotMatch(await ask("copied"), /copied~/);
     await waitUntil(
