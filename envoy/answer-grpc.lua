@@ -15,6 +15,5 @@ function envoy_on_response(handle)
   headers:remove("x-warm-answer-name")
   local method, name = string.match(marked, "^(%w+):([%w%._%-]+)$")
   if method == nil or ANSWER[method] == nil then return end
-  local added = ANSWER[method](name)
-  add_to_messages(handle, 0, function() return added end)
+  add_to_messages(handle, ANSWER[method](name))
 end

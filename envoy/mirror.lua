@@ -1,5 +1,5 @@
 -- The filter of the mirror listener: gives a mirrored request the name that its model has in the mirror's slot, whatever
--- slot it was made for. message.lua, frames.lua and json.lua stand before this.
+-- slot it was made for. message.lua, json.lua and body.lua stand before this.
 
 local function renamed(text, suffix)
   return (string.match(text, "^[^~]*")) .. suffix

@@ -14,9 +14,9 @@ export const headers = {
   loadMs: "x-warm-load-ms",
   /** A client says how urgent its request is while models load: `high`, `normal` or `low`. The one such header that may come from outside. */
   priority: "x-warm-priority",
-  /** On the reroute listener: the cluster that the gateway chose. */
+  /** On internal listeners: the cluster that gets the request; on the reroute listener the gateway's choice. */
   cluster: "x-warm-cluster",
-  /** On the mirror listener: the slot of the mirror's revision. */
+  /** On the mirror listener: the slot of the revision that gets the request. */
   slot: "x-warm-slot",
   /** On an answer, until the naming filter takes it away: what holds the public name that the answer must say. */
   answerName: "x-warm-answer-name",

@@ -1,7 +1,7 @@
 -- The naming filter of the gRPC port: finds the model's name and puts it into x-warm-model, the scope key there.
 -- The name is in a header (mm-vmodel-id or mm-model-id, or either with -bin, for any service) or in field 1 of the message
 -- (Open Inference Protocol), of a stream of the first one. A header wins, and such a message is then made to agree with it; so it is when the revision
--- has a slot (NAME~SLOT). message.lua and frames.lua stand before this.
+-- has a slot (NAME~SLOT). message.lua stands before this.
 -- Any doubt (both kinds of header, a message compressed, cut off, or named twice) leaves the name away: the gateway then
 -- refuses.
 
@@ -56,27 +56,6 @@ local function from_first_message(handle)
   return names[1]
 end
 
--- The name that a message begins with, from its first bytes; nil when it begins with something else.
-local function name_at_start(start)
-  if string.byte(start, 1) ~= 10 then return nil end
-  local size, from = string.byte(start, 2) or 0, 3
-  if size > 127 then size, from = size - 128 + (string.byte(start, 3) or 0) * 128, 4 end
-  return string.sub(start, from, from + size - 1)
-end
-
--- All messages of a stream go to one pod as one model, `called` there. One that names another than the stream's own
--- `public` name is given a name that no model has, and so says the model server's answer. `by_header`: what the messages
--- say counts for nothing.
-local function name_stream(handle, public, called, by_header)
-  local rename, refuse = field(1, called), field(1, "one stream is for one model")
-  add_to_messages(handle, 258, function(start)
-    local found = name_at_start(start)
-    if found == called and (by_header or called == public) then return "" end
-    if by_header or found == nil or found == public then return rename end
-    return refuse
-  end)
-end
-
 function envoy_on_request(handle)
   local headers = handle:headers()
   local path = headers:get(":path") or ""
@@ -112,17 +91,14 @@ function envoy_on_request(handle)
       from, text, size = find_name(body)
     end
   end
-  local by_header = name ~= nil
-  if method == STREAM and not by_header then name = from_first_message(handle) end
+  if method == STREAM and name == nil then name = from_first_message(handle) end
   if not valid(name) then
     if name ~= nil then headers:replace("x-warm-bad-name", escape(name)) end
     return
   end
   headers:replace("x-warm-model", name)
   handle:clearRouteCache()
-  if body == nil and method ~= STREAM then return end
+  if body == nil then return end
   local slot = handle:metadata():get("slot")
-  local called = slot ~= nil and name .. "~" .. slot or name
-  if body == nil then name_stream(handle, name, called, by_header)
-  elseif slot ~= nil then rename(handle, body, from, text, size, called) end
+  if slot ~= nil then rename(handle, body, from, text, size, name .. "~" .. slot) end
 end

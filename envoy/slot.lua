@@ -1,5 +1,5 @@
 -- The slot filter of the reroute listener: makes the message or body name the revision on the pod that the gateway chose.
--- The gateway says so in x-warm-server-name, where a path or header cannot. message.lua, frames.lua and json.lua stand
+-- The gateway says so in x-warm-server-name, where a path or header cannot. message.lua, json.lua and body.lua stand
 -- before this.
 
 function envoy_on_request(handle)
@@ -8,10 +8,6 @@ function envoy_on_request(handle)
   if name == nil then return end
   headers:remove("x-warm-server-name")
   local path = headers:get(":path") or ""
-  if string.find(path, "/ModelStreamInfer$") then
-    local added = field(1, name)
-    return add_to_messages(handle, 0, function() return added end)
-  end
   local body = handle:body()
   if body == nil then return end
   name_in_body(handle, body, string.sub(path, 1, 4) == "/v1/", name)

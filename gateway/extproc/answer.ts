@@ -63,9 +63,9 @@ export function reroute(waitedMs: number, request: InferRequest, cluster: string
   return { kind: "continue", setHeaders: [waited, chosen, nameOnPod(request.path, name)] };
 }
 
-/** The message says it where it can be made to: another service's cannot be read. */
+/** The message says it where it can be made to: a stream's messages cannot be waited for, another service's not be read. */
 function nameOnPod(path: string, name: string): Header {
-  const inMessage = path.startsWith("/inference.GRPCInferenceService/");
+  const inMessage = path.startsWith("/inference.GRPCInferenceService/") && !path.endsWith("/ModelStreamInfer");
   return [inMessage ? headers.serverName : "mm-model-id", name];
 }
 

@@ -1,5 +1,6 @@
 // Owns a scripted model server like those of others: it answers under the name that it was asked by, slot and all, over
-// REST (V2, V1, OpenAI-style) and gRPC (V2, and any service that names the model in a header), and keeps who asked it.
+// REST (V2, V1, OpenAI-style) and gRPC (V2, and any service that names the model in a header), and keeps who asked it. Of a
+// stream a header says more than the messages, as with the built-in model server.
 import { createServer as createHttp1Server, type IncomingMessage, type ServerResponse } from "node:http";
 import { createServer as createHttp2Server, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
 import type { AddressInfo, Server as NetServer } from "node:net";
@@ -117,7 +118,8 @@ function answerTo(call: string, message: Buffer, named: string): { readonly name
       return { name: modelName, answer: toBinary(ModelInferResponseSchema, create(ModelInferResponseSchema, { modelName })) };
     }
     case "ModelStreamInfer": {
-      const { modelName, id } = fromBinary(ModelInferRequestSchema, message);
+      const { id, modelName: inMessage } = fromBinary(ModelInferRequestSchema, message);
+      const modelName = named === "" ? inMessage : named;
       const answer = create(ModelStreamInferResponseSchema, { inferResponse: { modelName, id } });
       return { name: modelName, answer: toBinary(ModelStreamInferResponseSchema, answer) };
     }

@@ -1,7 +1,7 @@
 // Owns the routes of gRPC: the V2 service, where the message names the model, and any other service, where a header does.
 import { clusters, headers } from "#envoy/names.ts";
 import { slotForBody } from "./restroutes.ts";
-import type { Leg } from "./set.ts";
+import { clusterName, type Leg } from "./set.ts";
 import {
   answerName,
   exactly,
@@ -28,33 +28,45 @@ const service = "/inference.GRPCInferenceService/";
 
 /** The model's name is in the message: the naming filter reads the slot from here and renames it there. */
 export function v2Grpc(way: Way): Route[] {
-  return methods.map(([method, answers]): Route => {
-    const action = take(way, "grpc");
-    // A stream has no end to wait for, and half a mirrored stream is worth nothing.
-    if (method === "ModelStreamInfer") action.value.requestMirrorPolicies = [];
-    return {
+  return methods.map(
+    ([method, answers]): Route => ({
       name: method,
       ...slotForBody(way),
       match: exactly(`${service}${method}`, [], way),
-      action,
+      ...(method === "ModelStreamInfer" ? streamTo(way, headers.model) : { action: take(way, "grpc") }),
       typedPerFilterConfig: filtersOfNamedRequest(way, answers),
       ...(answers ? answerName(way, `${method}:%REQ(${headers.model})%`) : {}),
-    };
-  });
+    }),
+  );
 }
 
 /** A call that has waited is past the naming filter, so with a slot it goes over the reroute listener, which renames too. */
 export function waitedGrpc(leg: Leg): Route[] {
   if (leg.slot === 0) return [];
-  return methods.map(([method, answers]): Route => {
-    return {
+  return methods.map(
+    ([method, answers]): Route => ({
       name: `${method}-waited`,
       match: exactly(`${service}${method}`, [headers.loadMs]),
-      action: toCluster(clusters.reroute),
+      ...(method === "ModelStreamInfer"
+        ? { action: toCluster(clusterName(leg.set, "grpc")), requestHeadersToAdd: [nameOfStream(leg, headers.publicName)] }
+        : { action: toCluster(clusters.reroute) }),
       typedPerFilterConfig: filtersOfNamedRequest(leg, answers),
       ...(answers ? answerName(leg, `${method}:%REQ(${headers.publicName})%`) : {}),
-    };
-  });
+    }),
+  );
+}
+
+/**
+ * The messages of a stream cannot be renamed on their way, so a slot is named in a header. A stream is not mirrored: it has
+ * no end to wait for, and half of one is worth nothing.
+ */
+function streamTo(way: Way, header: string): Pick<Route, "action" | "requestHeadersToAdd"> {
+  const action = take({ ...way, mirrorTo: () => [] }, "grpc");
+  return way.slot === 0 ? { action } : { action, requestHeadersToAdd: [nameOfStream(way, header)] };
+}
+
+function nameOfStream(leg: Leg, header: string): ReturnType<typeof overwrite> {
+  return overwrite("mm-model-id", `%REQ(${header})%${suffixOf(leg)}`);
 }
 
 /**

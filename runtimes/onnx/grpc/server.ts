@@ -131,10 +131,15 @@ type InferStream = ServerDuplexStream<ModelInferRequest | Refusal, ModelStreamIn
  * for a model that is not here ends the stream: then nothing was answered yet, and Envoy may ask another pod.
  */
 function serveStream(options: GrpcOptions, stream: InferStream): void {
+  // Envoy cannot rename in a stream's messages, so it names a revision that has a slot in a header.
+  const [named] = stream.metadata.get("mm-model-id");
   let answered = 0;
   let turn: Promise<void> = Promise.resolve();
   const serve = async (request: ModelInferRequest | Refusal): Promise<void> => {
-    const result = request instanceof Refusal ? request : await infer(options, request);
+    const result =
+      request instanceof Refusal
+        ? request
+        : await infer(options, typeof named === "string" ? { ...request, modelName: named } : request);
     if (stream.cancelled || stream.destroyed) return;
     const refused = result instanceof Refusal;
     if (refused) options.counters.errors += 1;
