@@ -22,7 +22,11 @@ export type PathName = "hit" | "static" | "direct";
 export interface BenchFleet {
   readonly ports: Readonly<Record<PathName, Readonly<Record<Wire, SocketAddress>>>>;
   readonly management: Management;
+  /** Of the management API. */
+  readonly adminUrl: string;
   readonly folder: string;
+  /** What clients of the hit path trust; undefined without TLS. */
+  readonly caFile: string | undefined;
   readonly pids: { readonly envoy: number; readonly gateway: number; readonly modelServer: number };
 }
 
@@ -31,6 +35,8 @@ export interface BenchFleetOptions {
   readonly libraryFolder: string;
   /** Memory of the one pod: every model that the benchmark calls must fit. */
   readonly capacityBytes: number;
+  /** How callers prove who they are, and TLS; neither when absent. */
+  readonly edge?: Pick<UpOptions, "authFile" | "tls">;
 }
 
 const host = "127.0.0.1";
@@ -58,6 +64,7 @@ export async function openBenchFleet(
     logLevel: "warn",
     envoyBinary: options.envoyBinary,
     libraryFolder: options.libraryFolder,
+    ...options.edge,
   };
   const state = await openState(up.stateFolder, stack);
   await registerLibrary({ kind: "embedded", file: state.registryFile }, options.libraryFolder);
@@ -97,7 +104,9 @@ export async function openBenchFleet(
   return {
     ports: { hit: { rest: { host, port: httpPort }, grpc: { host, port: grpcPort } }, static: plain, direct: pod },
     management,
+    adminUrl: `http://${host}:${adminPort}`,
     folder,
+    caFile: started.caFile,
     pids: { envoy: envoyPid, gateway: pidOf("gateway"), modelServer: pidOf("pod-0-server") },
   };
 }

@@ -3,6 +3,7 @@ import { parseArgs } from "node:util";
 import { z } from "zod";
 import { parseOptions } from "#platform/config.ts";
 import { runMain, StartupError } from "#platform/lifecycle.ts";
+import { authBenchmark } from "./auth.ts";
 import { type Benchmark, formatFigures } from "./benchmark.ts";
 import { controllerBenchmark } from "./controller.ts";
 import { faultsBenchmark } from "./faults.ts";
@@ -10,7 +11,14 @@ import { hitBenchmark } from "./hit.ts";
 import { missBenchmark } from "./miss.ts";
 import { scaleBenchmark } from "./scale.ts";
 
-const benchmarks: readonly Benchmark[] = [hitBenchmark, missBenchmark, scaleBenchmark, faultsBenchmark, controllerBenchmark];
+const benchmarks: readonly Benchmark[] = [
+  hitBenchmark,
+  missBenchmark,
+  scaleBenchmark,
+  faultsBenchmark,
+  controllerBenchmark,
+  authBenchmark,
+];
 const names = benchmarks.map(({ name }) => name).join(", ");
 
 const help = `usage: npm run bench -- NAME [--json] [--rounds N] [--models N] [--misses N] [--requests N]

@@ -6,10 +6,11 @@ export interface Http1Request {
   readonly body: string;
 }
 
-/** A POST with a JSON body on a connection that stays open. */
-export function buildRequest(host: string, { path, body }: Http1Request): Buffer {
-  const head = `POST ${path} HTTP/1.1\r\nhost: ${host}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n`;
-  return Buffer.from(head + body);
+/** A POST with a JSON body on a connection that stays open; `headers` besides those that it needs. */
+export function buildRequest(host: string, { path, body }: Http1Request, headers: Readonly<Record<string, string>> = {}): Buffer {
+  const more = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+  const head = `POST ${path} HTTP/1.1\r\nhost: ${host}\r\ncontent-type: application/json\r\n${more.join("")}`;
+  return Buffer.from(`${head}content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
 }
 
 export interface MessageCutter {

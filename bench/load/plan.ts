@@ -20,6 +20,10 @@ export const planSchema = z.object({
   /** Time before the measured window, for connections, caches and sampling to settle. */
   settleMs: z.number().min(0),
   measureMs: z.number().positive(),
+  /** REST only: sent with every request. */
+  headers: z.record(z.string(), z.string()).optional(),
+  /** REST only, PEM: who is trusted, and who the clients are. */
+  tls: z.object({ ca: z.string(), cert: z.string(), key: z.string() }).optional(),
   /** Processes whose processor time is read at both ends of the window. */
   watchedPids: z.array(z.int()),
 });

@@ -1,6 +1,7 @@
 // Owns REST load: raw sockets that write requests made beforehand and only cut the answers apart, so that the load takes
 // as little as it can of the processors it shares with what it measures. Each client waits for its answer, then asks anew.
 import { connect } from "node:net";
+import { connect as connectSecurely } from "node:tls";
 import { buildRequest, createMessageCutter } from "./http1.ts";
 import type { Meter } from "./meter.ts";
 import type { LoadPlan, LoadRequest } from "./plan.ts";
@@ -12,7 +13,7 @@ export async function runRestLoad(
   meter: Meter,
   signal: AbortSignal,
 ): Promise<void> {
-  const bytes = requests.map((request) => buildRequest(`${plan.host}:${plan.port}`, request));
+  const bytes = requests.map((request) => buildRequest(`${plan.host}:${plan.port}`, request, plan.headers));
   let next = 0;
   const take = (): Buffer => {
     next = next + 1 < bytes.length ? next + 1 : 0;
@@ -24,7 +25,9 @@ export async function runRestLoad(
 async function runClient(plan: LoadPlan, take: () => Buffer, meter: Meter, signal: AbortSignal): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
   const cutter = createMessageCutter();
-  const socket = connect({ host: plan.host, port: plan.port, noDelay: true });
+  const { host, port, tls } = plan;
+  const plain = connect({ host, port, noDelay: true });
+  const socket = tls === undefined ? plain : connectSecurely({ ...tls, socket: plain, servername: "localhost" });
   let sentMs = 0;
   const ask = (): void => {
     if (signal.aborted) {
@@ -34,7 +37,9 @@ async function runClient(plan: LoadPlan, take: () => Buffer, meter: Meter, signa
     sentMs = performance.now();
     socket.write(take());
   };
-  socket.once("connect", ask);
+  socket.once(tls === undefined ? "connect" : "secureConnect", ask);
+  // The TLS socket does not tell of a connection that never was.
+  if (tls !== undefined) plain.once("error", (error) => socket.destroy(error));
   socket.on("data", (chunk: Buffer) => {
     try {
       for (const line of cutter.push(chunk)) {
