@@ -13,6 +13,8 @@ const hit = (model: string): LogEntry => entryOf(`/v2/models/${model}/infer`);
 const named: [what: string, entry: LogEntry, model: string | undefined][] = [
   ["a V2 path", entryOf("/v2/models/iris/infer"), "iris"],
   ["a V1 path", entryOf("/v1/models/iris:predict"), "iris"],
+  ["a V2 path of a slot", entryOf("/v2/models/iris~12/infer"), "iris"],
+  ["a V1 path of a slot", entryOf("/v1/models/iris~1:predict"), "iris"],
   ["a bare path with a query", entryOf("/v2/models/iris?x"), "iris"],
   [
     "a gRPC header",
