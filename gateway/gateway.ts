@@ -27,6 +27,7 @@ import { createModels } from "./admin/models.ts";
 import { accessRoutes } from "./admin/routes/access.ts";
 import { listRoutes } from "./admin/routes/list.ts";
 import { metricsRoutes } from "./admin/routes/metrics.ts";
+import { pageRoutes } from "./admin/routes/page.ts";
 import { createAdmin } from "./admin/server.ts";
 import { createGatewayState } from "./admin/state.ts";
 import { type Book, openBook } from "./book.ts";
@@ -35,6 +36,7 @@ import { createDecisions } from "./decisions.ts";
 import { createDrains } from "./drains.ts";
 import { openEnvoyStats } from "./envoystats.ts";
 import { createProcessor, processCodecs } from "./extproc/service.ts";
+import { createFeed, tickMs } from "./feed.ts";
 import { createFleet } from "./fleet.ts";
 import { createHome, type Home } from "./home.ts";
 import { createJournal } from "./journal.ts";
@@ -112,6 +114,7 @@ export async function startGateway(
     log,
     { auth: options.auth !== undefined },
   );
+  const feed = createFeed(() => fleet);
   const fleet = createFleet({
     onCopies(podId, changes) {
       for (const { model } of changes) routes.refresh(model);
@@ -121,6 +124,7 @@ export async function startGateway(
       journal.onCopies(podId, changes);
       revisions.onCopies(changes);
       drains.onCopies(podId, changes);
+      feed.onCopies(podId, changes);
     },
     onPod(podId) {
       const pod = fleet.pod(podId);
@@ -345,6 +349,7 @@ export async function startGateway(
   every(usageMs, stack, () => {
     const uses = usage.take();
     links.sendUsage(uses);
+    feed.onUse(uses);
     shares.onUsed(uses.keys());
     reports.send(uses);
   });
@@ -385,10 +390,14 @@ export async function startGateway(
   // What was under way when the gateway before this one ended.
   for (const name of book.matching(/"(?:target|split|mirror|retired)"\s*:/)) revisions.onModel(name);
   every(1_000, stack, () => revisions.tick());
+  every(tickMs, stack, () => {
+    feed.tick(() => state.stats()).catch((error: unknown) => log.error("the page could not be told what goes on", { error }));
+  });
   const admin = createAdmin({
     routes: [
       ...listRoutes({ state, models, explain }),
       metricsRoutes(metrics, fleet),
+      pageRoutes({ feed, slow }),
       accessRoutes(book.registry, () => Date.now()),
     ],
     log,

@@ -1,0 +1,198 @@
+// The live page in a real browser on a real fleet: what it shows is so, it moves as the fleet does, it is worked by keyboard and
+// read as tables, nothing comes from elsewhere. With UPDATE_DOCS=1 the pictures in docs/images are taken anew.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import type { Browser, Page } from "playwright-core";
+import { openBrowser } from "../harness/chromium.ts";
+import { openFleet, type TestFleet } from "../harness/fleet.ts";
+import { waitUntil } from "../harness/wait.ts";
+
+let fleet: TestFleet;
+let browser: Browser;
+let page: Page;
+const complaints: string[] = [];
+const foreign: string[] = [];
+const deadlineMs = 60_000;
+
+before(async () => {
+  fleet = await openFleet({ pods: 3, capacityBytes: 2 * 2 ** 20 });
+  browser = await openBrowser();
+  page = await browser.newPage({ viewport: { width: 1280, height: 900 }, colorScheme: "light" });
+  page.setDefaultTimeout(deadlineMs);
+  page.on("console", (message) => {
+    if (message.type() === "error" || message.type() === "warning") complaints.push(message.text());
+  });
+  page.on("pageerror", (error) => complaints.push(`${error}`));
+  page.on("request", (request) => {
+    if (!request.url().startsWith(fleet.adminUrl)) foreign.push(request.url());
+  });
+  await page.goto(fleet.adminUrl);
+});
+after(async () => {
+  await browser?.close();
+  await fleet?.[Symbol.asyncDispose]();
+});
+
+const text = (selector: string): Promise<string> => page.locator(selector).innerText();
+
+test("it is live, and shows the numbers of the fleet", async () => {
+  await waitUntil(
+    "the page is live",
+    () => text("#link"),
+    (said) => said === "live",
+    deadlineMs,
+  );
+  await waitUntil(
+    "registered models are told",
+    () => text("#numbers"),
+    (said) => said.includes(fleet.oracle.models.length.toLocaleString("en-US")),
+    deadlineMs,
+  );
+});
+
+test("a load is seen as it happens", async () => {
+  const before = await text("#events");
+  assert.ok(!before.includes("iris-t0007"));
+  await fleet.asker.ask("iris-t0007", "rest");
+  await waitUntil(
+    "the load is told",
+    () => text("#events"),
+    (said) => /iris-t0007 is ready on pod-\d/.test(said),
+    deadlineMs,
+  );
+});
+
+test("pods and copies can be read as tables, and a model opened from there", async () => {
+  for (const model of fleet.oracle.models.slice(0, 40)) await fleet.asker.ask(model, "rest");
+  await page.locator("#as-table").click();
+  await waitUntil(
+    "the tables have the pods and the model",
+    () => text("#tables"),
+    (said) => ["pod-0", "pod-1", "pod-2", "iris-t0007"].every((name) => said.includes(name)),
+    deadlineMs,
+  );
+  assert.equal(await page.locator("#as-table").getAttribute("aria-pressed"), "true");
+  await page.locator("#as-table").click();
+});
+
+test("by keyboard alone: through the picture to a model, and out again", async () => {
+  await page.locator("#columns").focus();
+  await page.keyboard.press("ArrowUp");
+  await waitUntil(
+    "a copy is pointed at",
+    async () => {
+      await page.keyboard.press("ArrowUp");
+      return await text("#pointed");
+    },
+    (said) => / on pod-\d: /.test(said),
+    deadlineMs,
+  );
+  const [name = ""] = (await text("#pointed")).split(" on ");
+  assert.equal(await page.locator("#model").isVisible(), false);
+  await page.keyboard.press("Enter");
+  await waitUntil(
+    "its page is there",
+    () => text("#model"),
+    (said) => said.includes(name) && said.includes("Copies") && said.includes("Revisions"),
+    deadlineMs,
+  );
+  assert.equal(await page.locator("#model").isVisible(), true);
+  await page.keyboard.press("Escape");
+  assert.equal(await page.locator("#model").isVisible(), false);
+  await page.locator("#name").fill("no-such-model");
+  await page.keyboard.press("Enter");
+  await waitUntil(
+    "an unknown model is said to be one",
+    () => text("#model"),
+    (said) => /not|no model/i.test(said),
+    deadlineMs,
+  );
+  await page.keyboard.press("Escape");
+});
+
+test("slow requests are drawn with their steps", async () => {
+  await waitUntil(
+    "a slow request is there",
+    () => text("#slow"),
+    (said) => said.includes("park") && said.includes("place") && said.includes("ms"),
+    deadlineMs,
+  );
+});
+
+test("names, roles, contrast of states: what assistive technology needs is there", async () => {
+  const wrong = await page.evaluate(`(() => {
+    const wrong = [];
+    const ids = [...document.querySelectorAll("[id]")].map((each) => each.id);
+    if (new Set(ids).size !== ids.length) wrong.push("an id comes twice");
+    if (document.documentElement.lang === "") wrong.push("no language");
+    if (document.title === "") wrong.push("no title");
+    if (document.querySelectorAll("main").length !== 1 || document.querySelectorAll("h1").length !== 1) wrong.push("not one main and one h1");
+    for (const each of document.querySelectorAll("img")) if (!each.hasAttribute("alt")) wrong.push("an image without alt");
+    for (const each of document.querySelectorAll("button, summary")) if (each.textContent.trim() === "") wrong.push("a button without a name");
+    for (const each of document.querySelectorAll("input")) if (each.labels.length === 0) wrong.push("an input without a label");
+    for (const each of document.querySelectorAll("canvas")) if (!each.getAttribute("aria-label") || !each.getAttribute("role")) wrong.push("a canvas without role and name");
+    for (const each of document.querySelectorAll("[aria-labelledby], [aria-describedby]"))
+      for (const id of ((each.getAttribute("aria-labelledby") ?? "") + " " + (each.getAttribute("aria-describedby") ?? "")).split(" "))
+        if (id !== "" && document.getElementById(id) === null && id !== "model-title") wrong.push("nothing has the id " + id);
+    for (const each of document.querySelectorAll("th")) if (!each.hasAttribute("scope")) wrong.push("a head of a table without scope");
+    const light = (rgb) => { const [r, g, b] = rgb.match(/\\d+(\\.\\d+)?/g).map((v) => { const c = v / 255; return c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4; }); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+    const ground = (each) => { for (let at = each; at; at = at.parentElement) { const c = getComputedStyle(at).backgroundColor; if (!/, 0\\)$|transparent/.test(c)) return c; } return "rgb(255, 255, 255)"; };
+    for (const each of document.querySelectorAll("p, dt, dd, small, th, td, h1, h2, button, figcaption, summary, time")) {
+      if (each.textContent.trim() === "" || each.closest("[hidden], dialog, .hidden, .skip")) continue;
+      const [a, b] = [light(getComputedStyle(each).color), light(ground(each))].sort((x, y) => y - x);
+      if ((a + 0.05) / (b + 0.05) < 4.5) wrong.push("too little contrast: " + each.tagName + " " + each.textContent.trim().slice(0, 30));
+    }
+    return wrong;
+  })()`);
+  assert.deepEqual(wrong, []);
+});
+
+test("twenty thousand copies are drawn within a moment", async () => {
+  const took = await page.evaluate(`(async () => {
+    const { createColumns } = await import("/page/columns.mjs");
+    const canvas = document.createElement("canvas");
+    canvas.style.cssText = "width:1200px;height:380px;display:block";
+    document.body.append(canvas);
+    const pod = (name) => [name, { facts: { pod: name, capacityBytes: 6e8, usedBytes: 5e8, reachable: true }, copies: new Map(Array.from({ length: 5000 }, (_, at) => [name + at, { model: name + at, revision: "r", state: "ready", sizeBytes: 1e5 + (at % 7) * 1e3 }])) }];
+    const columns = createColumns(canvas, new Map(["a", "b", "c", "d"].map(pod)), () => {}, () => {});
+    const start = performance.now();
+    for (let round = 0; round < 5; round++) { columns.changed(); columns.refresh(); }
+    canvas.remove();
+    return (performance.now() - start) / 5;
+  })()`);
+  // A bound that only a cost which grows with the square would break.
+  assert.ok(Number(took) < 5_000, `${Number(took)} ms`);
+});
+
+test("nothing came from elsewhere, nothing was complained of, and the browser would let nothing in", async () => {
+  assert.deepEqual(foreign, []);
+  assert.deepEqual(
+    complaints.filter((line) => !line.includes("404")),
+    [],
+  );
+  const answer = await fetch(fleet.adminUrl);
+  const policy = answer.headers.get("content-security-policy") ?? "";
+  assert.match(policy, /default-src 'none'/);
+  assert.doesNotMatch(policy, /unsafe|https?:|\*/);
+  assert.doesNotMatch(await answer.text(), /<script(?![^>]*src=)|\sstyle=|\son\w+=/);
+});
+
+if (process.env["UPDATE_DOCS"] === "1") {
+  test("pictures for the docs", async () => {
+    for (const colorScheme of ["light", "dark"] as const) {
+      await page.emulateMedia({ colorScheme });
+      await page.setViewportSize({ width: 1280, height: 1280 });
+      await page.locator("#name").fill("");
+      await page.mouse.move(0, 0);
+      for (let round = 0; round < 40; round++) await fleet.asker.ask(fleet.oracle.models[(round * 7) % 40]!, "rest");
+      // The picture is redrawn twice a second.
+      await page.waitForTimeout(2_000);
+      await shoot(`page-${colorScheme}`);
+    }
+  });
+}
+
+async function shoot(name: string): Promise<void> {
+  await page.screenshot({ path: fileURLToPath(new URL(`../../docs/images/${name}.png`, import.meta.url)) });
+}
