@@ -10,6 +10,7 @@ import { faultsBenchmark } from "./faults.ts";
 import { hitBenchmark } from "./hit.ts";
 import { missBenchmark } from "./miss.ts";
 import { scaleBenchmark } from "./scale.ts";
+import { stormBenchmark } from "./storm.ts";
 
 const benchmarks: readonly Benchmark[] = [
   hitBenchmark,
@@ -18,6 +19,7 @@ const benchmarks: readonly Benchmark[] = [
   faultsBenchmark,
   controllerBenchmark,
   authBenchmark,
+  stormBenchmark,
 ];
 const names = benchmarks.map(({ name }) => name).join(", ");
 

@@ -1,0 +1,121 @@
+// Owns the storm: many different cold models asked for at once on a full fleet, with hot traffic beside it.
+// Real Envoy, real gateway, real adapters; only the model servers are timed, so that the ideal is known: loads x time of
+// a load / loads at a time. Quiet and storm have their turns in one run, so both meet the same machine.
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { Registry } from "#platform/registry/registry.ts";
+import type { Benchmark, BenchmarkContext, Figures } from "./benchmark.ts";
+import { modelName, openFakeFleet } from "./fakefleet.ts";
+import { openLoadProcess } from "./load/process.ts";
+import { askAtOnce } from "./parked.ts";
+import { openTimedPod, type TimedPod } from "./timedpod.ts";
+
+interface Storm {
+  /** Models asked for at once. */
+  readonly cold: number;
+  readonly loadMs: number;
+  /** Copies that fit beside the hot ones. */
+  readonly room: number;
+}
+
+const pods = 4;
+const loadConcurrency = 2;
+const hot = 32;
+const storms = {
+  roomy: { cold: 1_000, loadMs: 150, room: 1_024 },
+  tight: { cold: 1_000, loadMs: 150, room: 256 },
+  slow: { cold: 200, loadMs: 1_000, room: 1_024 },
+} as const satisfies Record<string, Storm>;
+const hotClients = 4;
+const settleMs = 1_000;
+
+export const stormBenchmark: Benchmark = {
+  name: "storm",
+  summary:
+    "a thousand cold models at once on a full fleet, with hot traffic beside; `tight` with room for 256, `slow` 200 loads of 1 s",
+  figures: {
+    cold: "models asked for at once",
+    failed: "requests that were not answered, cold and hot",
+    timeOverIdeal: "time until the last one was answered, over loads x load time / loads at a time",
+    loadsPerSecond: "loads in that time",
+    hotP99Ratio: "99th percentile of the hot requests during the storm, over that of the same traffic without it",
+    loadsOverCold: "loads that took place for each model asked for: 1 when nothing is loaded twice",
+    hotLoads: "hot models that had to be loaded again because the storm had pushed them out",
+  },
+  async run(context, signal): Promise<Figures> {
+    const parts: Record<string, Figures> = {};
+    for (const [name, storm] of Object.entries(storms)) parts[name] = await runStorm(name, storm, context, signal);
+    return { ...parts["roomy"], tight: parts["tight"] ?? {}, slow: parts["slow"] ?? {} };
+  },
+};
+
+async function runStorm(name: string, storm: Storm, context: BenchmarkContext, signal: AbortSignal): Promise<Figures> {
+  await using stack = new AsyncDisposableStack();
+  const { cold, loadMs, room } = storm;
+  const perPod = (room + hot) / pods;
+  const timed: TimedPod[] = [];
+  const openPod = async (at: number, registry: Registry, address: string): Promise<TimedPod> => {
+    // Hot ones first, then as many old ones as there is room for: the fleet is full.
+    const held = Array.from({ length: perPod }, (_, copy) =>
+      modelName(copy < hot / pods ? at * (hot / pods) + copy : hot + cold + at * perPod + copy),
+    );
+    const pod = await openTimedPod({ podId: `pod-${at}`, loadMs, loadConcurrency, room: perPod, held }, registry, address);
+    timed.push(pod);
+    return pod;
+  };
+  const fleet = await openFakeFleet(
+    {
+      envoyBinary: context.envoyBinary,
+      registered: hot + cold + pods * perPod,
+      copies: [],
+      others: Array.from({ length: pods }, (_, at) => (registry, address) => openPod(at, registry, address)),
+    },
+    signal,
+    stack,
+  );
+  const file = join(fleet.folder, "requests.json");
+  const requestOf = (at: number): { path: string; body: string } => ({ path: `/v2/models/${modelName(at)}/infer`, body });
+  await writeFile(file, JSON.stringify({ hot: Array.from({ length: hot }, (_, at) => requestOf(at)) }));
+  const load = stack.use(openLoadProcess(file));
+  const loads = (): number => timed.reduce((sum, pod) => sum + pod.loads, 0);
+  const idealMs = (cold * loadMs) / (pods * loadConcurrency);
+  const traffic = async (measureMs: number) =>
+    await load.run(
+      { wire: "rest", requests: "hot", ...fleet.hit, concurrency: hotClients, settleMs, measureMs, watchedPids: [] },
+      signal,
+    );
+  context.say(`${name}: quiet`);
+  const before = await traffic(idealMs / 2);
+  const loadsBefore = loads();
+  context.say(`${name}: ${cold} cold models, ideally ${Math.round(idealMs)} ms`);
+  const beside = traffic(idealMs);
+  const startMs = performance.now();
+  const asked = await askAtOnce(
+    fleet.hit,
+    Array.from({ length: cold }, (_, at) => requestOf(hot + at)),
+    signal,
+  );
+  const tookMs = performance.now() - startMs;
+  const during = await beside;
+  const done = loads() - loadsBefore;
+  const after = await traffic(idealMs / 2);
+  for (const reason of [...asked.reasons, ...before.reasons, ...during.reasons, ...after.reasons])
+    context.say(`${name}: ${reason}`);
+  const quietP99Ms = (before.p99Ms + after.p99Ms) / 2;
+  const hotLoads = Math.max(0, done - cold);
+  return {
+    cold,
+    failed: asked.failed + before.failed + during.failed + after.failed,
+    timeOverIdeal: round(tookMs / idealMs),
+    loadsPerSecond: round((done * 1_000) / tookMs),
+    hotP99Ratio: round(during.p99Ms / quietP99Ms),
+    loadsOverCold: round(done / cold),
+    hotLoads,
+  };
+}
+
+const body = JSON.stringify({ inputs: [{ name: "x", shape: [1], datatype: "FP32", data: [0] }] });
+
+function round(value: number): number {
+  return Math.round(value * 100) / 100;
+}
