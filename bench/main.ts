@@ -10,6 +10,7 @@ import { faultsBenchmark } from "./faults.ts";
 import { hitBenchmark } from "./hit.ts";
 import { missBenchmark } from "./miss.ts";
 import { scaleBenchmark } from "./scale.ts";
+import { simBenchmark } from "./sim.ts";
 import { stormBenchmark } from "./storm.ts";
 
 const benchmarks: readonly Benchmark[] = [
@@ -20,6 +21,7 @@ const benchmarks: readonly Benchmark[] = [
   controllerBenchmark,
   authBenchmark,
   stormBenchmark,
+  simBenchmark,
 ];
 const names = benchmarks.map(({ name }) => name).join(", ");
 

@@ -26,9 +26,9 @@ describe("a simulated fleet under traffic that drifts, with far more models than
     report = simulate(trace, { seed: 7, pods, capacityBytes, policy });
   });
 
-  test("loads no more than 1.6 times as often as a cache that knows the future", () => {
+  test("loads no more than twice as often as a cache that knows the future", () => {
     const best = countOfflineMisses(trace, pods * capacityBytes);
-    assert.ok(report.misses <= best * 1.6, `${report.misses} misses, ${best} at best`);
+    assert.ok(report.misses <= best * 2, `${report.misses} misses, ${best} at best`);
   });
 
   test("full pods keep their copies for about as long as each other", () => {

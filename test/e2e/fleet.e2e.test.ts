@@ -1,0 +1,111 @@
+// Several gateways, each with its own Envoy, and pods that come and go, as real processes.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { createManagement } from "#cli/up/management.ts";
+import { sleep } from "#platform/clock.ts";
+import { openFleet, type TestFleet } from "../harness/fleet.ts";
+import { type Asker, createAsker } from "../harness/models.ts";
+import { waitUntil } from "../harness/wait.ts";
+
+const stack = new AsyncDisposableStack();
+let fleet: TestFleet;
+const askers: Asker[] = [];
+const asked = 1_000;
+const patienceMs = 120_000;
+
+before(async () => {
+  fleet = stack.use(await openFleet({ gateways: 3, pods: 3, capacityBytes: 64 * 2 ** 20 }));
+  await fleet.whenServing();
+  for (const { restUrl, grpcTarget } of fleet.gateways) {
+    askers.push(stack.use(createAsker({ restUrl, grpcTarget, oracle: fleet.oracle, connections: 128 })));
+  }
+});
+after(() => stack.disposeAsync());
+
+/** As one gateway sees the pods. */
+async function countLoads(): Promise<number> {
+  await using management = createManagement(fleet.adminUrl);
+  const stats = await waitUntil(
+    "the gateway tells its counters",
+    () => management.stats(),
+    (found) => found !== undefined,
+    patienceMs,
+  );
+  return stats?.loads ?? 0;
+}
+
+async function copiesOf(model: string): Promise<readonly { readonly pod: string; readonly state: string }[]> {
+  const { json } = await fleet.manage("GET", `/api/v1/models/${model}`);
+  return (json as { copies: { pod: string; state: string }[] }).copies;
+}
+
+test("a thousand requests for one cold model through three gateways at once load it once", { timeout: 300_000 }, async () => {
+  const model = fleet.oracle.models[0] ?? assert.fail();
+  const before = await countLoads();
+  const answers = await Promise.all(Array.from({ length: asked }, (_, at) => askers[at % 3]!.ask(model, "rest")));
+  assert.ok(answers.some(({ miss }) => miss));
+  await waitUntil("the load is told", countLoads, (loads) => loads > before, patienceMs);
+  assert.equal((await copiesOf(model)).length, 1);
+  assert.equal((await countLoads()) - before, 1);
+});
+
+test("many cold models through all gateways at once: each is loaded once, and all are answered", {
+  timeout: 300_000,
+}, async () => {
+  const models = fleet.oracle.models.slice(1, 31);
+  const before = await countLoads();
+  await Promise.all(models.flatMap((model) => askers.map((asker) => asker.ask(model, "rest"))));
+  await waitUntil("the loads are told", countLoads, (loads) => loads - before >= models.length, patienceMs);
+  assert.equal((await countLoads()) - before, models.length);
+});
+
+test("a pod that is asked to stop serves until its copies are elsewhere: no request fails, none waits", {
+  timeout: 300_000,
+}, async () => {
+  const models = fleet.oracle.models.slice(0, 31);
+  const going = "pod-0";
+  const held = (await Promise.all(models.map(copiesOf))).flat().filter(({ pod }) => pod === going).length;
+  assert.ok(held > 0, "it holds some of them");
+  const over = new AbortController();
+  const failures: string[] = [];
+  let answered = 0;
+  let waited = 0;
+  const driving = askers.map(async (asker, at) => {
+    for (let turn = at; !over.signal.aborted; turn++) {
+      const model = models[turn % models.length] ?? assert.fail();
+      await asker.ask(model, "rest").then(
+        ({ miss }) => {
+          answered += 1;
+          waited += miss ? 1 : 0;
+        },
+        (error: unknown) => failures.push(String(error)),
+      );
+      await sleep(2);
+    }
+  });
+  await waitUntil(
+    "the traffic runs",
+    () => answered,
+    (count) => count > 30,
+    patienceMs,
+  );
+  waited = 0;
+  const adapter = fleet.process(`${going}-adapter`);
+  await adapter.stop(90_000);
+  await fleet.process(`${going}-server`).stop();
+  const mark = answered;
+  await waitUntil(
+    "the traffic goes on",
+    () => answered,
+    (count) => count > mark + 2 * models.length,
+    patienceMs,
+  );
+  over.abort();
+  await Promise.all(driving);
+  assert.deepEqual(failures, []);
+  assert.equal(waited, 0, "requests that had to wait for a load");
+  for (const model of models) {
+    const copies = await copiesOf(model);
+    assert.ok(copies.some(({ state }) => state === "ready") && copies.every(({ pod }) => pod !== going), model);
+  }
+});
