@@ -87,7 +87,7 @@ export interface TestFleet extends AsyncDisposable {
 }
 
 const loopback = "127.0.0.1";
-const startMs = 30_000;
+const startMs = 120_000;
 
 export async function openFleet(options: FleetOptions = {}): Promise<TestFleet> {
   const { gateways = 1, pods = 2, capacityBytes = 28 * 2 ** 20 } = options;
