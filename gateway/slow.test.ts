@@ -1,0 +1,28 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { createSlowMisses } from "./slow.ts";
+import type { MissRecord } from "./spans.ts";
+
+function record(tookMs: number, more: Partial<MissRecord> = {}): MissRecord {
+  return { kind: "miss", model: "m", atMs: 0, tookMs, failure: undefined, traceId: undefined, steps: [], ...more };
+}
+
+test("what is slower than nine of ten, or failed, is kept, the newest first, and no more than 64", () => {
+  const slow = createSlowMisses();
+  for (let at = 0; at < 100; at++) slow.add(record(10 + (at % 10)));
+  const usual = slow.kept;
+  assert.ok(usual < 60, `${usual} usual ones were kept`);
+  slow.add(record(1, { failure: "warm_no_capacity", model: "failed" }));
+  slow.add(record(500, { model: "slow" }));
+  slow.add(record(11, { model: "usual" }));
+  slow.add(record(900, { model: "" }));
+  assert.deepEqual(
+    slow
+      .list()
+      .slice(0, 2)
+      .map(({ model }) => model),
+    ["slow", "failed"],
+  );
+  for (let at = 0; at < 5_000; at++) slow.add(record(10 * at));
+  assert.equal(slow.list().length, 64);
+});
