@@ -10,8 +10,8 @@ import type { Uses } from "./uses.ts";
 const secrets: ResourceType = { group: "", version: "v1", plural: "secrets", kind: "Secret", namespaced: true };
 
 export interface Claims {
-  /** In a steady order. */
-  of(runtime: string): Promise<readonly string[]>;
+  /** In a steady order. What is mounted stays so while it is there: to take it away would start every pod anew. */
+  of(runtime: string, mounted: readonly string[]): Promise<readonly string[]>;
 }
 
 const entry = z.looseObject({ type: z.literal("pvc"), name: z.string().regex(/^[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/) });
@@ -51,13 +51,14 @@ export function createClaims(parts: {
   }
 
   return {
-    async of(runtime) {
+    async of(runtime, mounted) {
       if (settings === undefined || clock.monotonicMs() - settings.atMs >= freshMs) {
         const names = readSettings();
         names.catch(() => (settings = undefined));
         settings = { atMs: clock.monotonicMs(), names };
       }
-      const wanted = new Set([...(await settings.names), ...(parts.allowAny ? parts.uses.claims(runtime) : [])]);
+      const named = parts.allowAny ? parts.uses.claims(runtime) : [];
+      const wanted = new Set([...(await settings.names), ...named, ...mounted]);
       const sorted = [...wanted].sort().slice(0, maxClaims);
       const found = await Promise.all(sorted.map(exists));
       return sorted.filter((_, at) => found[at]);

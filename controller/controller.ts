@@ -100,9 +100,9 @@ export async function runController(parts: ControllerParts, signal: AbortSignal)
 
   const onSource = (key: string): void => modelQueue.add(nameOf(key));
   const sources: Readonly<Record<Owner, Reflector<Source>>> = {
-    isvc: follow(inferenceServices, false, parseInferenceService, onSource),
-    ksp: follow(predictors, false, parsePredictor, onSource),
-    model: follow(models, false, parseModelObject, onSource),
+    isvc: follow(inferenceServices, false, unlessDeleted(parseInferenceService), onSource),
+    ksp: follow(predictors, false, unlessDeleted(parsePredictor), onSource),
+    model: follow(models, false, unlessDeleted(parseModelObject), onSource),
   };
   const onRuntime = (key: string, now: Runtime | undefined, before: Runtime | undefined): void => {
     runtimeQueue.add(nameOf(key));
@@ -110,8 +110,9 @@ export async function runController(parts: ControllerParts, signal: AbortSignal)
     if (selectsAlike(now, before)) return;
     for (const { store } of Object.values(sources)) for (const source of store.values()) modelQueue.add(source.name);
   };
-  const own = follow(servingRuntimes, false, parseRuntime, onRuntime);
-  const shared = parts.clusterRuntimes === "ignore" ? undefined : follow(clusterServingRuntimes, true, parseRuntime, onRuntime);
+  const own = follow(servingRuntimes, false, unlessDeleted(parseRuntime), onRuntime);
+  const shared =
+    parts.clusterRuntimes === "ignore" ? undefined : follow(clusterServingRuntimes, true, unlessDeleted(parseRuntime), onRuntime);
   const managed = `${labels.managedBy}=${manager}`;
   const made = follow<KubeObject>(
     deployments,
@@ -119,7 +120,7 @@ export async function runController(parts: ControllerParts, signal: AbortSignal)
     (object) => object,
     (_key, now, before) => {
       const name = (now ?? before)?.metadata.labels[labels.runtime];
-      for (const runtime of name === undefined ? [] : runtimesLabelled(name)) runtimeQueue.add(runtime);
+      if (name !== undefined) runtimeQueue.add(name);
     },
     managed,
   );
@@ -128,8 +129,8 @@ export async function runController(parts: ControllerParts, signal: AbortSignal)
     false,
     parsePodTrouble,
     (_key, now, before) => {
-      if (now?.trouble === before?.trouble) return;
-      for (const runtime of runtimesLabelled((now ?? before)?.runtime ?? "")) runtimeQueue.add(runtime);
+      const runtime = (now ?? before)?.runtime;
+      if (runtime !== undefined && now?.trouble !== before?.trouble) runtimeQueue.add(runtime);
     },
     managed,
   );
@@ -210,7 +211,7 @@ export async function runController(parts: ControllerParts, signal: AbortSignal)
     shared: (name) => shared?.store.get(name),
     deployment: (name) => made.store.get(`${namespace}/${name}`),
     users: (runtime) => (unseen.size > 0 ? undefined : uses.count(runtime)),
-    claims: (runtime) => claims.of(runtime),
+    claims: (runtime, mounted) => claims.of(runtime, mounted),
     pods: podsOf,
     podTrouble: (deployment) => {
       for (const pod of pods.store.values()) if (pod.deployment === deployment && pod.trouble !== undefined) return pod.trouble;
@@ -244,15 +245,14 @@ export async function runController(parts: ControllerParts, signal: AbortSignal)
     ),
   ]);
 
-  /** A label holds at most 63 characters, so a long name is looked for among all. */
-  function runtimesLabelled(label: string): readonly string[] {
-    if (label === "") return [];
-    return [label];
-  }
-
   function runtimeOfDeployment({ metadata }: KubeObject): string {
     return metadata.labels[labels.runtime] ?? metadata.name.slice(settings.serviceName.length + 1);
   }
+}
+
+/** An object that somebody's finalizer still holds is gone as far as its user is concerned. */
+function unlessDeleted<T>(parse: (object: KubeObject) => T | undefined): (object: KubeObject) => T | undefined {
+  return (object) => (object.metadata.deletionTimestamp === undefined ? parse(object) : undefined);
 }
 
 /** Those that a controller for this namespace wrote, whether or not their objects are still there. */

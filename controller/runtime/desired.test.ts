@@ -7,7 +7,7 @@ import { describe, test } from "node:test";
 import { parse } from "yaml";
 import { parseObject } from "../engine/objects.ts";
 import { bindServer } from "./binding.ts";
-import { buildRuntime, deploymentName, type RuntimeSettings } from "./desired.ts";
+import { buildRuntime, deploymentName, mountedClaims, type RuntimeSettings } from "./desired.ts";
 import { parseRuntime, type Runtime } from "./runtime.ts";
 
 const goldens = join(import.meta.dirname, "goldens");
@@ -54,6 +54,12 @@ describe("a runtime becomes", () => {
       assert.equal(text, readFileSync(golden, "utf8"));
     });
   }
+
+  test("a Deployment that tells the claims it was built with", () => {
+    const runtime = readRuntime("triton-2.x.yaml");
+    const { deployment } = buildRuntime(runtime, settings, 1, ["data", "data.two"]);
+    assert.deepEqual(mountedClaims(deployment as unknown as Record<string, unknown>), ["data", "data.two"]);
+  });
 
   test("the same Deployment whatever the number of pods, but for that number", () => {
     const runtime = readRuntime("triton-2.x.yaml");

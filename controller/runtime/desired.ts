@@ -75,7 +75,7 @@ export function buildRuntime(
   const { namespace } = settings;
   const binding = bindServer(runtime);
   const selector = { [label.service]: settings.serviceName, [label.name]: name };
-  const labels = { ...selector, [label.runtime]: clip(runtime.name), [label.managedBy]: manager, [label.component]: "runtime" };
+  const labels = { ...selector, [label.runtime]: runtime.name, [label.managedBy]: manager, [label.component]: "runtime" };
   const metadata = (at: string): { name: string; namespace: string; labels: Record<string, string> } => ({
     name: at,
     namespace,
@@ -204,6 +204,15 @@ function buildPod(runtime: Runtime, settings: RuntimeSettings, binding: Binding,
   };
 }
 
+/** The claims that a Deployment built here mounts. */
+export function mountedClaims(deployment: Readonly<Record<string, unknown>>): readonly string[] {
+  const pod = record(record(record(deployment["spec"])["template"])["spec"]);
+  return list(pod["volumes"]).flatMap((volume) => {
+    const claim = text(record(record(volume)["persistentVolumeClaim"])["claimName"]);
+    return claim !== undefined && record(volume)["name"] === claimVolume(claim) ? [claim] : [];
+  });
+}
+
 function claimVolume(claim: string): string {
   const hash = createHash("sha256").update(claim).digest("hex").slice(0, 8);
   return `claim-${claim.replaceAll(/[^a-z0-9-]+/g, "-").slice(0, 40)}-${hash}`;
@@ -243,7 +252,7 @@ function buildAdapter(
 ): V1Container {
   const flags = {
     "pod-id": "$(POD_NAME)",
-    runtime: clip(runtime.name),
+    runtime: runtime.name,
     driver: runtime.serverType === "custom" ? "modelmesh" : runtime.serverType,
     ...(runtime.formats.length === 0 ? {} : { formats: [...new Set(runtime.formats.flatMap(formatFlags))].join(",") }),
     "link-host": "$(POD_IP)",

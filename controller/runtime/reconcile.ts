@@ -21,7 +21,7 @@ import {
   servingRuntimes,
 } from "../kinds.ts";
 import { bindServer } from "./binding.ts";
-import { buildRuntime, deploymentName, type RuntimeSettings } from "./desired.ts";
+import { buildRuntime, deploymentName, mountedClaims, type RuntimeSettings } from "./desired.ts";
 import type { RuntimeRecords } from "./records.ts";
 import type { Runtime } from "./runtime.ts";
 import { nextScaleMs, type PodsWanted, type ScalePolicy, type ScaleState, scaleRuntime } from "./scale.ts";
@@ -39,7 +39,7 @@ export interface RuntimeParts {
   readonly deployment: (name: string) => KubeObject | undefined;
   /** How many models could use it; undefined while not every model has been looked at. */
   readonly users: (runtime: string) => number | undefined;
-  readonly claims: (runtime: string) => Promise<readonly string[]>;
+  readonly claims: (runtime: string, mounted: readonly string[]) => Promise<readonly string[]>;
   readonly pods: (runtime: string) => readonly PodSeen[];
   readonly podTrouble: (deployment: string) => string | undefined;
   readonly records: RuntimeRecords;
@@ -130,11 +130,14 @@ export function createRuntimeReconciler(parts: RuntimeParts): RuntimeReconciler 
   async function keep(runtime: Runtime): Promise<{ readonly wanted: PodsWanted; readonly ms: number }> {
     const { wanted, policy } = decide(runtime);
     const isScaledElsewhere = runtime.autoscaler !== undefined && wanted.pods > 0;
+    const deployed = parts.deployment(deploymentName(runtime.name, settings.serviceName));
+    // Without pods there is nothing to start anew, and the claims are what they should be.
+    const mounted = deployed === undefined || wanted.pods === 0 ? [] : mountedClaims(deployed.body);
     const objects = buildRuntime(
       runtime,
       settings,
       isScaledElsewhere ? undefined : wanted.pods,
-      await parts.claims(runtime.name),
+      await parts.claims(runtime.name, mounted),
     );
     const at = objects.deployment.metadata?.name ?? "";
     // The record comes before the pods go, so that no request finds neither.

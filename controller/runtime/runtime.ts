@@ -62,6 +62,7 @@ const knownServers = ["onnx", "mlserver", "triton", "ovms", "torchserve"];
 const reservedNames = new Set(["mm", "rest-proxy", "puller", "warmpath-adapter"]);
 const reservedVolumes = new Set(["models-dir", "warmpath-run", "storage-config", "etcd-config", "tc-config", "domain-socket"]);
 const reservedPorts = new Set([8085, 8086, 2112]);
+const maxNameLength = 63;
 const defaultMemBufferBytes = 128 * 2 ** 20;
 const defaultLoadTimeoutMs = 90_000;
 
@@ -125,6 +126,8 @@ export function serverContainer(
 function findFaults(runtime: Omit<Runtime, "faults">, serverType: string | undefined): readonly string[] {
   const faults: string[] = [];
   if (!runtime.multiModel) return faults;
+  // It is the value of labels, and what pods announce themselves as.
+  if (runtime.name.length > maxNameLength) faults.push(`its name must have at most ${maxNameLength} characters`);
   if (serverType !== undefined && !knownServers.includes(serverType))
     faults.push(`builtInAdapter.serverType must be one of ${knownServers.join(", ")}, not ${serverType}`);
   if (serverType !== undefined && !runtime.containers.some(({ name }) => name === serverType))

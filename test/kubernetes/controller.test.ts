@@ -253,6 +253,27 @@ describe("the controller", { skip }, () => {
     assert.equal(await registered("by-hand"), 200);
   });
 
+  test("what is deleted is gone, though another one's finalizer still holds its object", async () => {
+    const object = JSON.parse(buildInferenceService("held", artefact("iris-t0001")));
+    object.metadata.finalizers = ["example.com/hold"];
+    await plane.kubectl.apply(JSON.stringify(object));
+    await until("isvc", "held", "is loaded", isLoaded);
+    await plane.kubectl("delete", "isvc", "held", "--wait=false");
+    await waitUntil(
+      "it is unregistered",
+      () => registered("held"),
+      (status) => status === 404,
+      waitMs,
+    );
+    await plane.kubectl("patch", "isvc", "held", "--type=json", '--patch=[{"op":"remove","path":"/metadata/finalizers"}]');
+    await waitUntil(
+      "the object is gone",
+      () => plane.kubectl.get("isvc", "held"),
+      (it) => it === undefined,
+      waitMs,
+    );
+  });
+
   test("what is deleted while no controller runs is gone once one does", async () => {
     await plane.kubectl.apply(buildInferenceService("orphan", artefact("iris-t0001")));
     await until("isvc", "orphan", "is loaded", isLoaded);
