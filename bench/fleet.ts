@@ -48,8 +48,8 @@ export async function openBenchFleet(
   stack: AsyncDisposableStack,
 ): Promise<BenchFleet> {
   const { path: folder } = stack.use(await openRunFolder());
-  // The first two are left to the pod, which looks for free ports in the same order.
-  const [, , httpPort = 0, grpcPort = 0, adminPort = 0, plainHttpPort = 0, plainGrpcPort = 0] = await findFreePorts(host, 7);
+  // The first three are left to the pod, which looks for free ports in the same order.
+  const [, , , httpPort = 0, grpcPort = 0, adminPort = 0, plainHttpPort = 0, plainGrpcPort = 0] = await findFreePorts(host, 8);
   const up: UpOptions = {
     host,
     httpPort,
