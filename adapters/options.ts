@@ -64,6 +64,9 @@ export const adapterFlags = z.object({
     .optional()
     .describe("where the model server is told to load, when that is not where it answers requests: HOST:PORT or unix:/PATH"),
   repository: absolutePath.optional().describe("folder that the model server reads models from"),
+  ovmsConfig: absolutePath
+    .optional()
+    .describe("configuration file of OpenVINO Model Server; model_config_list.json beside the repository when absent"),
   records: absolutePath.optional().describe("where the adapter remembers its copies; beside the repository when absent"),
   restAddress: address.describe("HOST:PORT where Envoy finds the model server over REST"),
   grpcAddress: address.describe("HOST:PORT where Envoy finds it over gRPC"),
@@ -124,5 +127,10 @@ export function parseAdapterOptions(argv: readonly string[]): AdapterOptions {
       `--driver is needed, since the runtime ${flags.runtime} is not named after one of ${driverNames.join(", ")}`,
     );
   }
-  return { ...flags, driver, formats: flags.formats ?? driverFormats[driver] };
+  return { ...flags, driver, formats: flags.formats ?? formatsOf(driver, flags.runtime) };
+}
+
+function formatsOf(driver: DriverName, runtime: string): readonly string[] {
+  const known = driverFormats[driver];
+  return known.length > 0 ? known : [runtime];
 }

@@ -113,6 +113,10 @@ class World {
             });
           }
           break;
+        // No drain is among the events here.
+        case "draining":
+          assert.fail("drains unasked");
+          break;
         case "tell":
           assert.ok(this.gateways.has(effect.gatewayId));
           for (const sequence of effect.withdrawals) this.withdrawals.get(sequence)?.waiting.add(effect.gatewayId);

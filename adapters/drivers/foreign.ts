@@ -12,7 +12,7 @@
 //   another one is asked for a few copies at a time.
 import type { Clock } from "#platform/clock.ts";
 import type { Driver, DriverListener, Failure, HeldModel, Listed, Loaded, LoadRequest } from "./driver.ts";
-import { createLifeline, type Lifeline } from "./lifeline.ts";
+import { createLifeline, type Lifeline, type Seen } from "./lifeline.ts";
 import type { CopyRecord } from "./record.ts";
 import { createWatch, type Pulse, type Watch } from "./watch.ts";
 
@@ -21,6 +21,8 @@ export type Done = { readonly kind: "ok" } | Failure;
 /** One kind of model server. Calls end by their signal or a deadline of their own; expected failures are values. */
 export interface ForeignServer extends AsyncDisposable {
   readonly keepsArtefact: boolean;
+  /** A load that its caller gives up is cancelled, and an unload follows at once; otherwise it goes on to its own end. */
+  readonly cancelsLoads?: boolean;
   /** Where its life is watched. */
   readonly address: string;
   readonly http2: boolean;
@@ -71,7 +73,7 @@ class ForeignDriver implements Driver {
   readonly #end = new AbortController();
   /** Aborted when the model server is lost. */
   #life = new AbortController();
-  #seen: { readonly life: string; readonly doubts: number } | undefined;
+  #seen: Extract<Seen, { readonly kind: "up" }> | undefined;
   #restarts = 0;
   #greeted: string | undefined;
   /** All that is remembered was compared in this life. */
@@ -118,10 +120,13 @@ class ForeignDriver implements Driver {
 
   async load(request: LoadRequest): Promise<Loaded | Failure> {
     const { serverName, signal } = request;
-    return await this.#alone(serverName, signal, (ended) => this.#load({ ...request, signal: ended }), {
+    const cancels = this.#server.cancelsLoads === true;
+    const work = (ended: AbortSignal): Promise<Loaded | Failure> =>
+      this.#load({ ...request, signal: cancels ? AbortSignal.any([ended, signal]) : ended });
+    return await this.#alone(serverName, signal, work, {
       timeoutMs: this.#options.loadTimeoutMs ?? 300_000,
       givenUp: async (loaded) => {
-        if (loaded.kind === "ok") await this.#unload(serverName, this.#ends(unloadTimeoutMs));
+        if (cancels || loaded?.kind === "ok") await this.#unload(serverName, this.#ends(unloadTimeoutMs));
       },
     });
   }
@@ -205,7 +210,7 @@ class ForeignDriver implements Driver {
     serverName: string,
     signal: AbortSignal,
     work: (ended: AbortSignal) => Promise<T | Failure>,
-    rule: { readonly timeoutMs: number; readonly givenUp?: (result: T | Failure) => Promise<void> },
+    rule: { readonly timeoutMs: number; readonly givenUp?: (result: T | Failure | undefined) => Promise<void> },
   ): Promise<T | Failure> {
     signal.throwIfAborted();
     await this.#record.open();
@@ -216,10 +221,10 @@ class ForeignDriver implements Driver {
     const result = this.#run(work, this.#ends(rule.timeoutMs));
     const finish = async (): Promise<void> => {
       try {
-        const done = await result;
-        if (left) await rule.givenUp?.(done);
-      } catch {
-        // Whoever waits for the result is told.
+        // Whoever waits for the result is told of what it throws.
+        const done = await result.catch(() => undefined);
+        // At the very moment of giving up, the work may have heard of it first.
+        if (left || (done === undefined && signal.aborted)) await rule.givenUp?.(done).catch(() => undefined);
       } finally {
         this.#busy.delete(serverName);
       }
@@ -323,8 +328,10 @@ class ForeignDriver implements Driver {
       const life = this.#watch.up && this.#loading > 0 ? this.#lifeOf(seen.life) : undefined;
       return life === undefined ? { kind: "silent", reason: "the model server does not answer" } : { kind: "alive", life };
     }
-    if (this.#seen?.life === seen.life && this.#seen.doubts !== seen.doubts && !(await this.#holdsStill(signal)))
+    const before = this.#seen;
+    if (before?.life === seen.life && before.doubts !== seen.doubts && !(await this.#livesOn(before, seen, signal))) {
       this.#restarts += 1;
+    }
     this.#seen = seen;
     const life = this.#lifeOf(seen.life);
     if (this.#greeted !== life && this.#server.greet !== undefined) {
@@ -340,8 +347,9 @@ class ForeignDriver implements Driver {
     return `${seen}/${this.#restarts}`;
   }
 
-  /** Whether some of what it held is there: a process started anew holds nothing. */
-  async #holdsStill(signal: AbortSignal): Promise<boolean> {
+  /** Whether some of what it held is there: a process started anew holds nothing. One that cannot tell is not trusted. */
+  async #livesOn(before: { readonly breaks: number }, seen: { readonly breaks: number }, signal: AbortSignal): Promise<boolean> {
+    if (this.#server.ready === undefined) return before.breaks === seen.breaks;
     const held = this.#record.all().filter(({ serverName, loaded }) => loaded && !this.#busy.has(serverName));
     const some = held.slice(0, doubted);
     if (some.length === 0) return true;

@@ -16,8 +16,11 @@ export interface Lifeline extends Disposable {
 }
 
 export type Seen =
-  /** `doubts` grows when the connection was closed and somebody still listens: this may be another process. */
-  | { readonly kind: "up"; readonly life: string; readonly doubts: number }
+  /**
+   * `doubts` grows when the connection was closed and somebody still listens: this may be another process. `breaks` grows
+   * with it unless the server took its leave first, as HTTP/2 has it.
+   */
+  | { readonly kind: "up"; readonly life: string; readonly doubts: number; readonly breaks: number }
   | { readonly kind: "dead" | "silent"; readonly reason: string };
 
 export interface LifelineOptions {
@@ -42,6 +45,8 @@ export function createLifeline(options: LifelineOptions): Lifeline {
   let held: Held | undefined;
   let life = 1;
   let doubts = 0;
+  let breaks = 0;
+  let leave = false;
   let disposed = false;
 
   /** Rejects when nobody accepts. */
@@ -57,6 +62,9 @@ export function createLifeline(options: LifelineOptions): Lifeline {
     made.once("close", () => {
       reject(new Error("the connection was closed"));
       if (there && !disposed) onClosed();
+    });
+    made.on("goaway", (code: number) => {
+      leave = code === 0;
     });
     made.unref();
     try {
@@ -85,9 +93,13 @@ export function createLifeline(options: LifelineOptions): Lifeline {
           const before = held;
           held = undefined;
           await open(signal);
-          if (before !== undefined) doubts += 1;
+          if (before !== undefined) {
+            doubts += 1;
+            if (!leave) breaks += 1;
+          }
+          leave = false;
         }
-        return { kind: "up", life: file === undefined ? `${life}` : `${file.dev}:${file.ino}:${file.mtimeNs}`, doubts };
+        return { kind: "up", life: file === undefined ? `${life}` : `${file.dev}:${file.ino}:${file.mtimeNs}`, doubts, breaks };
       } catch (error) {
         signal.throwIfAborted();
         const reason = errorMessage(error);

@@ -1,12 +1,17 @@
 // Owns which driver an adapter has, as its options say.
+import { dirname, join } from "node:path";
 import type { Clock } from "#platform/clock.ts";
 import { StartupError } from "#platform/lifecycle.ts";
 import type { Driver } from "./driver.ts";
 import { createForeignDriver, type ForeignServer } from "./foreign.ts";
 import { createMlserver } from "./mlserver.ts";
+import { createModelmesh } from "./modelmesh.ts";
 import type { DriverName } from "./names.ts";
 import { createOnnxDriver } from "./onnx.ts";
+import { createOpenaiLora } from "./openailora.ts";
+import { createOvms } from "./ovms.ts";
 import { createRecord } from "./record.ts";
+import { createTorchserve } from "./torchserve.ts";
 import { createTriton } from "./triton.ts";
 
 export interface DriverOptions {
@@ -18,6 +23,8 @@ export interface DriverOptions {
   readonly serverAddress?: string | undefined;
   /** The folder that the model server reads models from. */
   readonly repository?: string | undefined;
+  /** Of OpenVINO Model Server: its configuration file; model_config_list.json beside the repository when absent. */
+  readonly ovmsConfig?: string | undefined;
   /** Where the adapter remembers its copies. */
   readonly records?: string | undefined;
 }
@@ -35,6 +42,17 @@ function createServer(options: DriverOptions, driver: Exclude<DriverName, "onnx"
       return createMlserver({ address: serverAddress ?? restAddress, root: need(options, "repository") });
     case "triton":
       return createTriton({ address: serverAddress ?? grpcAddress, repository: need(options, "repository") });
+    case "ovms": {
+      const repository = need(options, "repository");
+      const configFile = options.ovmsConfig ?? join(dirname(repository), "model_config_list.json");
+      return createOvms({ address: serverAddress ?? restAddress, repository, configFile });
+    }
+    case "torchserve":
+      return createTorchserve({ address: need(options, "serverAddress"), store: need(options, "repository") });
+    case "openai-lora":
+      return createOpenaiLora({ address: serverAddress ?? restAddress });
+    case "modelmesh":
+      return createModelmesh({ address: need(options, "serverAddress") });
   }
 }
 

@@ -50,7 +50,7 @@ export function createRepository({ folder, namesMatter }: RepositoryOptions): Re
         return { kind: "ok", folder: to };
       } catch (error) {
         signal.throwIfAborted();
-        return classify(error, path);
+        return classifyLayout(error, path);
       }
     },
     async remove(serverName): Promise<void> {
@@ -81,7 +81,7 @@ async function readBeside(path: string, schemaPath: string): Promise<string | un
   return size > maxSchemaBytes ? undefined : await readFile(file, "utf8");
 }
 
-function classify(error: unknown, path: string): Failure {
+export function classifyLayout(error: unknown, path: string): Failure {
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
   if (code === "ENOENT" || code === "ENOTDIR") {
     const gone = error instanceof Error && "path" in error && String(error.path).startsWith(path);
