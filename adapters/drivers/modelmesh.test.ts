@@ -34,6 +34,15 @@ interface Runtime extends DriverHarness {
   sizeInLoad: bigint;
 }
 
+class ScriptedError extends Error {
+  readonly code: codes;
+
+  constructor(code: codes, message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
 async function openRuntime(where: "port" | "socket"): Promise<Runtime> {
   const folder = await openRunFolder();
   const at = (name: string): string => join(folder.path, name);
@@ -47,15 +56,18 @@ async function openRuntime(where: "port" | "socket"): Promise<Runtime> {
   const script = { startingFor: 0, sizeInLoad: 2_048n };
 
   const unary = <T>(done: sendUnaryData<T>, work: () => Promise<T>): void => {
-    void (async () => {
-      await hanging?.promise;
-      return await work();
-    })().then(
-      (answer) => done(null, answer),
-      (error: Error & { code?: number }) => done({ code: error.code ?? codes.INTERNAL, details: error.message }),
-    );
+    const run = async (): Promise<void> => {
+      try {
+        await hanging?.promise;
+        const answer = await work();
+        done(null, answer);
+      } catch (error) {
+        done(error instanceof ScriptedError ? { code: error.code, details: error.message } : { code: codes.INTERNAL });
+      }
+    };
+    void run();
   };
-  const fail = (code: number, message: string): Error => Object.assign(new Error(message), { code });
+  const fail = (code: codes, message: string): ScriptedError => new ScriptedError(code, message);
 
   const listen = async (): Promise<void> => {
     server = new Server();

@@ -36,6 +36,10 @@ const sizeTimeoutMs = 10_000;
 const defaultLoadTimeoutMs = 90_000;
 const maxFiles = 10_000;
 
+const absent: ReadonlySet<number> = new Set([codes.NOT_FOUND]);
+const nothingTried: ReadonlySet<number> = new Set([codes.FAILED_PRECONDITION, codes.INVALID_ARGUMENT]);
+const exhausted: ReadonlySet<number> = new Set([codes.RESOURCE_EXHAUSTED]);
+
 export function createModelmesh({ address }: ModelmeshOptions): ForeignServer {
   const client = createClient(ModelRuntime, address, undefined, { channel: channelOptions });
   let loadTimeoutMs = defaultLoadTimeoutMs;
@@ -43,7 +47,7 @@ export function createModelmesh({ address }: ModelmeshOptions): ForeignServer {
   const unload = async (modelId: string, signal: AbortSignal): Promise<Done> => {
     const request = create(UnloadModelRequestSchema, { modelId });
     const called = await ask(client.unloadModel(request, { timeoutMs: callTimeoutMs, signal }), signal);
-    if (called.kind === "ok" || called.code === codes.NOT_FOUND) return { kind: "ok" };
+    if (called.kind === "ok" || absent.has(called.code)) return { kind: "ok" };
     return isUnanswered(called) ? unansweredCall(called) : failedWith("pod", "the runtime did not unload it", called.words);
   };
 
@@ -96,10 +100,10 @@ export function createModelmesh({ address }: ModelmeshOptions): ForeignServer {
       }
       if (isUnanswered(called)) return unansweredCall(called);
       const failed = failedWith("model", "the runtime could not load it", called.words);
-      if (called.code === codes.FAILED_PRECONDITION || called.code === codes.INVALID_ARGUMENT) return failed;
+      if (nothingTried.has(called.code)) return failed;
       const unloaded = await unload(modelId, signal);
       if (unloaded.kind === "failed") return unloaded;
-      return called.code === codes.RESOURCE_EXHAUSTED ? { ...failed, failure: "capacity" } : failed;
+      return exhausted.has(called.code) ? { ...failed, failure: "capacity" } : failed;
     },
     unload,
     async [Symbol.asyncDispose](): Promise<void> {

@@ -85,7 +85,7 @@ export function createTorchserve({ address, store }: TorchserveOptions): Foreign
         initial_workers: "1",
         synchronous: "true",
       });
-      const register = { method: "POST", path: `/models?${query}`, timeoutMs: loadTimeoutMs, signal } as const;
+      const register = { method: "POST", path: `/models?${query.toString()}`, timeoutMs: loadTimeoutMs, signal } as const;
       let answer = await http.call(register);
       if (answer.kind === "answer" && answer.status === 409) {
         // Of a load that nobody remembers: which archive that was is not known.
