@@ -54,7 +54,8 @@ export function buildRecord(
   const idOf = (label: string): string => specs[placed.findIndex(({ revision }) => revision.label === label)]?.id ?? label;
   const steps: readonly ((model: Model) => Changed)[] = [
     ...specs.map((spec) => (model: Model) => addRevision(model, spec)),
-    (model) => setTarget(model, active.id, nowMs),
+    // Even when no copy of the active one is left: a target that cannot be loaded must never take its place.
+    (model) => setTarget(model, active.id, nowMs, { loadNow: true }),
     (model) => changed(model, { split: sharesOf(model, source, idOf) }, (next) => setSplit(next, sharesOf(next, source, idOf))),
     (model) => changed(model, { mirror: mirrorOf(model, source, idOf) }, (next) => setMirror(next, mirrorOf(next, source, idOf))),
     (model) => changed(model, settingsOf(source), (next) => changeSettings(next, settingsOf(source))),
