@@ -1,0 +1,190 @@
+// The chart's own installation on a real Kubernetes with real pods: what the predecessor's users do by kubectl, and what they
+// are told. One cluster for all; each test has models of its own.
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { waitUntil } from "../harness/wait.ts";
+import { chartFolder } from "./harness/crds.ts";
+import { claimName, type Installation, openInstallation, testValues } from "./harness/installation.ts";
+import type { KubeValue } from "./harness/kubectl.ts";
+import { buildInferenceService, buildPredictor, onnxRuntime } from "./harness/objects.ts";
+import { whyNoCluster } from "./harness/programs.ts";
+
+const skip = whyNoCluster() ?? false;
+const podsMs = 240_000;
+
+describe("an installation by helm", { skip }, () => {
+  let it: Installation;
+  before(async () => {
+    it = await openInstallation();
+    await it.apply(onnxRuntime());
+  });
+  after(() => it?.[Symbol.asyncDispose]());
+
+  const isLoaded = (status: KubeValue): boolean => status.modelStatus?.states?.activeModelState === "Loaded";
+  const deployment = (): Promise<KubeValue> => it.get("deployment", "modelmesh-serving-onnx");
+  /** Right, over both: a client that the machine leaves no time asks again. */
+  const answers = async (model: string): Promise<void> => {
+    for (const wire of ["rest", "grpc"] as const) {
+      const ask = (): Promise<string> =>
+        it.asker.ask(model, wire).then(
+          () => "right",
+          (error: unknown) => String(error),
+        );
+      const said = await waitUntil(
+        `${model} answers over ${wire}`,
+        ask,
+        (it) => !/DEADLINE_EXCEEDED|[Tt]imeout/.test(it),
+        podsMs,
+      );
+      assert.equal(said, "right");
+    }
+  };
+
+  test("kubectl apply of a runtime and an InferenceService ends in right answers on 8033 and 8008, kubectl delete in 404", async () => {
+    const model = "iris-t0001";
+    await it.apply(buildInferenceService(model, it.artefact(model)));
+    const status = await it.until("isvc", model, "is loaded", isLoaded, podsMs);
+    assert.equal(status.modelStatus.transitionStatus, "UpToDate");
+    assert.equal(status.url, "grpc://modelmesh-serving.models:8033");
+    assert.equal(status.components.predictor.restUrl, "http://modelmesh-serving.models:8008");
+    await answers(model);
+    await it.remove("isvc", model);
+    await waitUntil(
+      "it answers 404",
+      () => it.ask(`/v2/models/${model}/ready`),
+      ({ status }) => status === 404,
+      60_000,
+    );
+  });
+
+  test("a Predictor with storage.path on a claim is loaded and answers", async () => {
+    const model = "wine-t0001";
+    const path = `models/wine/${model}.onnx`;
+    await it.apply(buildPredictor(model, { storage: { path, parameters: { type: "pvc", name: claimName } } }));
+    const status = await it.until("predictor", model, "is loaded", (seen) => seen.activeModelState === "Loaded", podsMs);
+    assert.deepEqual([status.available, status.transitionStatus], [true, "UpToDate"]);
+    await answers(model);
+  });
+
+  test("a claim that is not there fails its own model, with the reason, and no other", async () => {
+    await it.apply(buildInferenceService("no-claim", "pvc://not-there/model.onnx"));
+    const status = await it.until(
+      "isvc",
+      "no-claim",
+      "has failed",
+      (seen) => seen.modelStatus?.states?.activeModelState === "FailedToLoad",
+      podsMs,
+    );
+    assert.equal(status.modelStatus.lastFailureInfo.reason, "ModelLoadFailed");
+    await answers("wine-t0001");
+    await it.remove("isvc", "no-claim");
+  });
+
+  test("an edit moves the name to the new revision; one that cannot be loaded blocks, and the old one serves on", async () => {
+    const model = "iris-t0002";
+    await it.apply(buildInferenceService(model, it.artefact("iris-t0003")));
+    await it.until("isvc", model, "is loaded", isLoaded, podsMs);
+    await it.apply(buildInferenceService(model, it.artefact(model)));
+    await it.until(
+      "isvc",
+      model,
+      "is up to date",
+      (seen) => isLoaded(seen) && seen.observedGeneration === 2 && seen.modelStatus.transitionStatus === "UpToDate",
+      podsMs,
+    );
+    await answers(model);
+    await it.apply(buildInferenceService(model, `pvc://${claimName}/models/not-there.onnx`));
+    const status = await it.until(
+      "isvc",
+      model,
+      "is blocked",
+      (seen) => seen.modelStatus?.transitionStatus === "BlockedByFailedLoad",
+      podsMs,
+    );
+    assert.deepEqual(status.modelStatus.states, { activeModelState: "Loaded", targetModelState: "FailedToLoad" });
+    await answers(model);
+  });
+
+  test("a runtime that changes rolls its pods under load, and no request fails", async () => {
+    const before = (await deployment()).metadata.generation;
+    let asked = 0;
+    const failures: string[] = [];
+    const stop = new AbortController();
+    const load = ["rest", "grpc"].map(async (wire) => {
+      while (!stop.signal.aborted) {
+        await it.asker.ask("wine-t0001", wire as "rest" | "grpc").catch((error: unknown) => void failures.push(String(error)));
+        asked += 1;
+      }
+    });
+    await it.apply(onnxRuntime("onnx", { labels: { turn: "two" } }));
+    await waitUntil(
+      "the new pods alone are left",
+      async () => ({ ...(await deployment()).status, pods: (await it.podNames()).length }),
+      (status) =>
+        status.observedGeneration > before &&
+        status.updatedReplicas === status.replicas &&
+        status.readyReplicas === status.replicas &&
+        status.pods === status.replicas,
+      podsMs,
+    );
+    stop.abort();
+    await Promise.all(load);
+    assert.ok(asked > 0);
+    assert.deepEqual(failures, [], `${failures.length} of ${asked} failed\n${await it.logs()}`);
+  });
+
+  test("without models a runtime has no pods after a while, and with the next one it has", async () => {
+    await it.cluster.kubectl("delete", "isvc,predictors", "--all", "--namespace", it.namespace);
+    await waitUntil("no pods are wanted", deployment, (seen) => seen?.spec.replicas === 0, podsMs);
+    const runtime = await it.get("servingruntime", "onnx");
+    const available = runtime.status.conditions.find(({ type }: { type: string }) => type === "Available");
+    assert.equal(available.reason, "ScaledToZero");
+    await it.apply(buildInferenceService("iris-t0001", it.artefact("iris-t0001")));
+    await it.until("isvc", "iris-t0001", "is loaded", isLoaded, podsMs);
+    await answers("iris-t0001");
+  });
+
+  test("an upgrade lets idle runtimes sleep; the next request waits for a pod and is answered", async (context) => {
+    const values = [...testValues, "sleep.enabled=true", "sleep.afterSeconds=5"];
+    const upgraded = await it.helm(
+      "upgrade",
+      "warmpath",
+      chartFolder,
+      "--wait",
+      "--timeout",
+      "5m",
+      ...values.flatMap((value) => ["--set", value]),
+    );
+    assert.equal(upgraded.code, 0, upgraded.stderr);
+    await waitUntil("it sleeps", deployment, (seen) => seen?.spec.replicas === 0, podsMs);
+    await waitUntil(
+      "its pods are gone",
+      () => it.podNames(),
+      (names) => names.length === 0,
+      podsMs,
+    );
+    const startMs = performance.now();
+    const answer = await it.inferIris("iris-t0001", podsMs);
+    assert.equal(answer.status, 200, answer.text);
+    context.diagnostic(`from no pod to the answer: ${Math.round(performance.now() - startMs)} ms`);
+  });
+
+  test("a rollback, and an uninstallation that leaves nothing of the release", async () => {
+    const back = await it.helm("rollback", "warmpath", "1", "--wait", "--timeout", "5m");
+    assert.equal(back.code, 0, back.stderr);
+    await it.cluster.kubectl("delete", "servingruntimes", "--all", "--namespace", it.namespace);
+    await waitUntil("the runtime's pods are gone", deployment, (seen) => seen === undefined, podsMs);
+    const gone = await it.helm("uninstall", "warmpath", "--wait", "--timeout", "5m");
+    assert.equal(gone.code, 0, gone.stderr);
+    const kinds =
+      "deployments,statefulsets,services,networkpolicies,poddisruptionbudgets,roles,rolebindings,serviceaccounts,secrets,configmaps";
+    const left = await waitUntil(
+      "nothing is left",
+      () => it.cluster.kubectl("get", kinds, "--namespace", it.namespace, "--output", "name"),
+      (names) =>
+        names.split("\n").filter((name) => name !== "" && !/serviceaccount\/default|kube-root-ca/.test(name)).length === 0,
+      60_000,
+    );
+    assert.doesNotMatch(left, /warmpath/);
+  });
+});
