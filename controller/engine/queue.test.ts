@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import fc from "fast-check";
+import { array, asyncProperty, assert as check, constantFrom, integer, tuple } from "fast-check";
 import { systemClock } from "#platform/clock.ts";
 import { waitUntil } from "#test/harness/wait.ts";
 import { createQueue } from "./queue.ts";
@@ -46,7 +46,7 @@ describe("the work queue", () => {
     }
     assert.equal(queue.failures("a"), 5);
     // Never earlier than they should be: 5, 10, 20, 40, 40; a timer may be a millisecond early.
-    for (const [at, least] of [5, 10, 20, 40, 40].entries()) assert.ok(pauses[at]! >= least - 1.5, `${pauses}`);
+    for (const [at, least] of [5, 10, 20, 40, 40].entries()) assert.ok(pauses[at]! >= least - 1.5, pauses.join());
     queue.forget("a");
     assert.equal(queue.failures("a"), 0);
     queue.close();
@@ -66,36 +66,33 @@ describe("the work queue", () => {
   });
 
   test("with several workers no key is at work twice at a time, and the last change of each is worked on", async () => {
-    await fc.assert(
-      fc.asyncProperty(
-        fc.array(fc.tuple(fc.constantFrom("a", "b", "c"), fc.integer({ min: 0, max: 2 })), { maxLength: 40 }),
-        async (script) => {
-          const queue = createQueue({ ...options, firstPauseMs: 1 });
-          const wanted = new Map<string, number>();
-          const seen = new Map<string, number>();
-          const atWork = new Set<string>();
-          const work = async (): Promise<void> => {
-            for (let key = await queue.take(); key !== undefined; key = await queue.take()) {
-              assert.equal(atWork.has(key), false);
-              atWork.add(key);
-              const version = wanted.get(key) ?? 0;
-              await new Promise((resolve) => setImmediate(resolve));
-              seen.set(key, version);
-              atWork.delete(key);
-              queue.done(key);
-            }
-          };
-          const workers = [work(), work(), work()];
-          for (const [at, [key, turns]] of script.entries()) {
-            wanted.set(key, at);
-            queue.add(key);
-            for (let turn = 0; turn < turns; turn++) await new Promise((resolve) => setImmediate(resolve));
+    await check(
+      asyncProperty(array(tuple(constantFrom("a", "b", "c"), integer({ min: 0, max: 2 })), { maxLength: 40 }), async (script) => {
+        const queue = createQueue({ ...options, firstPauseMs: 1 });
+        const wanted = new Map<string, number>();
+        const seen = new Map<string, number>();
+        const atWork = new Set<string>();
+        const work = async (): Promise<void> => {
+          for (let key = await queue.take(); key !== undefined; key = await queue.take()) {
+            assert.equal(atWork.has(key), false);
+            atWork.add(key);
+            const version = wanted.get(key) ?? 0;
+            await new Promise((resolve) => setImmediate(resolve));
+            seen.set(key, version);
+            atWork.delete(key);
+            queue.done(key);
           }
-          await waitUntil("all is seen", () => [...wanted].every(([key, version]) => seen.get(key) === version), Boolean, 30_000);
-          queue.close();
-          await Promise.all(workers);
-        },
-      ),
+        };
+        const workers = [work(), work(), work()];
+        for (const [at, [key, turns]] of script.entries()) {
+          wanted.set(key, at);
+          queue.add(key);
+          for (let turn = 0; turn < turns; turn++) await new Promise((resolve) => setImmediate(resolve));
+        }
+        await waitUntil("all is seen", () => [...wanted].every(([key, version]) => seen.get(key) === version), Boolean, 30_000);
+        queue.close();
+        await Promise.all(workers);
+      }),
       { numRuns: 30 },
     );
   });

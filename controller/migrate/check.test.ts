@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import fc from "fast-check";
+import { assert as check, constantFrom, json, property } from "fast-check";
 import { parseAllDocuments } from "yaml";
 import { checkMigration, describeReport, listObjects } from "./check.ts";
 
@@ -30,8 +30,8 @@ describe("before a move", () => {
 
   test("whatever is given, it does not fail", () => {
     const kinds = ["InferenceService", "Predictor", "ServingRuntime", "ClusterServingRuntime", "Secret", "ConfigMap"];
-    fc.assert(
-      fc.property(fc.constantFrom(...kinds), fc.json(), fc.json(), (kind, spec, data) => {
+    check(
+      property(constantFrom(...kinds), json(), json(), (kind, spec, data) => {
         const metadata = {
           name: "storage-config",
           namespace: "a",

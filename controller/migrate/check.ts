@@ -269,7 +269,7 @@ function checkNames(objects: readonly KubeObject[]): readonly Finding[] {
       found.push(
         finding(
           object,
-          String(kind),
+          kind,
           [`the ${String(other.body["kind"])} of the same name holds it: one of the two must have another name`],
           [],
         ),

@@ -31,8 +31,8 @@ function build(source: Source, current?: Model): Desired {
 }
 
 function modelOf(desired: Desired): Model {
-  assert.equal(desired.kind, "ok", JSON.stringify(desired));
-  return (desired as Extract<Desired, { kind: "ok" }>).model;
+  if (desired.kind !== "ok") assert.fail(JSON.stringify(desired));
+  return desired.model;
 }
 
 describe("the record of an object", () => {

@@ -37,14 +37,14 @@ const cases: readonly {
   readonly runtimes: readonly Given[];
   readonly wish?: Partial<Wish>;
   /** A runtime, or the reason for none. */
-  readonly then: string;
+  readonly chosen: string;
   readonly why?: RegExp;
 }[] = [
-  { says: "the only one", runtimes: [{ name: "a" }], then: "a", why: /this namespace's runtime a serves onnx/ },
+  { says: "the only one", runtimes: [{ name: "a" }], chosen: "a", why: /this namespace's runtime a serves onnx/ },
   {
     says: "the namespace's own before the cluster's, whatever the priority",
     runtimes: [{ name: "a", cluster: true, spec: format({ priority: 9 }) }, { name: "b" }],
-    then: "b",
+    chosen: "b",
   },
   {
     says: "a runtime of the namespace hides the cluster's of the same name",
@@ -52,89 +52,89 @@ const cases: readonly {
       { name: "a", cluster: true },
       { name: "a", spec: { disabled: true } },
     ],
-    then: "NoSupportingRuntime",
+    chosen: "NoSupportingRuntime",
     why: /a is disabled/,
   },
   {
     says: "the higher priority",
     runtimes: [{ name: "a" }, { name: "b", spec: format({ priority: 2 }) }],
-    then: "b",
+    chosen: "b",
     why: /preferred to 1 other$/,
   },
   {
     says: "the newest of the same priority",
     runtimes: [{ name: "a" }, { name: "b", created: "2026-02-01T00:00:00Z" }],
-    then: "b",
+    chosen: "b",
   },
-  { says: "by name when nothing else tells them apart", runtimes: [{ name: "b" }, { name: "a" }], then: "a" },
-  { says: "not one that is disabled", runtimes: [{ name: "a", spec: { disabled: true } }], then: "NoSupportingRuntime" },
+  { says: "by name when nothing else tells them apart", runtimes: [{ name: "b" }, { name: "a" }], chosen: "a" },
+  { says: "not one that is disabled", runtimes: [{ name: "a", spec: { disabled: true } }], chosen: "NoSupportingRuntime" },
   {
     says: "not one for single models",
     runtimes: [{ name: "a", spec: { multiModel: false } }],
-    then: "NoSupportingRuntime",
+    chosen: "NoSupportingRuntime",
     why: /not for many models/,
   },
   {
     says: "not one that must be named",
     runtimes: [{ name: "a", spec: format({ autoSelect: false }) }],
-    then: "NoSupportingRuntime",
+    chosen: "NoSupportingRuntime",
     why: /only for models that name it/,
   },
   {
     says: "one that must be named, by name",
     runtimes: [{ name: "a", spec: format({ autoSelect: false }) }],
     wish: { runtime: "a" },
-    then: "a",
+    chosen: "a",
   },
   {
     says: "the same version, as text",
     runtimes: [{ name: "a" }],
     wish: { formatVersion: "1.0" },
-    then: "NoSupportingRuntime",
+    chosen: "NoSupportingRuntime",
     why: /does not serve version 1.0 of onnx/,
   },
   {
     says: "any version for a format without one",
     runtimes: [{ name: "a", spec: format({ version: undefined }) }],
     wish: { formatVersion: "7" },
-    then: "a",
+    chosen: "a",
   },
   {
     says: "the protocol",
     runtimes: [{ name: "a" }],
     wish: { protocol: "grpc-v1" },
-    then: "NoSupportingRuntime",
+    chosen: "NoSupportingRuntime",
     why: /does not speak grpc-v1/,
   },
-  { says: "REST of a server that speaks V2 over gRPC", runtimes: [{ name: "a" }], wish: { protocol: "v2" }, then: "a" },
+  { says: "REST of a server that speaks V2 over gRPC", runtimes: [{ name: "a" }], wish: { protocol: "v2" }, chosen: "a" },
   {
     says: "any protocol for a runtime that names none",
     runtimes: [{ name: "a", spec: { protocolVersions: [] } }],
     wish: { protocol: "grpc-v1" },
-    then: "a",
+    chosen: "a",
   },
-  { says: "a name that is not there", runtimes: [{ name: "a" }], wish: { runtime: "x" }, then: "RuntimeNotRecognized" },
+  { says: "a name that is not there", runtimes: [{ name: "a" }], wish: { runtime: "x" }, chosen: "RuntimeNotRecognized" },
   {
     says: "a named one that does not serve the format",
     runtimes: [{ name: "a" }],
     wish: { runtime: "a", format: "sklearn" },
-    then: "NoSupportingRuntime",
+    chosen: "NoSupportingRuntime",
     why: /a does not serve sklearn/,
   },
   {
     says: "one that cannot run says why",
     runtimes: [{ name: "a", spec: { containers: [{ name: "other" }] } }],
-    then: "NoSupportingRuntime",
+    chosen: "NoSupportingRuntime",
     why: /a cannot run: no container is named onnx/,
   },
-  { says: "none at all", runtimes: [], then: "NoSupportingRuntime", why: /there is no runtime/ },
+  { says: "none at all", runtimes: [], chosen: "NoSupportingRuntime", why: /there is no runtime/ },
 ];
 
 describe("the runtime of a revision is", () => {
-  for (const { says, runtimes, wish = {}, then, why } of cases) {
+  for (const { says, runtimes, wish = {}, chosen, why } of cases) {
     test(says, () => {
       const selection = selectRuntime({ ...onnx, ...wish }, runtimes.map(runtime));
-      assert.equal(selection.kind === "selected" ? selection.runtime.name : selection.reason, then, selection.why);
+      assert.equal(selection.kind === "selected" ? selection.runtime.name : selection.reason, chosen, selection.why);
       if (why !== undefined) assert.match(selection.why, why);
     });
   }

@@ -1,6 +1,7 @@
 // The engine over a real API server: copies that survive whatever happens to the watch, conditional writes, server-side apply.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { isDeepStrictEqual } from "node:util";
 import { createKubeClient, type KubeClient, KubeError, type WatchEvent } from "#controller/engine/client.ts";
 import type { ResourceType } from "#controller/engine/objects.ts";
 import { createReflector, type Reflector } from "#controller/engine/reflector.ts";
@@ -63,7 +64,7 @@ describe("the engine", { skip }, () => {
         copy: Object.fromEntries(Array.from(reflector.store.keys(), (key) => [key, reflector.store.get(key)])),
         truth: await truth(namespace),
       }),
-      ({ copy, truth }) => JSON.stringify(Object.entries(copy).sort()) === JSON.stringify(Object.entries(truth).sort()),
+      ({ copy, truth }) => isDeepStrictEqual(copy, truth),
       60_000,
     );
   };

@@ -129,9 +129,9 @@ describe("a controller that is killed", { skip }, () => {
     await using _controller = await openController(options());
     const name = "stormy";
     await plane.kubectl.apply(buildInferenceService(name, artefact("iris-t0001")));
-    let storming = true;
+    const calm = new AbortController();
     const storm = (async (): Promise<void> => {
-      for (let at = 0; storming; at++) {
+      for (let at = 0; !calm.signal.aborted; at++) {
         await plane.kubectl.run(["annotate", "inferenceservice", name, `test/storm=${at}`, "--overwrite"]);
         await plane.kubectl.run(["scale", "deployment", "modelmesh-serving-onnx", `--replicas=${at % 2}`]);
         await sleep(20);
@@ -145,7 +145,7 @@ describe("a controller that is killed", { skip }, () => {
         waitMs,
       );
     } finally {
-      storming = false;
+      calm.abort();
       await storm;
     }
     await waitUntil(
