@@ -110,6 +110,14 @@ export const errorCatalogue = Object.freeze({
     reason: "Conflict",
     says: "The record changed since it was read; read it again and repeat the change.",
   },
+  "precondition-failed": {
+    grpc: 9,
+    http: 412,
+    retry: "never",
+    log: "debug",
+    reason: "PreconditionFailed",
+    says: "The record is not in the state that the call asks for, or others refer to it.",
+  },
   // A bad artefact fails on every pod: a status that clients and Envoy retry (UNAVAILABLE, 503) would be a lie.
   "model-load-failed": {
     grpc: 9,

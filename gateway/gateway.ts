@@ -43,6 +43,9 @@ import { createJournal } from "./journal.ts";
 import { createLinks } from "./links.ts";
 import { createLoads } from "./loads.ts";
 import { collectGateway, createGatewayMetrics, createModelCounter, recordAnswer, resourceTypeOf } from "./metrics.ts";
+import { serveModelMesh } from "./modelmesh/server.ts";
+import { createModelMesh } from "./modelmesh/service.ts";
+import { createVModels } from "./modelmesh/vmodels.ts";
 import type { GatewayOptions } from "./options.ts";
 import { createPeers } from "./peers.ts";
 import { createPeerService } from "./peerservice.ts";
@@ -64,6 +67,8 @@ import { createWithdrawn } from "./withdraw.ts";
 
 export interface Gateway {
   readonly adminPort: number;
+  /** Undefined when ModelMesh's management is not served. */
+  readonly modelmeshPort: number | undefined;
   /** Requests that wait for their models now. */
   readonly waiting: number;
   /** From now on it says that it is not ready; what it has goes on. */
@@ -154,6 +159,7 @@ export async function startGateway(
     copies.onModel(name);
     scaler.onModel(name);
     revisions.onModel(name);
+    vmodels.onModel(name);
     if (book.get(name) === undefined) modelCounter.forget(name);
   });
   const links = stack.use(
@@ -255,6 +261,14 @@ export async function startGateway(
       keep: { ms: options.keepRevisionsMs, count: options.keepRevisions },
     }),
   );
+  const models = createModels({ book, fleet, routes, loads, copies, journal, home, clock });
+  const vmodels = createVModels({
+    findModel: (name) => book.get(name),
+    models,
+    isHome: (model) => home.isHere(model),
+    clock,
+    log,
+  });
   const reroutes = createReroutes({
     fleet,
     loads,
@@ -385,10 +399,12 @@ export async function startGateway(
     table: xds.table,
     isReady: () => ready && !draining && xds.connected,
   });
-  const models = createModels({ book, fleet, routes, loads, copies, journal, home, clock });
   const explain = createExplain((name) => book.get(name), { fleet, routes, loads, copies, journal, placements, decisions, home });
   // What was under way when the gateway before this one ended.
-  for (const name of book.matching(/"(?:target|split|mirror|retired)"\s*:/)) revisions.onModel(name);
+  for (const name of book.matching(/"(?:target|split|mirror|retired)"\s*:/)) {
+    revisions.onModel(name);
+    vmodels.onModel(name);
+  }
   every(1_000, stack, () => revisions.tick());
   every(tickMs, stack, () => {
     feed.tick(() => state.stats()).catch((error: unknown) => log.error("the page could not be told what goes on", { error }));
@@ -405,10 +421,13 @@ export async function startGateway(
   });
   await admin.listen({ host: options.adminHost, port: options.adminPort });
   stack.defer(() => admin.close());
+  const modelmesh = createModelMesh({ findModel: (name) => book.get(name), models, vmodels, log });
+  const modelmeshPort = await serveModelMesh(options, modelmesh, stack);
   ready = true;
   const address = admin.server.address();
   return {
     adminPort: typeof address === "object" && address !== null ? address.port : options.adminPort,
+    modelmeshPort,
     get waiting() {
       return loads.waiting;
     },

@@ -64,6 +64,9 @@ export const gatewayOptions = z.object({
   loadTimeoutMs: whole(100, 3_500_000).default(120_000).describe("time for one load before another pod is tried, in ms"),
   modelmeshMetrics: z.boolean().default(false).describe("also tell the metrics under the names that ModelMesh had"),
   modelMetrics: whole(0, 10_000).default(0).describe("count requests for so many models each; 0 for none"),
+  modelmeshPort: portOption
+    .optional()
+    .describe("port of ModelMesh's gRPC management, on --admin-host; not served without, 0 takes a free one"),
   keepRevisionsMs: whole(0, 2 ** 31 - 1)
     .default(900_000)
     .describe("how long revisions that were active stay after another was promoted, in ms"),

@@ -18,7 +18,7 @@ import {
 } from "#core/revision.ts";
 import { type Clock, sleep } from "#platform/clock.ts";
 import type { ModelBook, ModelNews } from "../book.ts";
-import { awayRefusal, etagOf, type Rewrite, within } from "../changes.ts";
+import { awayRefusal, type ChangeModel, etagOf, type Rewrite, within } from "../changes.ts";
 import type { Copies } from "../copies.ts";
 import type { Fleet } from "../fleet.ts";
 import type { Home } from "../home.ts";
@@ -26,7 +26,14 @@ import type { Journal, JournalEvent } from "../journal.ts";
 import type { Loads } from "../loads.ts";
 import type { Routes } from "../routes.ts";
 import { silentSpan } from "../spans.ts";
-import { type Registration, type RevisionInput, readRegistration, readSpec, type SettingsInput } from "./registration.ts";
+import {
+  nameSpec,
+  type Registration,
+  type RevisionInput,
+  readRegistration,
+  readSpec,
+  type SettingsInput,
+} from "./registration.ts";
 import { describeModel, type ModelState, type ModelStatus, stateOf } from "./status.ts";
 
 export type Outcome<T> = { readonly kind: "ok"; readonly value: T } | (Refusal & { readonly retryAfterMs?: number | undefined });
@@ -90,6 +97,10 @@ export const activations = ["when-loaded", "now", "never"] as const;
 export type Activation = (typeof activations)[number];
 
 export interface Models {
+  /** As the book's, and told as done when this gateway knows of it. */
+  readonly change: ChangeModel;
+  /** Sets the target, and moves the pointer where nothing has to be waited for. */
+  aim(model: Model, id: string, loadNow: boolean): Changed;
   status(name: string): Outcome<ModelStatus>;
   stateOf(model: Model): ModelState;
   describe(model: Model): ModelStatus;
@@ -126,6 +137,8 @@ export interface ModelsParts {
 
 const noticeMs = 5;
 const noticePatienceMs = 2_000;
+const staleLookMs = 20;
+const stalePatienceMs = 4_000;
 const listPatienceMs = 10_000;
 /** Read from the registry at a time; other work has its turn in between. */
 const scanPage = 500;
@@ -159,12 +172,10 @@ export function createModels(parts: ModelsParts): Models {
     expect: Expectation,
     apply: (known: Model | undefined) => Rewrite,
   ): Promise<Outcome<Written>> {
-    const done = await book.change(name, (known) => checkExpectation(name, known, expect) ?? apply(known));
+    const done = await change(name, (known) => checkExpectation(name, known, expect) ?? apply(known));
     if (done.kind === "refused") return done;
-    if (done.written) await noticed(name, done.model);
     const { model } = done;
     if (model === undefined) return refuse("model-not-found", `no model '${name}' is registered`);
-    if (done.written) journal.note(name, { what: done.was === undefined ? "registered" : "changed", revision: model.active });
     const { active, target } = model;
     const etag = etagOf(model);
     const created = done.was === undefined;
@@ -172,6 +183,48 @@ export function createModels(parts: ModelsParts): Models {
       kind: "ok",
       value: { name, active, ...(target === undefined ? {} : { target }), etag, created, changed: done.written },
     };
+  }
+
+  const change: ChangeModel = async (name, apply, options) => {
+    const untilMs = clock.monotonicMs() + stalePatienceMs;
+    for (;;) {
+      let stale: string | undefined;
+      const done = await book.change(
+        name,
+        (known) => {
+          const wanted = apply(known);
+          stale = wanted.kind === "put" ? findStale(known, wanted.model) : undefined;
+          return stale === undefined
+            ? wanted
+            : refuse(
+                "conflict",
+                `copies of an earlier revision '${stale}' of model '${name}' are still being dropped: try again`,
+              );
+        },
+        options,
+      );
+      if (stale !== undefined && clock.monotonicMs() < untilMs) {
+        await sleep(staleLookMs);
+        continue;
+      }
+      if (done.kind === "ok" && done.written) {
+        await noticed(name, done.model);
+        const what = done.model === undefined ? "unregistered" : done.was === undefined ? "registered" : "changed";
+        journal.note(name, { what, ...(done.model === undefined ? {} : { revision: done.model.active }) });
+      }
+      return done;
+    }
+  };
+
+  /** A new revision whose id does not come from its content, while pods hold copies under the same id. */
+  function findStale(known: Model | undefined, wanted: Model): string | undefined {
+    const added = wanted.revisions.filter(({ id }) => known?.revisions.some((other) => other.id === id) !== true);
+    const named = added.filter(({ id, slot: _slot, ...spec }) => id !== nameSpec(spec)).map(({ id }) => id);
+    if (named.length === 0) return undefined;
+    for (const { copy } of parts.fleet.holders(wanted.name)) {
+      if (copy.state !== "failed" && named.some((id) => id === copy.revision)) return copy.revision;
+    }
+    return undefined;
   }
 
   /** This gateway answers by it from now on; other gateways a moment later. */
@@ -245,6 +298,8 @@ export function createModels(parts: ModelsParts): Models {
   }
 
   return {
+    change,
+    aim,
     status(name) {
       const model = book.get(name);
       return model === undefined ? unknownModel(name) : { kind: "ok", value: describeModel(model, parts) };
@@ -270,7 +325,7 @@ export function createModels(parts: ModelsParts): Models {
       });
     },
     async unregister(name, expect) {
-      const done = await book.change(
+      const done = await change(
         name,
         (known) =>
           known === undefined && expect.etag === undefined
@@ -279,8 +334,6 @@ export function createModels(parts: ModelsParts): Models {
         expect.etag === undefined ? { malformed: "delete" } : {},
       );
       if (done.kind === "refused") return done;
-      await noticed(name, undefined);
-      if (done.written) journal.note(name, { what: "unregistered" });
       // Whoever registers the name anew must not get an answer of the old copies, to which Envoy still has the route.
       await routes.whenSettled(name, AbortSignal.timeout(noticePatienceMs)).catch(() => undefined);
       return { kind: "ok", value: { name } };

@@ -123,7 +123,8 @@ function giveSlots(
   });
 }
 
-function nameSpec(spec: Omit<RevisionSpec, "id">): string & RevisionSpec["id"] {
+/** Another content never gets the id of this one. */
+export function nameSpec(spec: Omit<RevisionSpec, "id">): string & RevisionSpec["id"] {
   const id = `r-${createHash("sha256").update(specText(spec)).digest("hex").slice(0, 12)}`;
   return id as RevisionSpec["id"];
 }

@@ -13,6 +13,9 @@ import { type CopyChange, createFleet, type Fleet, type PodInfo } from "../fleet
 import { createHome } from "../home.ts";
 import { createJournal } from "../journal.ts";
 import { createLoads } from "../loads.ts";
+import { serveModelMesh } from "../modelmesh/server.ts";
+import { createModelMesh } from "../modelmesh/service.ts";
+import { createVModels } from "../modelmesh/vmodels.ts";
 import { createPeers } from "../peers.ts";
 import { createPlacements } from "../placements.ts";
 import { createRevisions } from "../revisions.ts";
@@ -28,6 +31,8 @@ export interface AdminBench extends AsyncDisposable {
   readonly models: Models;
   readonly fleet: Fleet;
   readonly registryFile: string;
+  /** `host:port` of ModelMesh's management. */
+  readonly modelmeshTarget: string;
   /** "load pod model@revision", "drop pod model@revision". */
   readonly sent: string[];
   addPod(podId: string): void;
@@ -137,10 +142,20 @@ export async function openAdminBench({ pods = 0, keepMs = 900_000 }: BenchOption
     routes.refresh(name);
     copies.onModel(name);
     revisions.onModel(name);
+    vmodels.onModel(name);
   });
   const ticking = setInterval(() => revisions.tick(), 50);
   opening.defer(() => clearInterval(ticking));
   const models = createModels({ book, fleet, routes, loads, copies, journal, home, clock });
+  const vmodels = createVModels({
+    findModel: (name) => book.get(name),
+    models,
+    isHome: () => true,
+    clock,
+    log: silentLog,
+  });
+  const modelmesh = createModelMesh({ findModel: (name) => book.get(name), models, vmodels, log: silentLog });
+  const modelmeshPort = await serveModelMesh({ adminHost: "127.0.0.1", modelmeshPort: 0 }, modelmesh, opening);
   const explain = createExplain((name) => book.get(name), { fleet, routes, loads, copies, journal, placements, decisions, home });
   const state = {
     isReady: () => true,
@@ -159,6 +174,7 @@ export async function openAdminBench({ pods = 0, keepMs = 900_000 }: BenchOption
     models,
     fleet,
     registryFile,
+    modelmeshTarget: `127.0.0.1:${modelmeshPort}`,
     sent,
     addPod,
     lose(podId, model, revision) {
