@@ -1,39 +1,45 @@
-// The warmpath command line.
-import { Command } from "commander";
-import { hasParentFlag, runMain, StartupError } from "#platform/lifecycle.ts";
-import { addMigrate } from "./migrate/command.ts";
-import { addServices } from "./services/command.ts";
-import { addUp } from "./up/command.ts";
+// The warmpath command line, also as a plug-in of kubectl. Whatever a user gets wrong is one line, never a stack trace.
+import { CommanderError } from "commander";
+import { hasParentFlag, runMain } from "#platform/lifecycle.ts";
+import { CommandError, exitCodes } from "./manage/failure.ts";
+import { buildProgram } from "./program.ts";
 
-const program = new Command("warmpath")
-  .description(
-    "Serves far more models than fit in memory: the ones in use stay warm, a cold one is loaded while its request waits.",
-  )
-  .helpOption("-h, --help", "say this")
-  .showHelpAfterError(false)
-  .exitOverride()
-  .configureOutput({ outputError: () => undefined });
+const fallbackWidth = 160;
 
 await runMain(
   "warmpath",
   async (signal, stack) => {
     let exitCode = 0;
-    addUp(program, signal, stack, (code) => {
-      exitCode = code;
+    const program = buildProgram({
+      env: process.env,
+      isTerminal: process.stdout.isTTY === true,
+      width: process.stdout.columns ?? fallbackWidth,
+      print: (text) => void process.stdout.write(`${text}\n`),
+      signal,
+      stack,
+      setExitCode: (code) => {
+        exitCode = code;
+      },
     });
-    addServices(program, signal, stack);
-    addMigrate(program, (code) => {
-      exitCode = code;
-    });
+    // `warmpath ... | head` closes the pipe: that is no failure of ours.
+    process.stdout.on("error", () => process.exit(0));
     try {
       await program.parseAsync(process.argv);
     } catch (error) {
+      if (error instanceof CommandError) return fail(error.message, error.exitCode);
       // commander throws to end the program; help was asked for and printed, anything else is a mistake to name.
-      if (!(error instanceof Error) || !("code" in error) || !String(error.code).startsWith("commander.")) throw error;
-      if (error.code === "commander.helpDisplayed" || error.code === "commander.help") return 0;
-      throw new StartupError(error.message.replace(/^error: /, ""), { cause: error });
+      if (!(error instanceof CommanderError)) throw error;
+      if (error.code === "commander.helpDisplayed") return 0;
+      // Help because a command is missing: it was printed.
+      if (error.code === "commander.help") return exitCodes.usage.code;
+      return fail(error.message.replace(/^error: /, ""), exitCodes.usage.code);
     }
     return exitCode;
   },
   { stopDeadlineMs: 20_000, exitWithParent: hasParentFlag(process.argv) },
 );
+
+function fail(message: string, code: number): number {
+  process.stderr.write(`warmpath: ${message}\n`);
+  return code;
+}

@@ -93,6 +93,14 @@ export const errorCatalogue = Object.freeze({
     reason: "RevisionNotFound",
     says: "The model is registered, but has no such revision.",
   },
+  "pod-not-found": {
+    grpc: 5,
+    http: 404,
+    retry: "never",
+    log: "debug",
+    reason: "PodNotFound",
+    says: "No pod of this id is there.",
+  },
   "already-exists": {
     grpc: 6,
     http: 409,

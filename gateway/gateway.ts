@@ -398,6 +398,9 @@ export async function startGateway(
     envoy,
     table: xds.table,
     isReady: () => ready && !draining && xds.connected,
+    gatewayId: options.gatewayId,
+    home,
+    startDrain: (podId) => links.startDrain(podId),
   });
   const explain = createExplain((name) => book.get(name), { fleet, routes, loads, copies, journal, placements, decisions, home });
   // What was under way when the gateway before this one ended.
@@ -409,6 +412,7 @@ export async function startGateway(
   every(tickMs, stack, () => {
     feed.tick(() => state.stats()).catch((error: unknown) => log.error("the page could not be told what goes on", { error }));
   });
+  const callers = options.adminTokens === undefined ? undefined : await readCallers(options.adminTokens);
   const admin = createAdmin({
     routes: [
       ...listRoutes({ state, models, explain }),
@@ -417,11 +421,11 @@ export async function startGateway(
       accessRoutes(book.registry, () => Date.now()),
     ],
     log,
-    callers: options.adminTokens === undefined ? undefined : await readCallers(options.adminTokens),
+    callers,
   });
   await admin.listen({ host: options.adminHost, port: options.adminPort });
   stack.defer(() => admin.close());
-  const modelmesh = createModelMesh({ findModel: (name) => book.get(name), models, vmodels, log });
+  const modelmesh = createModelMesh({ findModel: (name) => book.get(name), models, vmodels, log, callers });
   const modelmeshPort = await serveModelMesh(options, modelmesh, stack);
   ready = true;
   const address = admin.server.address();

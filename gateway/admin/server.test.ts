@@ -131,6 +131,8 @@ const refusals: [
   ["an unknown model", { method: "GET", url: "/api/v1/models/nope" }, 404],
   ["an explanation of an unknown model", { method: "GET", url: "/api/v1/models/nope/explain" }, 404],
   ["an unknown path", { method: "GET", url: "/api/v2" }, 404],
+  ["an unknown pod", { method: "GET", url: "/api/v1/pods/nope" }, 404],
+  ["a drain of an unknown pod", { method: "POST", url: "/api/v1/pods/nope/drain" }, 404],
   ["a page too long", { method: "GET", url: "/api/v1/models?limit=5000" }, 400],
   ["an unknown state", { method: "GET", url: "/api/v1/models?state=warm" }, 400],
   ["a load without pods", { method: "POST", url: "/api/v1/models/known/load" }, 503],

@@ -3,7 +3,8 @@ import type { Histogram } from "#core/samples.ts";
 import type { ModelBook } from "../book.ts";
 import type { EnvoyStats } from "../envoystats.ts";
 import type { ProcessorCounts } from "../extproc/service.ts";
-import type { Fleet } from "../fleet.ts";
+import type { Fleet, PodGauges, PodInfo } from "../fleet.ts";
+import type { Home } from "../home.ts";
 import type { Loads } from "../loads.ts";
 import type { Usage } from "../usage.ts";
 
@@ -37,10 +38,16 @@ export interface GatewayStats {
   readonly sets: number;
 }
 
+export type PodStatus = PodInfo & PodGauges & { readonly reachable: boolean; readonly copies: number };
+
 export interface GatewayState {
   isReady(): boolean;
   stats(): Promise<GatewayStats>;
-  pods(): readonly unknown[];
+  pods(): readonly PodStatus[];
+  /** Asks the pod to hand its models over and take no more; false when there is no such pod, or it cannot be reached. */
+  startDrain(podId: string): "started" | "unknown" | "unreachable";
+  /** This one first, then the others that are there. */
+  gateways(): readonly { readonly gatewayId: string; readonly here: boolean; readonly peerAddress?: string }[];
   registry(): { readonly models: number; readonly missing: number };
   restoreRegistry(): Promise<number>;
 }
@@ -55,6 +62,9 @@ export interface StateParts {
   readonly envoy: EnvoyStats | undefined;
   readonly table: { readonly modelCount: number; readonly setCount: number };
   readonly isReady: () => boolean;
+  readonly gatewayId: string;
+  readonly home: Pick<Home, "members">;
+  readonly startDrain: (podId: string) => boolean;
 }
 
 export function createGatewayState(parts: StateParts): GatewayState {
@@ -97,6 +107,14 @@ export function createGatewayState(parts: StateParts): GatewayState {
         reachable,
         copies: copies.size,
       })),
+    startDrain(podId) {
+      if (fleet.pod(podId) === undefined) return "unknown";
+      return parts.startDrain(podId) ? "started" : "unreachable";
+    },
+    gateways: () => [
+      { gatewayId: parts.gatewayId, here: true },
+      ...Array.from(parts.home.members(), ({ gatewayId, peerAddress }) => ({ gatewayId, here: false, peerAddress })),
+    ],
     registry: () => ({ models: book.count, missing: book.missing() }),
     restoreRegistry: () => book.restore(),
   };

@@ -25,6 +25,7 @@ import { createExplain } from "./explain.ts";
 import { createModels, type Models } from "./models.ts";
 import { listRoutes } from "./routes/list.ts";
 import { createAdmin } from "./server.ts";
+import type { GatewayStats } from "./state.ts";
 
 export interface AdminBench extends AsyncDisposable {
   readonly app: FastifyInstance;
@@ -159,8 +160,16 @@ export async function openAdminBench({ pods = 0, keepMs = 900_000 }: BenchOption
   const explain = createExplain((name) => book.get(name), { fleet, routes, loads, copies, journal, placements, decisions, home });
   const state = {
     isReady: () => true,
-    stats: () => Promise.reject(new Error("not asked for here")),
-    pods: () => [],
+    stats: () => Promise.resolve({ models: book.count, warm: xds.table.modelCount } as GatewayStats),
+    pods: () =>
+      Array.from(fleet.pods(), ({ info, gauges, reachable, copies: held }) => ({
+        ...info,
+        ...gauges,
+        reachable,
+        copies: held.size,
+      })),
+    startDrain: (podId: string) => (fleet.pod(podId) === undefined ? ("unknown" as const) : ("started" as const)),
+    gateways: () => [{ gatewayId: "gateway-0", here: true }],
     registry: () => ({ models: book.count, missing: book.missing() }),
     restoreRegistry: () => book.restore(),
   };

@@ -21,6 +21,7 @@ import {
   type VModelStatusInfo,
   VModelStatusInfoSchema,
 } from "#proto/gen/mmesh/model_mesh_pb.ts";
+import type { Callers } from "../admin/callers.ts";
 import type { Models } from "../admin/models.ts";
 import type { CopyStatus, RevisionStatus } from "../admin/status.ts";
 import { readModelInfo } from "./info.ts";
@@ -31,6 +32,8 @@ export interface ModelMeshParts {
   readonly models: Pick<Models, "describe" | "load">;
   readonly vmodels: VModels;
   readonly log: Log;
+  /** Who may call, by bearer token; everybody when absent. */
+  readonly callers?: Callers | undefined;
 }
 
 type Answered<T> = Promise<T | Refusal>;
@@ -133,7 +136,7 @@ export function createModelMesh(parts: ModelMeshParts): ServiceHandlers<typeof M
   }
 
   return {
-    registerModel: unary(parts.log, async ({ modelId, modelInfo, loadNow, sync }, call) => {
+    registerModel: unary(parts, "write", async ({ modelId, modelInfo, loadNow, sync }, call) => {
       const spec = readInfo(modelId, modelId, modelInfo);
       if (spec.kind === "refused") return spec;
       const done = await vmodels.registerConcrete(modelId, spec.spec);
@@ -141,19 +144,19 @@ export function createModelMesh(parts: ModelMeshParts): ServiceHandlers<typeof M
       if (loadNow) await loadConcrete(modelId, sync, call);
       return modelStatus(modelId);
     }),
-    unregisterModel: unary(parts.log, async ({ modelId }) => {
+    unregisterModel: unary(parts, "write", async ({ modelId }) => {
       if (!isId(modelId)) return modelId === "" ? noId("modelId") : create(UnregisterModelResponseSchema);
       const done = await vmodels.unregisterConcrete(modelId);
       return done.kind === "refused" ? done : create(UnregisterModelResponseSchema);
     }),
-    getModelStatus: unary(parts.log, async ({ modelId }) => (modelId === "" ? noId("modelId") : modelStatus(modelId))),
-    ensureLoaded: unary(parts.log, async ({ modelId, sync }, call) => {
+    getModelStatus: unary(parts, "read", async ({ modelId }) => (modelId === "" ? noId("modelId") : modelStatus(modelId))),
+    ensureLoaded: unary(parts, "write", async ({ modelId, sync }, call) => {
       if (modelId === "") return noId("modelId");
       if (findModel(modelId)?.modelmesh?.kind === "vmodel" || findModel(modelId) === undefined) return notFound();
       await loadConcrete(modelId, sync, call);
       return modelStatus(modelId);
     }),
-    setVModel: unary(parts.log, async (request, call) => {
+    setVModel: unary(parts, "write", async (request, call) => {
       const { vModelId, targetModelId, modelInfo, owner, loadNow, sync } = request;
       const name = parseModelName(vModelId);
       if (name.kind === "refused") return { kind: "refused", code: "invalid-request", reason: `vModelId: ${name.reason}` };
@@ -181,12 +184,12 @@ export function createModelMesh(parts: ModelMeshParts): ServiceHandlers<typeof M
       if (sync) await settled(vModelId, call);
       return vmodelStatus(vModelId, owner);
     }),
-    deleteVModel: unary(parts.log, async ({ vModelId, owner }) => {
+    deleteVModel: unary(parts, "write", async ({ vModelId, owner }) => {
       if (!isId(vModelId)) return vModelId === "" ? noId("vModelId") : create(DeleteVModelResponseSchema);
       const done = await vmodels.delete(vModelId, owner);
       return done.kind === "refused" ? done : create(DeleteVModelResponseSchema);
     }),
-    getVModelStatus: unary(parts.log, async ({ vModelId, owner }) =>
+    getVModelStatus: unary(parts, "read", async ({ vModelId, owner }) =>
       vModelId === "" ? noId("vModelId") : vmodelStatus(vModelId, owner),
     ),
   };
@@ -200,7 +203,8 @@ interface Waiting {
 }
 
 function unary<Request, Response extends object>(
-  log: Log,
+  { log, callers }: Pick<ModelMeshParts, "log" | "callers">,
+  role: "read" | "write",
   handle: (request: Request, call: Waiting) => Answered<Response>,
 ): (call: ServerUnaryCall<Request, Response>, answer: sendUnaryData<Response>) => void {
   return (call, answer) => {
@@ -209,7 +213,8 @@ function unary<Request, Response extends object>(
     const deadline = Number(call.getDeadline());
     const untilMs = Math.min(Date.now() + longestWaitMs, Number.isFinite(deadline) ? deadline - 100 : Number.POSITIVE_INFINITY);
     const waiting = { signal: gone.signal, leftMs: () => untilMs - Date.now() };
-    handle(call.request, waiting).then(
+    const refusal = callers === undefined ? undefined : checkCaller(callers, call.metadata, role);
+    (refusal === undefined ? handle(call.request, waiting) : Promise.resolve(refusal)).then(
       (response) => {
         if (!isRefusal(response)) return answer(null, response);
         const metadata = new Metadata();
@@ -223,6 +228,15 @@ function unary<Request, Response extends object>(
       },
     );
   };
+}
+
+function checkCaller(callers: Callers, metadata: Metadata, role: "read" | "write"): Refusal | undefined {
+  const token = /^Bearer +(\S+)$/i.exec(String(metadata.get("authorization")[0] ?? ""))?.[1];
+  const caller = token === undefined ? undefined : callers.find(token);
+  if (caller === undefined)
+    return { kind: "refused", code: "unauthenticated", reason: "a token is needed: authorization: Bearer TOKEN" };
+  if (caller.role === "write" || role === "read") return undefined;
+  return { kind: "refused", code: "permission-denied", reason: `${caller.name} may look, not change` };
 }
 
 function isRefusal(value: object): value is Refusal {

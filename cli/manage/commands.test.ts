@@ -1,0 +1,169 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { test } from "node:test";
+import { CommanderError } from "commander";
+import { openAdminBench } from "#gateway/admin/testing.ts";
+import { buildProgram } from "../program.ts";
+import { CommandError } from "./failure.ts";
+
+interface Ran {
+  readonly code: number;
+  readonly out: string;
+  readonly error: string;
+}
+
+async function run(args: readonly string[], env: Record<string, string> = {}, isTerminal = false): Promise<Ran> {
+  await using stack = new AsyncDisposableStack();
+  const printed: string[] = [];
+  let code = 0;
+  const program = buildProgram({
+    env,
+    isTerminal,
+    width: 120,
+    print: (text) => void printed.push(text),
+    signal: new AbortController().signal,
+    stack,
+    setExitCode: (given) => {
+      code = given;
+    },
+  });
+  try {
+    await program.parseAsync(["node", "warmpath", ...args]);
+    return { code, out: printed.join("\n"), error: "" };
+  } catch (error) {
+    if (error instanceof CommandError) return { code: error.exitCode, out: printed.join("\n"), error: error.message };
+    assert.ok(error instanceof CommanderError, String(error));
+    return { code: 2, out: printed.join("\n"), error: error.message };
+  }
+}
+
+interface Served extends AsyncDisposable {
+  cli(...args: string[]): Promise<Ran>;
+}
+
+async function serve(pods = 2): Promise<Served> {
+  const bench = await openAdminBench({ pods });
+  const url = await bench.app.listen({ host: "127.0.0.1", port: 0 });
+  return { cli: (...args) => run(args, { WARMPATH_URL: url }), [Symbol.asyncDispose]: () => bench[Symbol.asyncDispose]() };
+}
+
+const artefact = ["--format", "onnx", "--uri", "file:///a.onnx"];
+
+test("a model's whole life: register, list, load, get, explain, history, unregister", async () => {
+  await using gateway = await serve();
+  assert.match((await gateway.cli("models", "register", "m", ...artefact, "--label", "app=x")).out, /m is registered/);
+  assert.match((await gateway.cli("models", "register", "m", ...artefact, "--label", "app=x")).out, /so already/);
+  assert.match((await gateway.cli("models", "list", "--label", "app=x")).out, /^MODEL +STATE[\s\S]*\nm +cold/);
+  assert.match((await gateway.cli("models", "load", "m")).out, /m: 1 ready/);
+  assert.match((await gateway.cli("models", "get", "m")).out, /active +ready +1[\s\S]*pod-\d/);
+  assert.match((await gateway.cli("explain", "m", "--pods")).out, /m is ready[\s\S]*VERDICT/);
+  assert.match((await gateway.cli("models", "history", "m")).out, /registered[\s\S]*ready/);
+  assert.match((await gateway.cli("models", "unregister", "m")).out, /not registered any more/);
+  assert.deepEqual((await gateway.cli("models", "get", "m")).code, 3);
+});
+
+test("revisions: update, promote, split, mirror, roll back, remove", async () => {
+  await using gateway = await serve();
+  await gateway.cli("models", "register", "m", ...artefact);
+  await gateway.cli("models", "load", "m");
+  const next = ["--format", "onnx", "--uri", "file:///never.onnx"];
+  assert.match((await gateway.cli("models", "register", "m", ...next, "--update")).out, /becomes active once it is loaded/);
+  assert.match((await gateway.cli("revisions", "list", "m")).out, /target +loading/);
+  assert.match((await gateway.cli("revisions", "rollback", "m")).out, /is active$/);
+  assert.match((await gateway.cli("revisions", "add", "m", ...next, "--id", "v2", "--activate", "never")).out, /is active$/);
+  assert.match((await gateway.cli("revisions", "split", "m", "v2=10")).out, /is active/);
+  assert.match((await gateway.cli("revisions", "list", "m")).out, /v2 +10 %/);
+  assert.equal((await gateway.cli("revisions", "remove", "m", "v2")).code, 4);
+  await gateway.cli("revisions", "split", "m");
+  await gateway.cli("revisions", "mirror", "m", "v2=5%");
+  assert.match((await gateway.cli("revisions", "list", "m")).out, /mirror 5 %/);
+  await gateway.cli("revisions", "mirror", "m");
+  assert.match((await gateway.cli("revisions", "promote", "m", "v2", "--force")).out, /m: v2 is active/);
+});
+
+test("pods, top and doctor", async () => {
+  await using gateway = await serve();
+  assert.match((await gateway.cli("pods", "list")).out, /pod-0 +ready +onnx/);
+  assert.match((await gateway.cli("pods", "drain", "pod-0")).out, /is being emptied/);
+  assert.equal((await gateway.cli("pods", "drain", "nope")).code, 3);
+  assert.match((await gateway.cli("top")).out, /models +0 registered[\s\S]*pod-1/);
+  const doctor = await gateway.cli("doctor");
+  assert.equal(doctor.code, 0, doctor.out);
+  assert.match(doctor.out, /gateway[\s\S]*registry +it answers[\s\S]*clock +agrees/);
+});
+
+test("--json gives one JSON object, without colours even when they are asked for", async () => {
+  await using gateway = await serve();
+  await gateway.cli("models", "register", "m", ...artefact);
+  for (const args of [
+    ["models", "list"],
+    ["models", "get", "m"],
+    ["revisions", "list", "m"],
+    ["explain", "m"],
+    ["pods", "list"],
+    ["doctor"],
+    ["top"],
+  ]) {
+    const { out } = await gateway.cli(...args, "--json");
+    assert.equal(typeof JSON.parse(out), "object", args.join(" "));
+  }
+});
+
+test("colours only on a terminal, and never with NO_COLOR", async () => {
+  await using bench = await openAdminBench({ pods: 1 });
+  const url = await bench.app.listen({ host: "127.0.0.1", port: 0 });
+  const isColoured = async (env: Record<string, string>, isTerminal: boolean): Promise<boolean> =>
+    (await run(["pods", "list", "--url", url], env, isTerminal)).out.includes("\u001B[");
+  assert.deepEqual(
+    [await isColoured({}, false), await isColoured({}, true), await isColoured({ NO_COLOR: "1" }, true)],
+    [false, true, false],
+  );
+});
+
+const mistakes: [what: string, args: string[], code: number, error: RegExp][] = [
+  ["an unknown command", ["modles"], 2, /unknown command 'modles'/],
+  ["an unknown option", ["models", "list", "--lable", "x"], 2, /unknown option '--lable'/],
+  ["a missing argument", ["models", "get"], 2, /missing required argument/],
+  ["a bad address", ["models", "list", "--url", "ftp://x"], 2, /--url must be an address/],
+  ["nobody there", ["models", "list", "--url", "http://127.0.0.1:1"], 5, /no gateway answers/],
+  ["a bad number", ["models", "list", "--limit", "many"], 2, /--limit must be a whole number/],
+  ["a bad share", ["revisions", "split", "m", "v2"], 2, /REVISION=PERCENT/],
+  ["a token file that is not there", ["models", "list", "--token-file", "/nowhere"], 2, /cannot be read/],
+  ["a bad label", ["models", "register", "m", ...artefact, "--label", "x"], 2, /--label must be key=value/],
+  ["an unknown shell", ["completion", "tcsh"], 2, /knows bash, zsh, fish/],
+];
+
+for (const [what, args, code, error] of mistakes) {
+  test(`${what} is one line and exit code ${code}`, async () => {
+    const ran = await run(args);
+    assert.equal(ran.code, code, ran.error);
+    assert.match(ran.error, error);
+    assert.doesNotMatch(ran.error, /\n {4}at /);
+  });
+}
+
+test("a refusal of the gateway is told with its code", async () => {
+  await using gateway = await serve();
+  await gateway.cli("models", "register", "m", ...artefact);
+  const ran = await gateway.cli("models", "register", "m", "--format", "onnx", "--uri", "file:///b.onnx");
+  assert.equal(ran.code, 4);
+  assert.match(ran.error, /another content \(already-exists\)/);
+});
+
+test("completion: bash completes commands and options", async () => {
+  const { out } = await run(["completion", "bash"]);
+  const ask = (line: string): string[] =>
+    execFileSync(
+      "bash",
+      [
+        "-c",
+        `${out}\nCOMP_WORDS=(${line} ""); COMP_CWORD=$(( \${#COMP_WORDS[@]} - 1 )); _warmpath; printf '%s\\n' "\${COMPREPLY[@]}"`,
+      ],
+      { encoding: "utf8" },
+    ).split("\n");
+  assert.ok(ask("warmpath").includes("models"));
+  assert.ok(ask("warmpath models").includes("register"));
+  assert.ok(ask("warmpath models list").includes("--tenant"));
+  assert.ok(ask("warmpath explain m").includes("--pods"));
+  for (const shell of ["zsh", "fish"]) assert.match((await run(["completion", shell])).out, /models/);
+});

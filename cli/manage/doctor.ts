@@ -1,0 +1,275 @@
+// Owns `warmpath doctor`: looks at what a Warmpath on this machine or behind --url needs, and says what to do about each
+// thing that is wrong. Every check ends in time, and none changes anything.
+import { execFile } from "node:child_process";
+import { X509Certificate } from "node:crypto";
+import { existsSync, readFileSync } from "node:fs";
+import { connect, createServer } from "node:net";
+import { promisify } from "node:util";
+import type { Command } from "commander";
+import {
+  addGatewayOptions,
+  listOf,
+  numberOf,
+  type Options,
+  openSession,
+  type Session,
+  type Terminal,
+  textOf,
+} from "./context.ts";
+import { CommandError } from "./failure.ts";
+import { formatTable, printable } from "./table.ts";
+
+type Verdict = "ok" | "warn" | "wrong";
+
+interface Finding {
+  readonly check: string;
+  readonly verdict: Verdict;
+  readonly says: string;
+  /** What to do. */
+  readonly advice?: string;
+}
+
+const execute = promisify(execFile);
+const checkMs = 3_000;
+const leastNode = 20;
+const dayMs = 86_400_000;
+
+export function addDoctor(program: Command, terminal: Terminal): void {
+  addGatewayOptions(program.command("doctor"))
+    .description(
+      "look for what is wrong with ports, Envoy, registry, pods, versions, clocks and certificates, and say what to do",
+    )
+    .option("--ports <PORTS>", "ports that `warmpath up` wants, when no gateway answers (default: 8008,8033,8080)")
+    .option("--cert <FILE...>", "PEM certificates to look at as well")
+    .option("--etcd <ENDPOINTS>", "host:port of etcd servers, separated by commas")
+    .action(async (options: Options) => {
+      const session = openSession(terminal, { timeout: "3", ...options });
+      const findings = [
+        checkNode(),
+        await checkEnvoy(terminal.env["WARMPATH_ENVOY"]),
+        ...(await checkGateway(session, options)),
+        ...(await checkEtcd(textOf(options["etcd"]))),
+        ...checkCertificates([options["cert"] ?? [], options["caFile"] ?? []].flat().map(String)),
+      ];
+      const worst = findings.some(({ verdict }) => verdict === "wrong");
+      session.show({ ok: !worst, findings }, () => formatFindings(findings, session));
+      if (worst) terminal.setExitCode(1);
+    });
+}
+
+function formatFindings(findings: readonly Finding[], { paint, terminal }: Session): string {
+  const colours = { ok: "green", warn: "yellow", wrong: "red" } as const;
+  const rows = findings.map(({ check, verdict, says, advice }) => [
+    paint(colours[verdict], verdict),
+    check,
+    printable(advice === undefined ? says : `${says}: ${advice}`),
+  ]);
+  return formatTable([{ head: "" }, { head: "CHECK" }, { head: "FOUND" }], rows, Math.max(terminal.width, 160));
+}
+
+function checkNode(): Finding {
+  const major = Number(process.versions.node.split(".")[0]);
+  return major >= leastNode
+    ? { check: "node", verdict: "ok", says: `Node ${process.versions.node}` }
+    : {
+        check: "node",
+        verdict: "wrong",
+        says: `Node ${process.versions.node} is too old`,
+        advice: `install Node ${leastNode} or newer`,
+      };
+}
+
+async function checkEnvoy(binary: string | undefined): Promise<Finding> {
+  const check = "envoy";
+  if (binary === undefined) return { check, verdict: "ok", says: "brought by `warmpath up`; not looked at" };
+  if (!existsSync(binary)) {
+    return {
+      check,
+      verdict: "wrong",
+      says: `WARMPATH_ENVOY names ${binary}, which is not there`,
+      advice: "unset it, and set-up brings Envoy",
+    };
+  }
+  try {
+    const { stdout } = await execute(binary, ["--version"], { timeout: checkMs });
+    return { check, verdict: "ok", says: /version: (\S+)/.exec(stdout)?.[1] ?? "it runs" };
+  } catch (error) {
+    return {
+      check,
+      verdict: "wrong",
+      says: `${binary} does not run (${reasonOf(error)})`,
+      advice: "is it built for this machine?",
+    };
+  }
+}
+
+async function checkGateway(session: Session, options: Options): Promise<Finding[]> {
+  const check = "gateway";
+  const startedMs = Date.now();
+  try {
+    const ready = await session.client.tell("GET", "/readyz");
+    const { body: stats } = await session.client.ask("GET", "/api/v1/stats");
+    const { body: pods } = await session.client.ask("GET", "/api/v1/pods");
+    const isReady = ready.status === 200;
+    return [
+      isReady
+        ? {
+            check,
+            verdict: "ok",
+            says: `${session.client.url} serves ${numberOf(stats["models"]) ?? 0} models, ${numberOf(stats["warm"]) ?? 0} of them warm`,
+          }
+        : {
+            check,
+            verdict: "wrong",
+            says: "the gateway is up, but its Envoy is not connected",
+            advice: "look at Envoy's log: does it reach the gateway's socket?",
+          },
+      ...checkPods(listOf(pods["pods"])),
+      await checkRegistry(session),
+      await checkClock(session, startedMs),
+    ];
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error;
+    const isAsked = options["url"] !== undefined || session.terminal.env["WARMPATH_URL"] !== undefined;
+    return [
+      { check, verdict: isAsked ? "wrong" : "warn", says: error.message },
+      ...(await checkPorts(textOf(options["ports"]) ?? "8008,8033,8080")),
+    ];
+  }
+}
+
+function checkPods(pods: readonly Readonly<Record<string, unknown>>[]): Finding[] {
+  const check = "pods";
+  const away = pods.filter(({ reachable }) => reachable !== true).map(({ podId }) => String(podId));
+  if (pods.length === 0)
+    return [
+      { check, verdict: "wrong", says: "no pod is linked", advice: "start adapters with the same registry as the gateway" },
+    ];
+  return away.length === 0
+    ? [{ check, verdict: "ok", says: `${pods.length} linked` }]
+    : [
+        {
+          check,
+          verdict: "wrong",
+          says: `${away.join(", ")} cannot be reached`,
+          advice: "is the adapter up, and its Link address open to the gateway?",
+        },
+      ];
+}
+
+async function checkRegistry(session: Session): Promise<Finding> {
+  const check = "registry";
+  const { body } = await session.client.ask("GET", "/api/v1/registry");
+  const missing = numberOf(body["missing"]) ?? 0;
+  if (missing > 0) {
+    return {
+      check,
+      verdict: "wrong",
+      says: `it came back without ${missing} models`,
+      advice: "POST /api/v1/registry/restore writes them again",
+    };
+  }
+  const { body: page } = await session.client.ask("GET", "/api/v1/models?limit=1");
+  return page["revision"] === undefined
+    ? {
+        check,
+        verdict: "wrong",
+        says: "it does not answer",
+        advice: "hits and loads go on, but nothing can be registered: look at the registry",
+      }
+    : { check, verdict: "ok", says: "it answers" };
+}
+
+/** From the Date of an answer: whole seconds, so only large differences are told. */
+async function checkClock(session: Session, startedMs: number): Promise<Finding> {
+  const check = "clock";
+  const date = await session.client.date();
+  if (date === undefined) return { check, verdict: "ok", says: "the gateway tells no time" };
+  const offMs = date < startedMs - 1_000 ? startedMs - 1_000 - date : Math.max(0, date - Date.now());
+  return offMs < 30_000
+    ? { check, verdict: "ok", says: "agrees with the gateway's" }
+    : {
+        check,
+        verdict: "warn",
+        says: `${Math.round(offMs / 1_000)} s off the gateway's`,
+        advice: "synchronise the clocks: tokens and certificates depend on them",
+      };
+}
+
+async function checkPorts(text: string): Promise<Finding[]> {
+  const ports = text.split(",").map(Number);
+  if (!ports.every((port) => Number.isInteger(port) && port > 0 && port < 65_536))
+    throw new CommandError("usage", `--ports must be ports separated by commas, not '${text}'`);
+  return await Promise.all(
+    ports.map(async (port): Promise<Finding> => {
+      const check = `port ${port}`;
+      return (await isFree(port))
+        ? { check, verdict: "ok", says: "free" }
+        : { check, verdict: "wrong", says: "taken, or not allowed", advice: "end what uses it, or start with --port-offset 100" };
+    }),
+  );
+}
+
+async function isFree(port: number): Promise<boolean> {
+  const server = createServer();
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  server.once("error", () => resolve(false));
+  server.listen({ host: "127.0.0.1", port, exclusive: true }, () => server.close(() => resolve(true)));
+  return await promise;
+}
+
+async function checkEtcd(endpoints: string | undefined): Promise<Finding[]> {
+  if (endpoints === undefined) return [];
+  return await Promise.all(
+    endpoints.split(",").map(async (endpoint): Promise<Finding> => {
+      const check = `etcd ${endpoint}`;
+      const found = /^(?:https?:\/\/)?\[?([^\]]+?)\]?:(\d{1,5})\/?$/.exec(endpoint.trim());
+      if (found === null) throw new CommandError("usage", `--etcd must be host:port, not '${endpoint}'`);
+      const reason = await connectTo(found[1] ?? "", Number(found[2]));
+      return reason === undefined
+        ? { check, verdict: "ok", says: "takes connections" }
+        : { check, verdict: "wrong", says: reason, advice: "is etcd up, and open to this machine?" };
+    }),
+  );
+}
+
+async function connectTo(host: string, port: number): Promise<string | undefined> {
+  const { promise, resolve } = Promise.withResolvers<string | undefined>();
+  const socket = connect({ host, port, timeout: checkMs });
+  socket.once("connect", () => resolve(undefined));
+  socket.once("timeout", () => resolve(`no answer within ${checkMs / 1_000} s`));
+  socket.once("error", (error) => resolve(reasonOf(error)));
+  const reason = await promise;
+  socket.destroy();
+  return reason;
+}
+
+function checkCertificates(files: readonly string[]): Finding[] {
+  return files.map((file): Finding => {
+    const check = `certificate ${file}`;
+    try {
+      const certificate = new X509Certificate(readFileSync(file));
+      const leftMs = certificate.validToDate.getTime() - Date.now();
+      const until = certificate.validToDate.toISOString();
+      if (certificate.validFromDate.getTime() > Date.now())
+        return {
+          check,
+          verdict: "wrong",
+          says: `valid only from ${certificate.validFromDate.toISOString()}`,
+          advice: "are the clocks right?",
+        };
+      if (leftMs < 0)
+        return { check, verdict: "wrong", says: `expired ${until}`, advice: "renew it: it is read again without a restart" };
+      return leftMs < 14 * dayMs
+        ? { check, verdict: "warn", says: `expires ${until}`, advice: "renew it: it is read again without a restart" }
+        : { check, verdict: "ok", says: `valid until ${until}` };
+    } catch (error) {
+      return { check, verdict: "wrong", says: reasonOf(error), advice: "name a PEM certificate that can be read" };
+    }
+  });
+}
+
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return "code" in error && typeof error.code === "string" ? error.code : error.message;
+}
