@@ -175,6 +175,11 @@ export async function startGateway(
       },
       onBreak: () => metrics.of.linkBreaks.add({}),
       onDraining: (podId, listed) => drains.onDraining(podId, listed),
+      isServed(name, revision) {
+        const model = book.get(name);
+        if (model === undefined) return false;
+        return model.active === revision || model.split?.some((share) => share.revision === revision) === true;
+      },
       withdrawn: createWithdrawn(routes, (ms) => metrics.of.withdrawSeconds.record({}, ms / 1_000)),
     }),
   );

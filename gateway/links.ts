@@ -67,6 +67,8 @@ export interface LinksParts {
   /** The pod wants other places for these copies, the first ones first. */
   readonly onDraining?: (podId: string, copies: readonly CopyChange[], patienceMs: number) => void;
   readonly onBreak: (podId: string) => void;
+  /** Whether requests for the model go to this revision: copies of others age. */
+  readonly isServed: (model: string, revision: string) => boolean;
   /** Resolves when no request goes to these copies any more. */
   readonly withdrawn: (changes: readonly CopyChange[]) => Promise<void>;
 }
@@ -239,14 +241,17 @@ export function createLinks(parts: LinksParts): Links {
       const byPod = new Map<string, { model: string; revision: string; requests: number; idleMs: number }[]>();
       for (const [model, { requests, lastUsedMs }] of uses) {
         const ready = Array.from(fleet.holders(model)).filter(({ copy }) => copy.state === "ready");
-        for (const { podId, copy } of ready) {
+        // Most models have one revision: only of several it matters which get requests.
+        const mixed = ready.some(({ copy }) => copy.revision !== ready[0]?.copy.revision);
+        const used = mixed ? ready.filter(({ copy }) => parts.isServed(model, copy.revision)) : ready;
+        for (const { podId, copy } of used) {
           const list = byPod.get(podId) ?? [];
           byPod.set(podId, list);
           // Envoy spreads them evenly, near enough.
           list.push({
             model,
             revision: copy.revision,
-            requests: requests / ready.length,
+            requests: requests / used.length,
             idleMs: Math.round(nowMs - lastUsedMs),
           });
         }

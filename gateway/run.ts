@@ -12,7 +12,9 @@ export async function runGateway(argv: readonly string[], signal: AbortSignal, s
   const options = parseGatewayOptions(argv);
   const log = stack.use(createLog({ service: "gateway", level: options.logLevel }));
   const gateway = await startGateway(options, log, signal, stack);
-  process.stdout.write(`${JSON.stringify({ ready: true, adminPort: gateway.adminPort, modelmeshPort: gateway.modelmeshPort })}\n`);
+  process.stdout.write(
+    `${JSON.stringify({ ready: true, adminPort: gateway.adminPort, modelmeshPort: gateway.modelmeshPort })}\n`,
+  );
   await untilAborted(signal);
   gateway.drain();
   const deadlineMs = systemClock.monotonicMs() + options.drain;
