@@ -89,6 +89,28 @@ export const adapterFlags = z.object({
     .describe("memory kept free for the next load; a 64th of the capacity when absent"),
   ...registryFlags,
   storageRoot: absolutePath.describe("folder outside of which no file:// artefact is read"),
+  storageConfig: absolutePath.optional().describe("folder of the storage settings, as the secret storage-config is mounted"),
+  cacheDir: absolutePath
+    .optional()
+    .describe("folder where artefacts from elsewhere are kept; without it only file:// addresses can be loaded"),
+  cacheBytes: sizeBytesOption
+    .pipe(
+      z
+        .int()
+        .min(2 ** 20)
+        .max(2 ** 50),
+    )
+    .default(10 * 2 ** 30)
+    .describe("bytes of artefacts kept there: 10Gi by default"),
+  pvcRoot: absolutePath.default("/pvc_mounts").describe("folder below which each claim is mounted under its own name"),
+  allowPrivateAddresses: z
+    .boolean()
+    .default(false)
+    .describe("web servers and registries that models name may have private addresses"),
+  ambientCredentials: z
+    .boolean()
+    .default(false)
+    .describe("the pod's own credentials count where the storage settings have no entry"),
   labels: labels.default({}).describe("labels of the pod, such as zone=a,disk=ssd"),
   loadConcurrency: whole(1, 64).default(2).describe("loads at a time"),
   drain: durationMsOption

@@ -16,8 +16,7 @@ import { openAdapter } from "./adapter.ts";
 import { createDriver } from "./drivers/open.ts";
 import { collectAdapter, createAdapterMetrics, createMetricsWatch } from "./metrics.ts";
 import { adapterFlags, parseAdapterOptions } from "./options.ts";
-import { createFilePuller } from "./pull/local.ts";
-import { createPullers } from "./pull/puller.ts";
+import { openPullers } from "./pull/open.ts";
 import { createTraceWatch, joinWatches } from "./spans.ts";
 
 const presenceTtlMs = 5_000;
@@ -25,7 +24,7 @@ const presenceTtlMs = 5_000;
 /** Runs until the signal is aborted, then drains. */
 export async function runAdapter(argv: readonly string[], signal: AbortSignal, stack: AsyncDisposableStack): Promise<void> {
   const options = parseAdapterOptions(argv);
-  const { podId, runtime, restAddress, grpcAddress, labels, formats, capacityBytes, loadConcurrency, storageRoot } = options;
+  const { podId, runtime, restAddress, grpcAddress, labels, formats, capacityBytes, loadConcurrency } = options;
   const log = stack.use(createLog({ service: "adapter", level: options.logLevel })).with({ podId });
   const identity = stack.use(await openPeerIdentity(options, log));
   const registry = stack.use(await openRegistry(parseRegistryTarget(options), log));
@@ -45,6 +44,7 @@ export async function runAdapter(argv: readonly string[], signal: AbortSignal, s
           }),
         );
   const metricsAddress = scraped === undefined ? undefined : authority(metricsHost, scraped.port);
+  const puller = await openPullers(options, log, stack);
   const adapter = stack.use(
     await openAdapter({
       pod: { podId, runtime, restAddress, grpcAddress, labels, formats, metricsAddress },
@@ -55,7 +55,7 @@ export async function runAdapter(argv: readonly string[], signal: AbortSignal, s
         loadConcurrency,
       },
       driver: createDriver(options, systemClock),
-      puller: createPullers({ file: createFilePuller({ storageRoot }) }),
+      puller,
       link: {
         host: options.linkHost,
         port: options.linkPort,

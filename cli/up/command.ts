@@ -30,6 +30,7 @@ export function addUp(
     .option("--etcd-password-file <FILE>", "file that holds the password")
     .option("--capacity <SIZE>", "memory for models of each pod (default: 14Mi)")
     .option("--state <FOLDER>", "registry and logs; survives restarts (default: .warmpath)")
+    .option("--storage-config <FOLDER>", "storage settings, a file for each entry, as the secret storage-config is mounted")
     .option("--for <DURATION>", "drive zipf-distributed traffic over all models, check every answer, then stop: 30s, 2m")
     .option("--concurrency <N>", "clients of --for (default: 16)")
     .option("--json", "with --for: the last line of the output is one JSON object")

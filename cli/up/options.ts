@@ -40,6 +40,7 @@ const schema = z.object({
   registry: registryFlags.registry.optional(),
   capacity: sizeBytesOption.default(14 * 2 ** 20),
   state: z.string().default(".warmpath"),
+  storageConfig: z.string().min(1).optional(),
   for: durationMsOption.optional(),
   concurrency: count(4_096).default(16),
   json: z.boolean().default(false),
@@ -68,6 +69,8 @@ export interface UpOptions {
   readonly registry?: "start etcd" | RegistryTarget | undefined;
   readonly capacityBytes: number;
   readonly stateFolder: string;
+  /** The folder of the storage settings; none when undefined. */
+  readonly storageConfig?: string | undefined;
   /** Drive traffic for so long, then end. */
   readonly forMs: number | undefined;
   readonly concurrency: number;
@@ -116,6 +119,7 @@ export function parseUpOptions(input: unknown, env: Readonly<Record<string, stri
     registry: readRegistry(given),
     capacityBytes: given.capacity,
     stateFolder: resolve(given.state),
+    storageConfig: given.storageConfig === undefined ? undefined : resolve(given.storageConfig),
     forMs: given.for,
     concurrency: given.concurrency,
     json: given.json,

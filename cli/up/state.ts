@@ -15,6 +15,8 @@ import { type LibraryManifest, readManifest } from "../library/manifest.ts";
 export interface State {
   readonly registryFile: string;
   readonly logFolder: string;
+  /** Of artefacts, one folder for each pod in it. */
+  readonly cacheFolder: string;
 }
 
 const libraryKey = "/library";
@@ -29,7 +31,7 @@ export async function openState(folder: string, stack: AsyncDisposableStack): Pr
     throw new StartupError(`the state folder ${folder} cannot be made: choose another with --state`, { cause: error });
   }
   await holdFolder(realpathSync(folder), stack);
-  return { registryFile: join(folder, "registry.db"), logFolder };
+  return { registryFile: join(folder, "registry.db"), logFolder, cacheFolder: join(realpathSync(folder), "cache") };
 }
 
 /** An abstract socket is gone with its process, however that ends. */

@@ -1,0 +1,47 @@
+// Owns what tests of storage install once and keep in the cache: made under a lock, marked when complete.
+import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import { once } from "node:events";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { holdLock } from "../../cli/setup/lock.mjs";
+import { cacheFolder, findPython } from "../../cli/setup/wheels.mjs";
+
+/** A folder that `make` has filled; another one for other content. */
+export async function keep(name: string, content: string | Buffer, make: (folder: string) => Promise<void>): Promise<string> {
+  const key = createHash("sha256").update(content).digest("hex").slice(0, 16);
+  const folder = join(cacheFolder(), `${name}-${key}`);
+  const done = join(folder, ".complete");
+  if (existsSync(done)) return folder;
+  // Test files run beside each other.
+  const lock = await holdLock(() => undefined, join(cacheFolder(), `lock-${name}`));
+  try {
+    if (existsSync(done)) return folder;
+    rmSync(folder, { recursive: true, force: true });
+    mkdirSync(folder, { recursive: true });
+    await make(folder);
+    writeFileSync(done, "");
+    return folder;
+  } finally {
+    lock.release();
+  }
+}
+
+/** The interpreter of a Python environment with these requirements. */
+export async function keepPython(name: string, requirements: string): Promise<string> {
+  const folder = await keep(name, readFileSync(requirements), async (into) => {
+    await run(findPython(), ["-m", "venv", into]);
+    const install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"];
+    await run(join(into, "bin", "python"), [...install, "--requirement", requirements]);
+  });
+  return join(folder, "bin", "python");
+}
+
+/** Throws with what it said when it fails. */
+export async function run(command: string, args: readonly string[], cwd?: string): Promise<void> {
+  const child = spawn(command, args, { stdio: ["ignore", "ignore", "pipe"], ...(cwd === undefined ? {} : { cwd }) });
+  let errors = "";
+  child.stderr.setEncoding("utf8").on("data", (text: string) => (errors += text));
+  const [code] = await once(child, "close");
+  if (code !== 0) throw new Error(`${command} ${args.join(" ")} ended with ${code}: ${errors.slice(-2_000)}`);
+}
