@@ -175,7 +175,7 @@ describe("the adapter beside a real model server", { timeout: 200_000 }, () => {
     process.kill(modelServer.pid ?? 0, "SIGKILL");
     await waitFor(() => gateway.copies.size === 0);
     gateway.load("m3", { storageUri: uri("m3") });
-    await gateway.reaches("m3", CopyState.READY, 10_000);
+    await gateway.reaches("m3", CopyState.READY);
     assert.deepEqual(await predict("m3"), [4, 5]);
     assert.deepEqual(gateway.faults, []);
   });

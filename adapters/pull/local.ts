@@ -3,7 +3,6 @@
 import { opendir, realpath, stat } from "node:fs/promises";
 import { dirname, join, sep } from "node:path";
 import { fileURLToPath } from "node:url";
-import { errorMessage } from "#core/errors.ts";
 import type { Failure } from "../drivers/driver.ts";
 import type { Artefact, Pulled, Puller } from "./puller.ts";
 
@@ -52,7 +51,7 @@ export function createFilePuller({ storageRoot: root }: FilePullerOptions): Pull
 export async function findLocal(place: LocalPlace, signal: AbortSignal): Promise<Found | Failure> {
   try {
     const root = await realpath(place.root).catch((cause: unknown) => {
-      throw new StorageRootError(`${place.rootName} cannot be read`, { cause });
+      throw new StorageRootError(`${place.rootName} cannot be read${codeOf(cause)}`, { cause });
     });
     const inside = (path: string): boolean => path === root || path.startsWith(root.endsWith(sep) ? root : root + sep);
     const path = await realpath(place.path);
@@ -125,11 +124,16 @@ class EmptyError extends Error {
 const modelCodes: ReadonlySet<string> = new Set(["ENOENT", "ENOTDIR", "ELOOP", "ENAMETOOLONG"]);
 
 function classify(error: unknown): Failure {
-  if (error instanceof StorageRootError) return failed("storage", errorMessage(error));
+  // Without its cause, which names the path on this pod.
+  if (error instanceof StorageRootError) return failed("storage", error.message);
   if (error instanceof TooManyFilesError || error instanceof EmptyError) return failed("model", error.message);
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
   if (code === "ENOENT") return failed("model", "there is no artefact at this address");
-  return failed(modelCodes.has(code) ? "model" : "storage", `the artefact cannot be read${code === "" ? "" : ` (${code})`}`);
+  return failed(modelCodes.has(code) ? "model" : "storage", `the artefact cannot be read${codeOf(error)}`);
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && "code" in error ? ` (${String(error.code)})` : "";
 }
 
 function failed(failure: Failure["failure"], reason: string): Failure {

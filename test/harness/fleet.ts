@@ -28,6 +28,8 @@ export interface FleetOptions {
   readonly capacityBytes?: number;
   /** Adapters may load models from nowhere else; the whole library when absent. */
   readonly libraryFolder?: string;
+  /** The folder of the storage settings; none when absent. */
+  readonly storageConfig?: string;
   /** How callers prove who they are. */
   readonly authFile?: string;
   /** TLS on the ports and between processes; the asker trusts what `up` made. */
@@ -115,6 +117,7 @@ export async function openFleet(options: FleetOptions = {}): Promise<TestFleet> 
         pods,
         capacityBytes,
         stateFolder,
+        storageConfig: options.storageConfig,
         forMs: undefined,
         concurrency: 16,
         json: false,

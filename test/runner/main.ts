@@ -8,8 +8,12 @@ import { describeFile } from "./report.ts";
 import { chooseFiles, countResults, exitCodeOf, summaryOf } from "./tally.ts";
 
 const fileTimeoutMs = 240_000;
-/** The first of them builds a Kubernetes. */
-const kubernetesTimeoutMs = 3_000_000;
+/** The first of these folders' files to run builds a Kubernetes, or installs a store: minutes on a busy machine. */
+const preparing: Readonly<Record<string, number>> = {
+  "test/kubernetes/": 3_000_000,
+  "adapters/pull/stores/": 1_800_000,
+  "test/e2e/storage.": 1_800_000,
+};
 const concurrency = 2;
 const root = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
 
@@ -30,7 +34,7 @@ const done: FileRun[] = [];
 const startedMs = performance.now();
 
 function timeoutOf(file: string): number {
-  return file.startsWith("test/kubernetes/") ? kubernetesTimeoutMs : fileTimeoutMs;
+  return Object.entries(preparing).find(([start]) => file.startsWith(start))?.[1] ?? fileTimeoutMs;
 }
 
 async function work(): Promise<void> {

@@ -1,14 +1,15 @@
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync, statSync, utimesSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync, utimesSync } from "node:fs";
 import { appendFile, mkdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
+import { untilAborted } from "#platform/clock.ts";
 import { silentLog } from "#platform/log.ts";
 import { waitFor } from "#platform/testing.ts";
 import type { Artefact, Pulled } from "../puller.ts";
 import { openPullBench, type PullBench } from "../testing/bench.ts";
 import { etagOf, openTestWebServer, type Script, serveFile, type TestWebServer } from "../testing/webserver.ts";
-import { openDiskCache } from "./cache.ts";
+import { openDiskCache, type Wanted } from "./cache.ts";
 
 const never = new AbortController().signal;
 
@@ -177,6 +178,35 @@ describe("the disk cache", { timeout: 120_000 }, () => {
     await writeFile(join(bench.folder, "cache/content/strange/manifest.json"), '{"name":"../../etc"}');
     await bench.reopen();
     assert.equal(content().length, 1);
+  });
+
+  test("what was cut off and waits keeps no room from one that waits before it", async () => {
+    await using cache = await openDiskCache({ folder: join(bench.folder, "waiting"), maxBytes: 100, log: silentLog });
+    const wanted = (key: string, sizeBytes: number, cut = false): Wanted => ({
+      key,
+      sourceKey: `from-${key}`,
+      sizeBytes,
+      resumable: true,
+      fill: async ({ folder }, signal) => {
+        await mkdir(join(folder, "files/a"), { recursive: true });
+        await writeFile(join(folder, "files/a", key), Buffer.alloc(cut ? 20 : sizeBytes, key));
+        if (cut) await untilAborted(signal).then(() => signal.throwIfAborted());
+        return { name: `a/${key}`, files: [{ path: `a/${key}`, sizeBytes, sha256: "0".repeat(64), mtimeMs: 0 }] };
+      },
+    });
+    const held = await cache.take(wanted("held", 20), never);
+    const stop = new AbortController();
+    const cut = cache.take(wanted("again", 50, true), stop.signal);
+    await waitFor(() => existsSync(join(bench.folder, "waiting/partial/again/files/a/again")));
+    const first = cache.take(wanted("first", 85), never);
+    stop.abort(new Error("no more"));
+    await assert.rejects(cut, /no more/);
+    const again = cache.take(wanted("again", 50), never);
+    await waitFor(() => cache.usedBytes === 40);
+    held.release();
+    (await first).release();
+    (await again).release();
+    assert.ok(cache.usedBytes <= 100);
   });
 
   test("belongs to one process", async () => {

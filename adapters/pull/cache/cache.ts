@@ -219,13 +219,9 @@ class ContentCache implements DiskCache {
   async #transfer(wanted: Wanted, signal: AbortSignal): Promise<Entry> {
     const { key, fill, resumable } = wanted;
     const staging = join(this.#options.folder, "partial", key);
-    const before = this.#leftOver.get(key) ?? 0;
-    this.#leftOver.delete(key);
-    let reserved = before;
+    let reserved = await this.#reserve(key, wanted.sizeBytes, signal);
     let entry: Entry | undefined;
     try {
-      await this.#space.reserve(Math.max(0, wanted.sizeBytes - before), signal);
-      reserved = Math.max(before, wanted.sizeBytes);
       await mkdir(staging, { recursive: true, mode: 0o700 });
       const grow = (bytes: number): void => {
         this.#space.grow(bytes);
@@ -248,6 +244,22 @@ class ContentCache implements DiskCache {
         else this.#discard(staging);
       }
     }
+  }
+
+  /**
+   * Room for the whole transfer, with what is there of it already counted in. While it waits, what is there may be evicted:
+   * two that kept theirs could wait for each other.
+   */
+  async #reserve(key: string, sizeBytes: number, signal: AbortSignal): Promise<number> {
+    const before = this.#leftOver.get(key) ?? 0;
+    this.#leftOver.delete(key);
+    if (this.#space.tryReserve(Math.max(0, sizeBytes - before))) return Math.max(before, sizeBytes);
+    if (before > 0) this.#leftOver.set(key, before);
+    await this.#space.reserve(sizeBytes, signal);
+    const kept = this.#leftOver.get(key) ?? 0;
+    this.#leftOver.delete(key);
+    this.#space.free(Math.min(kept, sizeBytes));
+    return Math.max(kept, sizeBytes);
   }
 
   async #complete(staging: string, manifest: Manifest): Promise<Entry> {

@@ -1,10 +1,12 @@
 // Owns the bytes of the cache: what is used or promised, within one bound.
 // Invariants: a promise is made whole or not at all; those that wait are served in turn; nobody who waits holds bytes that
-// another one waits for, but for what came of a transfer that was cut off.
+// another one waits for.
 import { PullError } from "../trouble.ts";
 
 export interface Space {
   readonly usedBytes: number;
+  /** At once, if there is room and nobody waits. */
+  tryReserve(bytes: number): boolean;
   /** Waits until there is room; throws when there never will be. */
   reserve(bytes: number, signal: AbortSignal): Promise<void>;
   /** At once, or it throws. */
@@ -34,17 +36,20 @@ export function createSpace(maxBytes: number, evict: (bytes: number) => void): S
       first.go();
     }
   };
+  const tryReserve = (bytes: number): boolean => {
+    if (waiting.length > 0 || !makeRoom(bytes)) return false;
+    usedBytes += bytes;
+    return true;
+  };
   return {
     get usedBytes(): number {
       return usedBytes;
     },
+    tryReserve,
     async reserve(bytes, signal): Promise<void> {
       signal.throwIfAborted();
       if (bytes > maxBytes) throw tooLarge(bytes, maxBytes);
-      if (waiting.length === 0 && makeRoom(bytes)) {
-        usedBytes += bytes;
-        return;
-      }
+      if (tryReserve(bytes)) return;
       const { promise, resolve, reject } = Promise.withResolvers<void>();
       const place = { bytes, go: resolve };
       waiting.push(place);

@@ -4,12 +4,14 @@ import { test } from "node:test";
 import { BlobServiceClient } from "@azure/storage-blob";
 import { azuriteAccount, azuriteKey, openAzurite } from "#test/storage/servers.ts";
 import { openPullBench } from "../testing/bench.ts";
-import { describeStore } from "./suite.ts";
+import { describeStore, type StoreHarness } from "./suite.ts";
 
 const connect = (url: string, key: string): string =>
   `DefaultEndpointsProtocol=http;AccountName=${azuriteAccount};AccountKey=${key};BlobEndpoint=${url}/${azuriteAccount};`;
 
-describeStore("the store of Azure's blobs", async () => {
+describeStore("the store of Azure's blobs", openHarness, { manyFiles: 60 });
+
+async function openHarness(): Promise<StoreHarness> {
   const server = await openAzurite();
   const client = BlobServiceClient.fromConnectionString(connect(server.url, azuriteKey));
   const container = client.getContainerClient("models-container");
@@ -25,9 +27,9 @@ describeStore("the store of Azure's blobs", async () => {
     stop: () => server.stop(),
     [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
   };
-});
+}
 
-test("the store of Azure's blobs tells that its credentials are not accepted", { timeout: 60_000 }, async () => {
+test("the store of Azure's blobs tells that its credentials are not accepted", async () => {
   await using server = await openAzurite();
   await using bench = await openPullBench();
   const wrong = Buffer.from("a wrong key that is long enough to be one").toString("base64");

@@ -187,8 +187,8 @@ function listImage(layers: readonly Layer[], repository: string, what: string): 
 
 function archiveKind(mediaType: string, what: string): ArchiveKind {
   if (/[.+]gzip$/.test(mediaType)) return "tgz";
-  if (/\+zstd$/.test(mediaType)) return "tzst";
-  if (/\.tar$/.test(mediaType)) return "tar";
+  if (mediaType.endsWith("+zstd")) return "tzst";
+  if (mediaType.endsWith(".tar")) return "tar";
   throw new PullError("unsuitable", `${what} has a layer of a kind that holds no files`);
 }
 
