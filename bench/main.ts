@@ -8,6 +8,7 @@ import { type Benchmark, formatFigures } from "./benchmark.ts";
 import { controllerBenchmark } from "./controller.ts";
 import { faultsBenchmark } from "./faults.ts";
 import { hitBenchmark } from "./hit.ts";
+import { loadBenchmark } from "./loads.ts";
 import { missBenchmark } from "./miss.ts";
 import { scaleBenchmark } from "./scale.ts";
 import { simBenchmark } from "./sim.ts";
@@ -22,6 +23,7 @@ const benchmarks: readonly Benchmark[] = [
   authBenchmark,
   stormBenchmark,
   simBenchmark,
+  loadBenchmark,
 ];
 const names = benchmarks.map(({ name }) => name).join(", ");
 

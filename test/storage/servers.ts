@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import { copyFileSync, readdirSync, readFileSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { dyingWithParent } from "#cli/up/parentdeath.ts";
 import { findFreePorts } from "#cli/up/ports.ts";
 import { superviseProcess } from "#platform/process.ts";
 import { openRunFolder } from "#platform/tempdir.ts";
@@ -111,7 +112,8 @@ async function serve(name: string, program: (place: Place) => Program | Promise<
   const process = opening.use(
     superviseProcess({
       name,
-      ...(await program({ port, dataFolder })),
+      // A test that is killed leaves nothing behind.
+      ...(await dyingWithParent(await program({ port, dataFolder }))),
       cwd: dataFolder,
       restart: { kind: "never" },
       readyTimeoutMs: 120_000,
