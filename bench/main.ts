@@ -6,7 +6,9 @@ import { runMain, StartupError } from "#platform/lifecycle.ts";
 import { authBenchmark } from "./auth.ts";
 import { type Benchmark, formatFigures } from "./benchmark.ts";
 import { controllerBenchmark } from "./controller.ts";
+import { densityBenchmark } from "./density.ts";
 import { faultsBenchmark } from "./faults.ts";
+import { fleetFaultsBenchmark } from "./fleetfaults.ts";
 import { hitBenchmark } from "./hit.ts";
 import { loadBenchmark } from "./loads.ts";
 import { missBenchmark } from "./miss.ts";
@@ -24,6 +26,8 @@ const benchmarks: readonly Benchmark[] = [
   stormBenchmark,
   simBenchmark,
   loadBenchmark,
+  fleetFaultsBenchmark,
+  densityBenchmark,
 ];
 const names = benchmarks.map(({ name }) => name).join(", ");
 
@@ -33,8 +37,8 @@ const help = `usage: npm run bench -- NAME [--json] [--rounds N] [--models N] [-
   --rounds N  rounds, in each of which everything compared has its turn (default: 7)
   --models N  models that are warm in \`hit\` (default: 300)
   --misses N  cold requests of \`miss\` (default: 20000)
-  --requests N  requests under each fault of \`faults\`, at least (default: 20000)
   --objects N  InferenceServices of \`controller\` (default: 5000)
+  --requests N  requests under each fault of \`faults\`, of all together of \`fleet-faults\` (default: 20000)
 
 ${benchmarks.map((benchmark) => `${benchmark.name}: ${benchmark.summary}\n${formatFigures(benchmark)}`).join("\n\n")}
 `;

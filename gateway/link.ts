@@ -3,8 +3,9 @@
 //   connecting --Pod, last Snapshot--> linked --gap, silence, error, end--> broken
 //
 // Invariants: the fleet sees a holding only when its snapshot is whole; a gap in the sequence breaks the Link rather than
-// being passed over; silence for longer than silenceMs breaks it too. A broken Link is never used again: its owner opens
-// another.
+// being passed over; silence for longer than silenceMs breaks it too, and so does an adapter that speaks but does not hear:
+// its pongs are missed. A gateway that stood still itself gives the adapter time again before it judges. What an adapter
+// does not read is bounded. A broken Link is never used again: its owner opens another.
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { Clock } from "#platform/clock.ts";
 import { createClient } from "#platform/grpc.ts";
@@ -40,6 +41,8 @@ type ToAdapter = NonNullable<MessageInitShape<typeof GatewayMessageSchema>["mess
 
 export interface Link {
   send(message: ToAdapter): void;
+  /** For what is told again soon and better: left out while the adapter does not read. */
+  sendUnlessBusy(message: ToAdapter): void;
   /** Does the model server really hold the copy? False as well when nobody answers in time. */
   verify(model: string, revision: string, timeoutMs: number): Promise<boolean>;
   close(reason: string): void;
@@ -56,8 +59,13 @@ export interface LinkOptions {
   readonly identity?: Identity | undefined;
 }
 
+/** Of a stream of objects: messages that the connection has not taken. */
+const maxUnsent = 50_000;
+const looksPerPing = 4;
+
 export function openLink(options: LinkOptions, listener: LinkListener): Link {
   const { clock, pingMs, silenceMs } = options;
+  const lookMs = pingMs / looksPerPing;
   const client = createClient(LinkService, options.address, options.identity?.channelCredentials(), {
     channel: {
       ...(options.identity === undefined ? {} : channelOptions("adapter")),
@@ -72,12 +80,16 @@ export function openLink(options: LinkOptions, listener: LinkListener): Link {
   let snapshot: Copy[] | undefined = [];
   let sequence = 0n;
   let heardMs = clock.monotonicMs();
+  let pongMs = heardMs;
+  let lookedMs = heardMs;
   let broken = false;
   let nextId = 1n;
   const verifying = new Map<bigint, (ready: boolean) => void>();
 
   function send(message: ToAdapter): void {
-    if (!broken) stream.write(create(GatewayMessageSchema, { message }));
+    if (broken) return;
+    stream.write(create(GatewayMessageSchema, { message }));
+    if (stream.writableLength > maxUnsent) end(`it does not read: ${maxUnsent} messages wait`);
   }
 
   function end(reason: string): void {
@@ -137,6 +149,8 @@ export function openLink(options: LinkOptions, listener: LinkListener): Link {
         return undefined;
       }
       case "pong":
+        pongMs = heardMs;
+        return undefined;
       case undefined:
         return undefined;
     }
@@ -145,15 +159,31 @@ export function openLink(options: LinkOptions, listener: LinkListener): Link {
   stream.on("data", onMessage);
   stream.on("error", (error) => end(error.message));
   stream.on("end", () => end("the adapter closed the Link"));
+  let looks = 0;
   const timer = setInterval(() => {
-    if (clock.monotonicMs() - heardMs > silenceMs) return end(`nothing heard for ${silenceMs} ms`);
+    const nowMs = clock.monotonicMs();
+    // Who stood still has not listened: what came meanwhile is read after this.
+    const stoodMs = nowMs - lookedMs - lookMs;
+    lookedMs = nowMs;
+    if (stoodMs > lookMs) {
+      heardMs += stoodMs;
+      pongMs += stoodMs;
+    }
+    if (nowMs - heardMs > silenceMs) return end(`nothing heard for ${silenceMs} ms`);
+    // A snapshot may keep it busy: it is given twice the time.
+    if (nowMs - pongMs > 2 * silenceMs) return end(`it does not hear: no answer for ${2 * silenceMs} ms`);
+    looks += 1;
+    if (looks % looksPerPing !== 0) return undefined;
     nextId += 1n;
     return send({ case: "ping", value: { id: nextId } });
-  }, pingMs);
+  }, lookMs);
   send({ case: "hello", value: { gatewayId: options.gatewayId } });
 
   return {
     send,
+    sendUnlessBusy(message) {
+      if (!stream.writableNeedDrain) send(message);
+    },
     async verify(model, revision, timeoutMs) {
       if (broken) return false;
       nextId += 1n;

@@ -4,7 +4,8 @@
 //
 // A broken Link makes the pod unreachable at once: nothing new is placed there, but its routes stay for graceMs, since the
 // model server may be well while its adapter restarts, and Envoy passes over what does not answer. After that, or when
-// the registry says that the pod has left, the pod is detached.
+// the registry says that the pod has left, the pod is detached. A pod that the registry no longer names stays as long as
+// its Link lives, and is forgotten with it.
 import type { ErrorCode } from "#core/errors.ts";
 import type { LoadClass } from "#core/loadqueue.ts";
 import type { Priority, Revision } from "#core/model.ts";
@@ -74,7 +75,7 @@ export interface LinksParts {
 }
 
 const pingMs = 1_000;
-const silenceMs = 4_000;
+const silenceMs = 3_500;
 const graceMs = 3_000;
 const firstPauseMs = 50;
 const longestPauseMs = 2_000;
@@ -93,6 +94,10 @@ interface Entry {
   presence: PodPresence;
   link: Link | undefined;
   linked: boolean;
+  /** Of the pod that the Link leads to. */
+  linkedIncarnation: string | undefined;
+  /** The registry does not name it any more. */
+  absent: boolean;
   pauseMs: number;
   /** Waits to reconnect. */
   retry: NodeJS.Timeout | undefined;
@@ -113,6 +118,7 @@ export function createLinks(parts: LinksParts): Links {
         onLinked(info, copies) {
           if (info.podId !== podId) return link.close(`another pod, ${info.podId}, answers at ${linkAddress}`);
           entry.linked = true;
+          entry.linkedIncarnation = info.incarnation;
           entry.pauseMs = firstPauseMs;
           clearTimeout(entry.grace);
           entry.grace = undefined;
@@ -149,10 +155,19 @@ export function createLinks(parts: LinksParts): Links {
     fleet.setUnreachable(podId);
     entry.grace ??= setTimeout(() => {
       log.warn("a pod is given up", { podId, reason });
-      fleet.detach(podId);
+      entry.grace = undefined;
+      if (entry.absent) forget(entry, "the pod left");
+      else fleet.detach(podId);
     }, graceMs);
     entry.retry = setTimeout(() => connect(entry), entry.pauseMs);
     entry.pauseMs = Math.min(entry.pauseMs * 2, longestPauseMs);
+  }
+
+  function forget(entry: Entry, reason: string): void {
+    const { podId } = entry.presence;
+    entries.delete(podId);
+    drop(entry, reason);
+    fleet.detach(podId);
   }
 
   function drop(entry: Entry, reason: string): void {
@@ -169,6 +184,9 @@ export function createLinks(parts: LinksParts): Links {
       if (known !== undefined) {
         const same = known.presence.incarnation === presence.incarnation && known.presence.linkAddress === presence.linkAddress;
         known.presence = presence;
+        known.absent = false;
+        // The Link may have found the new one before the registry told of it.
+        if (known.linked && known.linkedIncarnation === presence.incarnation) return;
         if (same && known.link !== undefined) return;
         // Started anew: what its Link said before is void, what its model server holds comes with the snapshot.
         const { grace } = known;
@@ -184,6 +202,8 @@ export function createLinks(parts: LinksParts): Links {
         presence,
         link: undefined,
         linked: false,
+        linkedIncarnation: undefined,
+        absent: false,
         pauseMs: firstPauseMs,
         retry: undefined,
         grace: undefined,
@@ -194,10 +214,9 @@ export function createLinks(parts: LinksParts): Links {
     setAbsent(podId) {
       const entry = entries.get(podId);
       // While the Link lives so does the pod, whatever became of its lease.
-      if (entry === undefined || entry.linked) return;
-      entries.delete(podId);
-      drop(entry, "the pod left");
-      fleet.detach(podId);
+      if (entry === undefined) return;
+      entry.absent = true;
+      if (!entry.linked) forget(entry, "the pod left");
     },
     sendLoad(podId, model, revision, ask) {
       entries.get(podId)?.link?.send({
@@ -256,7 +275,7 @@ export function createLinks(parts: LinksParts): Links {
           });
         }
       }
-      for (const [podId, list] of byPod) entries.get(podId)?.link?.send({ case: "usage", value: { entries: list } });
+      for (const [podId, list] of byPod) entries.get(podId)?.link?.sendUnlessBusy({ case: "usage", value: { entries: list } });
     },
     isLinked: (podId) => entries.get(podId)?.linked === true,
     [Symbol.dispose]() {

@@ -1,6 +1,9 @@
 // Owns what a fault is.
 import type { TestFleet } from "#test/harness/fleet.ts";
+import { waitUntil } from "#test/harness/wait.ts";
 import type { FaultTraffic } from "./traffic.ts";
+
+const restartMs = 120_000;
 
 export interface FaultContext {
   readonly fleet: TestFleet;
@@ -28,6 +31,23 @@ export interface Fault {
   readonly capacityBytes?: number;
   /** How many models the traffic asks for, each as often as any other, when it is not what other faults have. */
   readonly evenModels?: number;
+}
+
+/** Kills these processes at once; resolves when all serve again. */
+export async function killAndAwait(fleet: TestFleet, names: readonly string[]): Promise<void> {
+  const killed = names.map((name) => {
+    const process_ = fleet.process(name);
+    const { restarts } = process_;
+    process.kill(pidOf(fleet, name), "SIGKILL");
+    return { process_, restarts };
+  });
+  await waitUntil(
+    `${names.join(" and ")} are started again`,
+    () => killed.map(({ process_ }) => process_.state),
+    () => killed.every(({ process_, restarts }) => process_.restarts > restarts && process_.state.kind === "ready"),
+    restartMs,
+  );
+  await fleet.whenServing();
 }
 
 export function pidOf(fleet: TestFleet, name: string): number {

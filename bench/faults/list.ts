@@ -4,7 +4,7 @@ import { Client } from "undici";
 import { sleep } from "#platform/clock.ts";
 import type { TestFleet } from "#test/harness/fleet.ts";
 import { waitUntil } from "#test/harness/wait.ts";
-import { type Fault, type FaultContext, type MakeFault, pidOf } from "./fault.ts";
+import { type Fault, type FaultContext, killAndAwait, type MakeFault, pidOf } from "./fault.ts";
 import { restartWhileParked } from "./parked.ts";
 import { prepareFullQueue } from "./queue.ts";
 import { prepareRefused } from "./refused.ts";
@@ -50,26 +50,9 @@ function fault(name: string, what: string, make: MakeFault): Fault {
   return { name, what, prepare: async () => make };
 }
 
-const restartMs = 30_000;
 const frozenMs = 10_000;
 const forgottenAtOnce = 10;
 const mostForgettings = 20;
-
-/** Of these processes, at once; resolves when all serve again. */
-async function killAndAwait(fleet: TestFleet, names: readonly string[]): Promise<void> {
-  const killed = names.map((name) => {
-    const supervised = fleet.process(name);
-    return { supervised, pid: pidOf(fleet, name), restarts: supervised.restarts };
-  });
-  for (const { pid } of killed) process.kill(pid, "SIGKILL");
-  await waitUntil(
-    `${names.join(" and ")} started again`,
-    () => killed.map(({ supervised }) => ({ restarts: supervised.restarts, state: supervised.state.kind })),
-    (seen) => seen.every(({ restarts, state }, at) => state === "ready" && restarts > (killed[at]?.restarts ?? 0)),
-    restartMs,
-  );
-  await fleet.whenServing();
-}
 
 async function evict({ fleet, traffic }: FaultContext): Promise<void> {
   const { evictions } = await fleet.stats();

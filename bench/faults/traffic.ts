@@ -73,6 +73,7 @@ export function startFaultTraffic(fleet: TestFleet, options: FaultTrafficOptions
   const driven = driveTraffic({
     restUrl: fleet.restUrl,
     grpcTarget: fleet.grpcTarget,
+    others: fleet.gateways.slice(1),
     models,
     oracle: fleet.oracle,
     durationMs: longestMs,

@@ -25,6 +25,8 @@ export interface Fleet {
 }
 
 const loopback = "127.0.0.1";
+/** A machine that is busy starts slowly: to kill it for that would only make it busier. */
+const readyTimeoutMs = 120_000;
 const readyLine = /^\{"ready":true/;
 
 export interface FleetParts {
@@ -32,6 +34,8 @@ export interface FleetParts {
   readonly state: State;
   readonly runFolder: string;
   readonly log: Log;
+  /** Added to the environment of the process of this name. */
+  readonly envOf?: (name: string) => Readonly<Record<string, string>>;
   /** The file of the state folder when absent. */
   readonly registry?: RegistryTarget;
 }
@@ -54,7 +58,8 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
 
   const processes = new Map<string, SupervisedProcess>();
   const start = (process: ProcessOptions): void => {
-    const supervised = superviseProcess({ ...process, ...logged(process.name, parts) });
+    const env = { ...process.env, ...parts.envOf?.(process.name) };
+    const supervised = superviseProcess({ ...process, env, ...logged(process.name, parts) });
     processes.set(process.name, stack.use(supervised));
   };
   for (const pod of pods) {
@@ -71,6 +76,7 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
         MALLOC_TRIM_THRESHOLD_: "131072",
       },
       readyLine,
+      readyTimeoutMs,
     });
     start({
       name: `${pod.podId}-adapter`,
@@ -94,6 +100,7 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
         ...peerFlags(tls?.adapter),
       }),
       readyLine,
+      readyTimeoutMs,
     });
   }
   for (const gateway of gateways) {
@@ -114,6 +121,7 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
         ...peerFlags(tls?.gateway),
       }),
       readyLine,
+      readyTimeoutMs,
     });
   }
   for (const gateway of gateways) start(await buildEnvoy(gateway, options, tls, runFolder));

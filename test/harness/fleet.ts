@@ -38,6 +38,8 @@ export interface FleetOptions {
   readonly tracing?: TracingOptions;
   /** Each with an Envoy of its own; 1 when absent. */
   readonly gateways?: number;
+  /** By how many milliseconds the clock of the process of this name goes wrong. */
+  readonly clockErrorMs?: (name: string) => number;
   /** Keeps the registry; a file when absent. */
   readonly etcd?: EtcdServer;
 }
@@ -132,6 +134,7 @@ export async function openFleet(options: FleetOptions = {}): Promise<TestFleet> 
       runFolder,
       log,
       registry,
+      envOf: (name) => wrongClock(options.clockErrorMs?.(name) ?? 0),
     },
     opening,
   );
@@ -250,6 +253,13 @@ async function findPorts(pods: number, gateways: number): Promise<readonly [http
   if (http === undefined || grpc === undefined || admin === undefined)
     throw new Error("there are too few free ports side by side");
   return [http, grpc, admin];
+}
+
+/** For a process of ours: the wall clock, and nothing else, is off. */
+function wrongClock(byMs: number): Readonly<Record<string, string>> {
+  if (byMs === 0) return {};
+  const code = `const now=Date.now;Date.now=()=>now()+${byMs};const R=Date;globalThis.Date=class extends R{constructor(...a){if(a.length===0)super(Date.now());else super(...a)}};`;
+  return { NODE_OPTIONS: `--import data:text/javascript,${encodeURIComponent(code)}` };
 }
 
 async function askSocket(socketPath: string, path: string): Promise<string> {
