@@ -218,3 +218,18 @@ test("more than maxCopies are never asked for, and shrinking leaves what is want
   copies.shrink("x", "r1", 1);
   assert.deepEqual(sent, ["drop c x"]);
 });
+
+test("pods are told when a model's copies are to stay, and when they need not any more", (t) => {
+  using bench = openBench(t);
+  const { fleet, copies, sent, models } = bench;
+  fleet.attach(podInfo("a"), [copy("ready")]);
+  copies.onModel("x");
+  assert.deepEqual(sent, []);
+  models.set("x", modelOf("x", { pinned: true }));
+  copies.onModel("x");
+  copies.onModel("x");
+  assert.deepEqual(sent, ["load a x proactive"]);
+  models.set("x", modelOf("x"));
+  copies.onModel("x");
+  assert.equal(sent.length, 2);
+});

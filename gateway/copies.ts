@@ -14,7 +14,6 @@ import type { ErrorCode } from "#core/errors.ts";
 import { type LoadClass, loadClasses } from "#core/loadqueue.ts";
 import { findRevision, type Model, type Revision } from "#core/model.ts";
 import { describePlacement } from "#core/placement/place.ts";
-import type { PodView } from "#core/placement/request.ts";
 import { chooseShrink } from "#core/placement/shrink.ts";
 import type { Clock } from "#platform/clock.ts";
 import type { Log } from "#platform/log.ts";
@@ -102,6 +101,7 @@ interface Want {
 /** For background loads a pod keeps copies used more recently than this. */
 const minAgeMs = 10_000;
 const spareAgeMs = 30 * 60_000;
+const longAgoMs = 1e12;
 /** A full fleet has no spare room soon. */
 const sparePauseMs = 60_000;
 const queueWaitMs = 120_000;
@@ -117,6 +117,8 @@ export function createCopies(parts: CopiesParts): Copies {
   /** Those that would like another pod. */
   const lacking = new Set<Want>();
   const backoffs = createBackoffs(clock);
+  /** Models whose copies are never evicted for others, as the pods were told. */
+  const pinned = new Set<string>();
 
   function settled(want: Want, podId: string): boolean {
     const timer = want.asked.get(podId);
@@ -145,21 +147,36 @@ export function createCopies(parts: CopiesParts): Copies {
     });
   }
 
-  function standing(model: string, revision: string): { ready: PodView[]; coming: Set<string>; there: Set<string> } {
-    const views = new Map(fleet.views().map((view) => [view.podId, view]));
-    const ready: PodView[] = [];
+  /** By the pods that are concerned alone, however many there are. */
+  function standing(model: string, revision: string): { ready: string[]; coming: Set<string>; there: Set<string> } {
+    const ready: string[] = [];
     const coming = new Set<string>();
     const there = new Set<string>();
     for (const { podId, copy } of fleet.holders(model)) {
-      const view = views.get(podId);
-      if (copy.revision !== revision || copy.state === "failed" || view === undefined) continue;
+      const pod = fleet.pod(podId);
+      if (copy.revision !== revision || copy.state === "failed" || pod === undefined) continue;
       there.add(podId);
-      if (!view.reachable || view.draining) continue;
-      if (copy.state === "ready") ready.push(view);
+      if (!pod.reachable || pod.gauges.draining) continue;
+      if (copy.state === "ready") ready.push(podId);
       else if (copy.state === "queued" || copy.state === "loading") coming.add(podId);
     }
     for (const podId of wants.get(copyKey({ model, revision }))?.asked.keys() ?? []) coming.add(podId);
     return { ready, coming, there };
+  }
+
+  /** Whether its copies may be evicted is told to the pods that hold them when it changes. */
+  function tellPinned(name: string): void {
+    const model = parts.findModel(name);
+    const now = model !== undefined && isPinned(model);
+    if (!(now ? !pinned.has(name) : pinned.delete(name))) return;
+    if (now) pinned.add(name);
+    if (model === undefined || !parts.isHome(name)) return;
+    for (const { podId, copy } of Array.from(fleet.holders(name))) {
+      const revision = copy.state === "ready" ? findRevision(model, copy.revision) : undefined;
+      // As of a use long ago: it moves nothing in the LRU. One that has just left is not loaded for it.
+      if (revision === undefined) continue;
+      parts.sendLoad(podId, name, revision, { loadClass: "proactive", waitMs: 1, idleMs: longAgoMs, pinned: now });
+    }
   }
 
   function countOf(want: Want, model: Model | undefined): number {
@@ -300,7 +317,10 @@ export function createCopies(parts: CopiesParts): Copies {
     shrink(model, revision, keep) {
       const want = wants.get(copyKey({ model, revision }));
       const least = want === undefined ? keep : Math.max(keep, countOf(want, parts.findModel(model)));
-      for (const podId of chooseShrink(standing(model, revision).ready, least)) parts.sendDrop(podId, model, revision);
+      const ready = new Set(standing(model, revision).ready);
+      if (ready.size <= least) return;
+      const holders = fleet.views().filter(({ podId }) => ready.has(podId));
+      for (const podId of chooseShrink(holders, least)) parts.sendDrop(podId, model, revision);
     },
     onCopies(podId, changes) {
       if (wants.size === 0) return;
@@ -346,6 +366,7 @@ export function createCopies(parts: CopiesParts): Copies {
       if (want?.asked.has(podId) === true) failedOn(want, podId, { kind: "failed", code, reason });
     },
     onModel(model) {
+      tellPinned(model);
       for (const want of byModel.get(model) ?? []) fill(want);
     },
     onMembers() {

@@ -409,6 +409,10 @@ export async function startGateway(
   });
   const explain = createExplain((name) => book.get(name), { fleet, routes, loads, copies, journal, placements, decisions, home });
   // What was under way when the gateway before this one ended.
+  for (const name of book.matching(/"(?:minCopies|pinned)"\s*:/)) {
+    copies.onModel(name);
+    scaler.onModel(name);
+  }
   for (const name of book.matching(/"(?:target|split|mirror|retired)"\s*:/)) {
     revisions.onModel(name);
     vmodels.onModel(name);

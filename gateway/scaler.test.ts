@@ -1,0 +1,138 @@
+import assert from "node:assert/strict";
+import { type TestContext, test } from "node:test";
+import { type Model, parseModel } from "#core/model.ts";
+import { defaultScalingPolicy } from "#core/scaling.ts";
+import { createManualClock, type ManualClock } from "#platform/clock.ts";
+import { silentLog } from "#platform/log.ts";
+import { type Copies, createCopies } from "./copies.ts";
+import { createDecisions } from "./decisions.ts";
+import { createFleet, type Fleet, type PodInfo } from "./fleet.ts";
+import { createPlacements } from "./placements.ts";
+import { createRates, type Rates } from "./rates.ts";
+import { createScaler, type Scaler } from "./scaler.ts";
+import { createSuspects } from "./suspects.ts";
+
+interface Bench extends Disposable {
+  readonly fleet: Fleet;
+  readonly scaler: Scaler;
+  readonly models: Map<string, Model>;
+  /** Pods that were asked for copies of `x`, and told to drop them. */
+  readonly loads: string[];
+  readonly drops: string[];
+  /** Seconds of this demand, each followed by a decision; loads are over at once. */
+  run(seconds: number, requestsPerSecond: number, busyMs?: number): void;
+  home: boolean;
+}
+
+function openBench(t: TestContext, pods = 4): Bench {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const clock: ManualClock = createManualClock();
+  const loads: string[] = [];
+  const drops: string[] = [];
+  const models = new Map<string, Model>([["x", modelOf()]]);
+  const fleet = createFleet(
+    { onCopies: (podId, changes) => copies.onCopies(podId, changes), onPod: (podId) => copies.onPod(podId) },
+    clock,
+  );
+  const rates: Rates = createRates(clock);
+  const decisions = createDecisions(clock);
+  const shared = { fleet, decisions, clock, findModel: (name: string) => models.get(name), isHome: () => bench.home };
+  const copies: Copies = createCopies({
+    ...shared,
+    placements: createPlacements(fleet, clock),
+    suspects: createSuspects(clock),
+    log: silentLog,
+    sendLoad: (podId) => void loads.push(podId),
+    cancelLoad: () => undefined,
+    sendDrop: (podId) => void drops.push(podId),
+  });
+  const scaler = createScaler({ ...shared, copies, rates, policy: defaultScalingPolicy });
+  const bench: Bench = {
+    fleet,
+    scaler,
+    models,
+    loads,
+    drops,
+    home: true,
+    run(seconds, requestsPerSecond, busyMs = 0) {
+      for (let second = 0; second < seconds; second++) {
+        const use = { model: "x", requests: requestsPerSecond, busyMs, misses: 0, idleMs: 0 };
+        if (requestsPerSecond > 0) rates.add([use]);
+        clock.advance(1_000);
+        const asked = loads.length;
+        scaler.tick();
+        for (const podId of loads.slice(asked)) fleet.change(podId, [ready]);
+        for (const podId of drops.splice(0)) fleet.change(podId, [{ ...ready, state: "gone" }]);
+      }
+    },
+    [Symbol.dispose]: () => copies[Symbol.dispose](),
+  };
+  for (let pod = 0; pod < pods; pod++) fleet.attach(podInfo(`p${pod}`), pod === 0 ? [ready] : []);
+  return bench;
+}
+
+const ready = { model: "x", revision: "r1", slot: 0, state: "ready", sizeBytes: 1_000 } as const;
+
+function modelOf(more: object = {}): Model {
+  const revision = { id: "r1", slot: 0, format: "onnx", storageUri: "file:///m.onnx" };
+  const parsed = parseModel({ name: "x", revisions: [revision], active: "r1", ...more });
+  return parsed.kind === "ok" ? parsed.model : assert.fail(parsed.reason);
+}
+
+function podInfo(podId: string): PodInfo {
+  const address = { host: "127.0.0.1", port: 9_000 };
+  const facts = { incarnation: "1", runtime: "onnx", capacityBytes: 1e9, rest: address, grpc: address };
+  return { podId, ...facts, labels: {}, formats: ["onnx"] };
+}
+
+const held = ({ fleet }: Bench): number => Array.from(fleet.holders("x")).length;
+
+test("more copies are asked for within two seconds of the demand, by rate and by concurrency", (t) => {
+  using bench = openBench(t);
+  bench.run(2, 550);
+  assert.equal(held(bench), 3);
+  bench.run(2, 10, 30_000);
+  assert.equal(held(bench), 4);
+});
+
+test("a model in continuous use gets its second copy after five minutes, not before, and keeps it", (t) => {
+  using bench = openBench(t);
+  bench.run(298, 1);
+  assert.equal(held(bench), 1);
+  bench.run(5, 1);
+  assert.equal(held(bench), 2);
+  bench.run(600, 1);
+  assert.equal(held(bench), 2);
+  assert.equal(bench.loads.length, 1);
+});
+
+test("copies go two minutes after the demand, first as far as its last seconds allow, then down to one, which stays", (t) => {
+  using bench = openBench(t);
+  bench.run(5, 700);
+  assert.equal(held(bench), 4);
+  bench.run(100, 1);
+  assert.equal(held(bench), 4);
+  bench.run(40, 1);
+  assert.ok(held(bench) < 4);
+  bench.run(125, 1);
+  assert.equal(held(bench), 1);
+});
+
+test("maxCopies bounds them", (t) => {
+  using bench = openBench(t);
+  bench.models.set("x", modelOf({ maxCopies: 2 }));
+  bench.run(5, 2_000);
+  assert.equal(held(bench), 2);
+});
+
+test("minCopies keeps them without use, at the home alone", (t) => {
+  using kept = openBench(t);
+  kept.models.set("x", modelOf({ minCopies: 3 }));
+  kept.home = false;
+  kept.scaler.onModel("x");
+  assert.equal(kept.loads.length, 0);
+  kept.home = true;
+  kept.models.set("x", modelOf({ minCopies: 2 }));
+  kept.scaler.onModel("x");
+  assert.equal(kept.loads.length, 1);
+});
