@@ -12,7 +12,7 @@ await runMain(
     let exitCode = 0;
     const program = buildProgram({
       env: process.env,
-      isTerminal: process.stdout.isTTY === true,
+      isTerminal: process.stdout.isTTY,
       width: process.stdout.columns ?? fallbackWidth,
       print: (text) => void process.stdout.write(`${text}\n`),
       signal,

@@ -25,7 +25,10 @@ import { buildTracing } from "./tracing.ts";
 
 export type HttpFilter = MessageInitShape<typeof HttpFilterSchema>;
 
-export function connection(statPrefix: string, options: BootstrapOptions) {
+/** What the connection managers of all listeners have in common. */
+type Connection = Extract<MessageInitShape<typeof HttpConnectionManagerSchema>, { readonly $typeName?: never }>;
+
+export function connection(statPrefix: string, options: BootstrapOptions): Connection {
   return {
     statPrefix,
     ...(options.tracing === undefined ? {} : { tracing: buildTracing(options.tracing) }),
@@ -44,7 +47,7 @@ export function connection(statPrefix: string, options: BootstrapOptions) {
       initialStreamWindowSize: options.maxMessageBytes + 64 * 1024,
       initialConnectionWindowSize: 64 << 20,
     },
-  } satisfies MessageInitShape<typeof HttpConnectionManagerSchema>;
+  };
 }
 
 /** `others`: scripts that routes may ask for by name instead. */

@@ -79,7 +79,10 @@ export function wholeOf(option: string, value: unknown, least: number, most: num
   if (value === undefined) return undefined;
   const number = typeof value === "string" && /^\d{1,12}$/.test(value) ? Number(value) : Number.NaN;
   if (!(number >= least && number <= most))
-    throw new CommandError("usage", `${option} must be a whole number from ${least} to ${most}, not '${String(value)}'`);
+    throw new CommandError(
+      "usage",
+      `${option} must be a whole number from ${least} to ${most}, not '${typeof value === "string" ? value : typeof value}'`,
+    );
   return number;
 }
 

@@ -133,7 +133,7 @@ async function listModels(session: Session, options: Options): Promise<void> {
     }
     const labels = options["label"];
     for (const label of Array.isArray(labels) ? labels : []) query.append("label", String(label));
-    const { body } = await session.client.ask("GET", `/api/v1/models?${query}`);
+    const { body } = await session.client.ask("GET", `/api/v1/models?${query.toString()}`);
     found.push(...listOf(body["models"]));
     after = textOf(body["next"]);
   } while (after !== undefined && found.length < limit);
@@ -196,11 +196,10 @@ function registrationOf(options: Options): Readonly<Record<string, unknown>> {
 function describeModel(body: Readonly<Record<string, unknown>>, { paint, terminal }: Session): string {
   const nowMs = Date.now();
   const failure = recordOf(body["failure"]);
+  const reason = textOf(failure["reason"]);
   const head = [
     `${textOf(body["name"]) ?? ""}  ${paintState(paint, textOf(body["state"]) ?? "")}  ${paintState(paint, textOf(body["transition"]) ?? "")}`,
-    ...(failure["reason"] === undefined
-      ? []
-      : [`target ${String(failure["revision"])} does not load: ${printable(String(failure["reason"]))}`]),
+    ...(reason === undefined ? [] : [`target ${textOf(failure["revision"]) ?? ""} does not load: ${printable(reason)}`]),
   ];
   return [...head, "", formatRevisions(body, paint, terminal.width), "", formatCopies(body, nowMs, paint, terminal.width)].join(
     "\n",

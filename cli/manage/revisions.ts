@@ -51,7 +51,7 @@ export function addRevisions(program: Command, terminal: Terminal): void {
         activate: textOf(options["activate"]) ?? "when-loaded",
         loadNow: `${options["loadNow"] === true}`,
       });
-      await change(openSession(terminal, options), "POST", name, `/revisions?${query}`, body);
+      await change(openSession(terminal, options), "POST", name, `/revisions?${query.toString()}`, body);
     });
 
   addGatewayOptions(revisions.command("promote"))

@@ -219,10 +219,11 @@ function unary<Request, Response extends object>(
         if (!isRefusal(response)) return answer(null, response);
         const metadata = new Metadata();
         metadata.set("x-warm-code", response.code);
-        return answer({ code: errorCatalogue[response.code].grpc, details: response.reason, metadata });
+        const { grpc: code }: { readonly grpc: status } = errorCatalogue[response.code];
+        return answer({ code, details: response.reason, metadata });
       },
       (error: unknown) => {
-        const code = error instanceof WarmpathError ? errorCatalogue[error.code].grpc : status.INTERNAL;
+        const code: status = error instanceof WarmpathError ? errorCatalogue[error.code].grpc : status.INTERNAL;
         log.error("a ModelMesh call failed", { error });
         answer({ code, details: errorMessage(error) });
       },
