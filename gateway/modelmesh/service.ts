@@ -3,7 +3,7 @@
 // deadline. Ids that are not allowed here are not there, for whoever only asks.
 import { create } from "@bufbuild/protobuf";
 import { Metadata, type ServerUnaryCall, type sendUnaryData, status } from "@grpc/grpc-js";
-import { errorCatalogue, errorMessage, WarmpathError } from "#core/errors.ts";
+import { type ErrorCode, errorCatalogue, errorMessage, WarmpathError } from "#core/errors.ts";
 import { type Model, parseModelName } from "#core/model.ts";
 import type { Refusal, RevisionSpec } from "#core/revision.ts";
 import { sleep } from "#platform/clock.ts";
@@ -219,11 +219,10 @@ function unary<Request, Response extends object>(
         if (!isRefusal(response)) return answer(null, response);
         const metadata = new Metadata();
         metadata.set("x-warm-code", response.code);
-        const { grpc: code }: { readonly grpc: status } = errorCatalogue[response.code];
-        return answer({ code, details: response.reason, metadata });
+        return answer({ code: statusOf(response.code), details: response.reason, metadata });
       },
       (error: unknown) => {
-        const code: status = error instanceof WarmpathError ? errorCatalogue[error.code].grpc : status.INTERNAL;
+        const code = error instanceof WarmpathError ? statusOf(error.code) : status.INTERNAL;
         log.error("a ModelMesh call failed", { error });
         answer({ code, details: errorMessage(error) });
       },
@@ -268,4 +267,15 @@ function noId(field: string): Refusal {
 
 function notFound(): ModelStatusInfo {
   return create(ModelStatusInfoSchema, { status: ModelStatus.NOT_FOUND });
+}
+
+const statuses = new Map<number, status>(
+  Object.values(status)
+    .filter((value) => typeof value === "number")
+    .map((value) => [value, value]),
+);
+
+/** The catalogue's number as grpc-js has it. */
+function statusOf(code: ErrorCode): status {
+  return statuses.get(errorCatalogue[code].grpc) ?? status.UNKNOWN;
 }
