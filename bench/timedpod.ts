@@ -89,6 +89,7 @@ function createTimedDriver({ loadMs, held: names }: TimedPodOptions): Driver & {
     list: async () => ({ kind: "ok", held: [...held.values()] }),
     ready: async (serverName) => held.has(serverName),
     alive: () => true,
+    doubt: () => undefined,
     [Symbol.asyncDispose]: async () => undefined,
   };
 }

@@ -119,6 +119,8 @@ const forwarded = [
   headers.badName,
   headers.publicName,
   headers.principal,
+  headers.from,
+  headers.isHedge,
 ];
 
 /** Tells a client how long its request waited; made for misses only, so a hit's answer carries nothing. */
@@ -132,6 +134,26 @@ export const mark = filter(
             case: "append",
             value: {
               header: { key: headers.loadMs, value: `%REQ(${headers.loadMs})%` },
+              appendAction: HeaderValueOption_HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
+            },
+          },
+        },
+      ],
+    },
+  }),
+);
+
+/** Tells the gateway which placement set a request comes from that is rerouted: the endpoint that it entered by says so. */
+export const origin = filter(
+  filters.origin,
+  packAny(HeaderMutationSchema, {
+    mutations: {
+      requestMutations: [
+        {
+          action: {
+            case: "append",
+            value: {
+              header: { key: headers.from, value: "%DOWNSTREAM_LOCAL_ADDRESS_ENDPOINT_ID%" },
               appendAction: HeaderValueOption_HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
             },
           },

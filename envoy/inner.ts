@@ -5,7 +5,8 @@ import { duration, packAny } from "#platform/any.ts";
 import type { ListenerSchema } from "#proto/gen/envoy/config/listener/v3/listener_pb.ts";
 import type { RouteActionSchema } from "#proto/gen/envoy/config/route/v3/route_components_pb.ts";
 import { HttpConnectionManagerSchema } from "#proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
-import { connection, type HttpFilter, lua, mark, processor, router, script } from "./filters.ts";
+import { connection, type HttpFilter, lua, mark, origin, processor, router, script } from "./filters.ts";
+import { hedgeErrors } from "./localreplies.ts";
 import { filters, headers, mirrorListener, rerouteListener } from "./names.ts";
 import type { BootstrapOptions } from "./options.ts";
 
@@ -20,6 +21,7 @@ function reroute(options: BootstrapOptions): Listener {
   return inner(
     rerouteListener,
     [
+      origin,
       processor(filters.reroute, options),
       lua(filters.slot, script("message.lua", "json.lua", "body.lua", "slot.lua")),
       mark,
@@ -57,7 +59,7 @@ function inner(name: string, httpFilters: HttpFilter[], action: Action, options:
     routes: [
       {
         match: { pathSpecifier: { case: "prefix" as const, value: "/" } },
-        requestHeadersToRemove: [headers.cluster, headers.slot],
+        requestHeadersToRemove: [headers.cluster, headers.slot, headers.from, headers.isHedge],
         action: {
           case: "route" as const,
           value: { clusterSpecifier: { case: "clusterHeader" as const, value: headers.cluster }, ...action },
@@ -67,6 +69,7 @@ function inner(name: string, httpFilters: HttpFilter[], action: Action, options:
   };
   const manager = packAny(HttpConnectionManagerSchema, {
     ...connection(name.replace("-", "_"), options),
+    localReplyConfig: hedgeErrors,
     generateRequestId: false,
     preserveExternalRequestId: true,
     routeSpecifier: { case: "routeConfig", value: { name, validateClusters: false, virtualHosts: [virtualHost] } },

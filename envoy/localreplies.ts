@@ -9,6 +9,7 @@ import type {
   LocalReplyConfigSchema,
   ResponseMapperSchema,
 } from "#proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
+import { headers } from "./names.ts";
 
 type Mapper = MessageInitShape<typeof ResponseMapperSchema>;
 type LogFilter = NonNullable<Mapper["filter"]>;
@@ -19,8 +20,8 @@ function status(op: ComparisonFilter_Op, code: number): LogFilter & object {
 }
 
 /** What Envoy itself refuses without a word gets one; the headers tell it from what the gateway refuses. */
-function wordFor(word: string, ...headers: MessageInitShape<typeof HeaderMatcherSchema>[]): Mapper {
-  const filters = headers.map((header): LogFilter => ({ filterSpecifier: { case: "headerFilter", value: { header } } }));
+function wordFor(word: string, ...matchers: MessageInitShape<typeof HeaderMatcherSchema>[]): Mapper {
+  const filters = matchers.map((header): LogFilter => ({ filterSpecifier: { case: "headerFilter", value: { header } } }));
   return {
     filter: {
       filterSpecifier: { case: "andFilter", value: { filters: [status(ComparisonFilter_Op.EQ, 400), ...filters] } },
@@ -117,5 +118,25 @@ export const grpcErrors: MessageInitShape<typeof LocalReplyConfigSchema> = {
     },
     // The HTTP status of a gRPC answer is 200, whatever stands here.
     { ...unasked, headersToAdd: [setHeader("retry-after", "1"), setHeader("grpc-status", `${unavailableGrpcStatus}`)] },
+  ],
+};
+
+/** On internal listeners: a hedge that fails leaves the word to the first try, which goes on. */
+export const hedgeErrors: MessageInitShape<typeof LocalReplyConfigSchema> = {
+  mappers: [
+    {
+      filter: {
+        filterSpecifier: {
+          case: "headerFilter",
+          value: {
+            header: {
+              name: headers.isHedge,
+              headerMatchSpecifier: { case: "stringMatch", value: { matchPattern: { case: "exact", value: "true" } } },
+            },
+          },
+        },
+      },
+      headersToAdd: [setHeader(headers.notHere, "1")],
+    },
   ],
 };

@@ -16,6 +16,10 @@ export const headers = {
   priority: "x-warm-priority",
   /** On internal listeners: the cluster that gets the request; on the reroute listener the gateway's choice. */
   cluster: "x-warm-cluster",
+  /** On the reroute listener: the cluster of the placement set that the request comes from. */
+  from: "x-warm-from",
+  /** Envoy's own, on the reroute listener: "true" when the first try has said nothing yet and goes on. */
+  isHedge: "x-envoy-is-timeout-retry",
   /** On the mirror listener: the slot of the revision that gets the request. */
   slot: "x-warm-slot",
   /** On an answer, until the naming filter takes it away: what holds the public name that the answer must say. */
@@ -37,6 +41,7 @@ export const filters = {
   claim: "warm.claim",
   naming: "warm.naming",
   miss: "warm.miss",
+  origin: "warm.origin",
   reroute: "warm.reroute",
   mark: "warm.mark",
   slot: "warm.slot",

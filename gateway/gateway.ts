@@ -278,6 +278,7 @@ export async function startGateway(
     fleet,
     loads,
     clock,
+    podsOf: (cluster) => xds.table.podsOf(cluster),
     verify: (podId, model, revision) => links.verify(podId, model, revision),
   });
   const shares = createShares({

@@ -1,23 +1,31 @@
 // Owns what becomes of a request that every pod of its placement set failed: the pods that say they hold the model are
 // asked whether they really do; one that does gets the request, else the model is loaded anew. Either way the request
 // goes to the cluster of one pod, from which there is no second reroute.
+//
+// A request whose first try has said nothing yet, and goes on, waits here beside it: as long as the pods of its set are
+// well it is a long inference, and must not be computed twice. Who says otherwise are the owners of that knowledge: the
+// Link of a silent adapter breaks, and an adapter whose model server is silent takes its copies back.
 import type { Model, Revision } from "#core/model.ts";
 import { type Clock, sleep } from "#platform/clock.ts";
 import { podClusterName } from "#xds/main.ts";
 import type { Failure } from "./failure.ts";
-import type { Fleet } from "./fleet.ts";
+import type { Copy, Fleet } from "./fleet.ts";
 import type { EnsureOptions, Loads } from "./loads.ts";
 
 export type Rerouted = { readonly kind: "found"; readonly cluster: string } | Failure;
 
 export interface Reroutes {
   find(model: Model, revision: Revision, wire: "rest" | "grpc", options: EnsureOptions): Promise<Rerouted>;
+  /** Resolves when one of the pods of the cluster, to which the first try went, may be lost; or the request is over. */
+  outlast(model: Model, cluster: string, options: EnsureOptions): Promise<Failure | undefined>;
 }
 
 export interface ReroutesParts {
   readonly fleet: Fleet;
   readonly loads: Loads;
   readonly clock: Clock;
+  /** The pods of a cluster's set; undefined when there is no such set any more. */
+  readonly podsOf: (cluster: string) => readonly string[] | undefined;
   readonly verify: (podId: string, model: string, revision: string) => Promise<boolean>;
 }
 
@@ -28,8 +36,35 @@ export interface ReroutesParts {
 const maxRounds = 12;
 const firstPauseMs = 5;
 const longestPauseMs = 500;
+/** Between two looks at a pod that says nothing. */
+const lookMs = 250;
+/** Between two questions to the same pod, however many requests wait for it. */
+const askMs = 1_000;
 
-export function createReroutes({ fleet, loads, clock, verify }: ReroutesParts): Reroutes {
+export function createReroutes({ fleet, loads, clock, podsOf, verify }: ReroutesParts): Reroutes {
+  /** Pods that were asked of late, and when: there are no more of them than pods. */
+  const asked = new Map<string, number>();
+
+  /** So that an adapter hears that its model server may be silent. What it answers its holding says as well. */
+  function ask(podId: string, { model, revision }: Pick<Copy, "model" | "revision">): void {
+    const nowMs = clock.monotonicMs();
+    if (nowMs - (asked.get(podId) ?? -Infinity) < askMs) return;
+    for (const known of asked.keys()) if (fleet.pod(known) === undefined) asked.delete(known);
+    asked.set(podId, nowMs);
+    void verify(podId, model, revision);
+  }
+
+  /** Reachable, and with a copy of the model, whichever revision the request went to. */
+  function isWell(podId: string, model: Model): boolean {
+    if (fleet.pod(podId)?.reachable !== true) return false;
+    for (const holder of fleet.holders(model.name)) {
+      if (holder.podId !== podId || (holder.copy.state !== "ready" && holder.copy.state !== "leaving")) continue;
+      if (holder.copy.state === "ready") ask(podId, holder.copy);
+      return true;
+    }
+    return false;
+  }
+
   async function verified(model: Model, revision: Revision): Promise<string | undefined> {
     const asked = [...fleet.holders(model.name)]
       .filter(
@@ -41,6 +76,14 @@ export function createReroutes({ fleet, loads, clock, verify }: ReroutesParts): 
   }
 
   return {
+    async outlast(model, cluster, options) {
+      for (;;) {
+        const pods = podsOf(cluster);
+        if (pods === undefined || !pods.every((podId) => isWell(podId, model))) return undefined;
+        const over = await pause(lookMs, options);
+        if (over !== undefined) return over;
+      }
+    },
     async find(model, revision, wire, options) {
       for (let round = 0; round < maxRounds; round++) {
         // What was loaded just now is asked for at once.

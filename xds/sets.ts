@@ -19,6 +19,7 @@ import {
   planLegs,
   planName,
   routesName,
+  setIdOf,
   type Wire,
 } from "./resources/set.ts";
 import type { OnChange, ResourceStore } from "./store.ts";
@@ -44,6 +45,8 @@ export interface SetBook {
   entryTarget(name: string): string | undefined;
   /** The set that an entry scope leads to. */
   entrySet(name: string): PlacementSet | undefined;
+  /** The pods of the set that this cluster is of; undefined when no such set is in use. */
+  podsOf(cluster: string): readonly PodAddress[] | undefined;
   /** Names of all entry scopes. */
   entryNames(): Iterable<string>;
   /** `keep`: sets that stay without a model. `isGone`: Envoy has acknowledged that a scope is no more. */
@@ -159,6 +162,7 @@ export function createSetBook(clusters: ResourceStore, routes: ResourceStore, on
     ],
     entryTarget: (name) => scopes.get(name)?.routes,
     entrySet: (name) => scopes.get(name)?.set,
+    podsOf: (cluster) => entries.get(setIdOf(cluster) ?? "")?.set.pods,
     entryNames: () => scopes.keys(),
     sweep(keep, isGone) {
       // Sets and plans number the combinations of pods in use, not models.

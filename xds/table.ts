@@ -69,6 +69,8 @@ export interface RouteTable {
   setUsageSample(millionths: number): void;
   /** The scope key by which a request that has waited reaches this pod; undefined when the table does not know the pod. */
   entry(podId: string, slot: number): string | undefined;
+  /** Ids of the pods of the set that this cluster is of; undefined when no such set is in use. */
+  podsOf(cluster: string): readonly string[] | undefined;
   /** All that Envoy must have, at these versions, before it treats the model or entry of this name as this table does. */
   wanted(name: string): readonly ResourceRef[];
   /** Takes out sets that no model has used for two sweeps, when Envoy is done with their scopes. */
@@ -215,6 +217,7 @@ export function createRouteTable(onChange: OnChange, check: CheckResource, { aut
     removePod,
     setModel,
     setUsageSample: (millionths) => runtime.put(RuntimeSchema, runtimeLayer, buildRuntime(millionths)),
+    podsOf: (cluster) => sets.podsOf(cluster)?.map(({ podId }) => podId),
     entry(podId, slot) {
       const pod = pods.get(podId);
       return pod === undefined ? undefined : entryName(sets.openLeg([pod], slot).set, slot);

@@ -51,6 +51,10 @@ export interface AgentParts {
 
 const probeTimeoutMs = 10_000;
 const verifyTimeoutMs = 1_000;
+/** A model server that answers neither requests nor the watch for so long stands still. */
+const doubtedSilenceMs = 4_000;
+/** The same while it loads a model, which may keep it busy. */
+const loadingSilenceMs = 9_000;
 const listTimeoutMs = 5_000;
 /** A model server that died is known to have done so within this. */
 const noticeMs = 1_000;
@@ -127,6 +131,9 @@ class PodAgent implements Agent {
     if (ready === false && life === this.#life && holding.view(key)?.state === "ready") {
       log.warn("the model server does not hold a copy that it should", { model: view.model, revision: view.revision });
       this.#missing(key, name);
+    }
+    if (ready === undefined && life === this.#life && !signal.aborted) {
+      driver.doubt(this.#inServer.size === 0 ? doubtedSilenceMs : loadingSilenceMs);
     }
     return ready === true;
   }

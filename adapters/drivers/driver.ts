@@ -62,6 +62,8 @@ export interface Driver extends AsyncDisposable {
   list(signal: AbortSignal): Promise<Listed>;
   /** Undefined: the server did not say. */
   ready(serverName: string, revision: string, signal: AbortSignal): Promise<boolean | undefined>;
+  /** Requests get no answer: for a while so long a silence counts as a loss. */
+  doubt(silenceMs: number): void;
   /** As the watch saw it last. */
   alive(): boolean;
 }

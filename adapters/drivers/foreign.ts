@@ -118,6 +118,10 @@ class ForeignDriver implements Driver {
     return this.#watch.up;
   }
 
+  doubt(silenceMs: number): void {
+    this.#watch.doubt(silenceMs);
+  }
+
   async load(request: LoadRequest): Promise<Loaded | Failure> {
     const { serverName, signal } = request;
     const cancels = this.#server.cancelsLoads === true;

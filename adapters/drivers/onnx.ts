@@ -69,6 +69,10 @@ class OnnxDriver implements Driver {
     return this.#watch.up;
   }
 
+  doubt(silenceMs: number): void {
+    this.#watch.doubt(silenceMs);
+  }
+
   async load({ serverName, revision, path, signal }: LoadRequest): ReturnType<Driver["load"]> {
     const called = await this.#post(`${modelPath(serverName)}/load`, { parameters: { path, revision } }, loadTimeoutMs, signal);
     if (called.kind === "failed") return called;

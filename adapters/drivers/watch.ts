@@ -3,7 +3,8 @@
 //   down --answers, and its list is read--> up --refused, another life, or silent for silenceMs--> down
 //
 // Invariants: up and lost are told in turn; what is told with `up` was listed in the life that it is told of. A slow
-// answer is no loss: a model server that creates a session may be busy for a while.
+// answer is no loss: a model server that creates a session may be busy for a while. When requests get no answer it is
+// doubted, and a shorter silence will do.
 
 import type { Clock } from "#platform/clock.ts";
 import { sleep } from "#platform/clock.ts";
@@ -29,13 +30,18 @@ export interface Watch {
   run(listener: DriverListener, signal: AbortSignal): Promise<void>;
   /** Looks at once: a call has failed in a way that smells of death. */
   hurry(): void;
+  /** Requests get no answer: for a while so long a silence counts as a loss. */
+  doubt(silenceMs: number): void;
   readonly up: boolean;
 }
+
+const doubtLastsMs = 15_000;
 
 export function createWatch(parts: WatchParts): Watch {
   const { clock, pulse, list, pollMs, silenceMs } = parts;
   let life: string | undefined;
   let hurry = new AbortController();
+  let doubt = { silenceMs, untilMs: -Infinity };
 
   const check = async (listener: DriverListener, heardMs: number, signal: AbortSignal): Promise<number> => {
     const seen = await pulse(signal);
@@ -46,7 +52,8 @@ export function createWatch(parts: WatchParts): Watch {
       listener.onLost(reason);
     };
     if (seen.kind === "silent") {
-      if (life !== undefined && nowMs - heardMs > silenceMs) lose(seen.reason);
+      const limitMs = nowMs < doubt.untilMs ? Math.min(silenceMs, doubt.silenceMs) : silenceMs;
+      if (life !== undefined && nowMs - heardMs > limitMs) lose(seen.reason);
       return heardMs;
     }
     if (seen.kind === "dead") {
@@ -69,6 +76,9 @@ export function createWatch(parts: WatchParts): Watch {
       return life !== undefined;
     },
     hurry: () => hurry.abort(),
+    doubt(doubtedSilenceMs): void {
+      doubt = { silenceMs: doubtedSilenceMs, untilMs: clock.monotonicMs() + doubtLastsMs };
+    },
     async run(listener, signal): Promise<void> {
       let heardMs = clock.monotonicMs();
       while (!signal.aborted) {

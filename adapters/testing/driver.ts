@@ -102,6 +102,7 @@ export function createFakeServer(): FakeServer {
       keepsArtefact: false,
       start: (listener: DriverListener, signal: AbortSignal) => watch.run(listener, signal),
       alive: () => watch.up,
+      doubt: (silenceMs) => watch.doubt(silenceMs),
       list,
       async load(request): ReturnType<Driver["load"]> {
         calls.push(`load ${request.serverName}`);

@@ -16,7 +16,12 @@ export const faults: readonly Fault[] = [
   ),
   fault("modelServerKilled", "a model server is killed, its adapter lives", ({ fleet }) => killAndAwait(fleet, ["pod-1-server"])),
   fault("modelForgotten", "a model server forgets ten of the most frequent models; its adapter is not told", forget),
-  fault("podFrozen", "model server and adapter of a pod stand still for 10 s", freeze),
+  fault("podFrozen", "model server and adapter of a pod stand still for 20 s", (context) =>
+    freeze(context, ["pod-0-server", "pod-0-adapter"]),
+  ),
+  fault("modelServerFrozen", "a model server stands still for 20 s, its adapter does not", (context) =>
+    freeze(context, ["pod-1-server"]),
+  ),
   fault("gatewayKilled", "the gateway is killed and started again", ({ fleet }) => killAndAwait(fleet, ["gateway"])),
   fault("gatewayKilledParked", "the gateway is killed while 1,000 requests wait for loads", restartWhileParked),
   {
@@ -50,7 +55,8 @@ function fault(name: string, what: string, make: MakeFault): Fault {
   return { name, what, prepare: async () => make };
 }
 
-const frozenMs = 10_000;
+const frozenMs = 20_000;
+const answeredWithinMs = 15_000;
 const forgottenAtOnce = 10;
 const mostForgettings = 20;
 
@@ -93,11 +99,13 @@ async function forgetModel(fleet: TestFleet, model: string): Promise<void> {
   }
 }
 
-async function freeze({ fleet, traffic, signal }: FaultContext): Promise<void> {
-  const pids = ["pod-0-server", "pod-0-adapter"].map((name) => pidOf(fleet, name));
+/** What asks for a model of such a pod is answered by another before the pod moves again. */
+async function freeze({ fleet, traffic, signal }: FaultContext, names: readonly string[]): Promise<void> {
+  const pids = names.map((name) => pidOf(fleet, name));
   for (const pid of pids) process.kill(pid, "SIGSTOP");
   try {
-    await sleep(frozenMs, signal);
+    await sleep(answeredWithinMs, signal);
+    await traffic.more(200, frozenMs - answeredWithinMs);
   } finally {
     for (const pid of pids) process.kill(pid, "SIGCONT");
   }

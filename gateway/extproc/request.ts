@@ -61,6 +61,16 @@ export function parseReroute(headers: ReadonlyMap<string, string>): MissRequest 
   return request.kind === "infer" ? { ...request, path: request.path.replace(/^\/openai\/models\/[^/]+/, "") } : request;
 }
 
+/** How a request came to be rerouted. */
+export interface Rerouting {
+  /** The first try has said nothing yet, and goes on: the cluster that it went to. */
+  readonly hedgeOf: string | undefined;
+}
+
+export function parseRerouting(headers: ReadonlyMap<string, string>): Rerouting {
+  return { hedgeOf: headers.get(own.isHedge) === "true" ? headers.get(own.from) : undefined };
+}
+
 /** `repeated`: names of headers that came more than once. */
 export function parseMiss(headers: ReadonlyMap<string, string>, repeated: readonly string[]): MissRequest {
   const grpc = headers.get("content-type")?.startsWith("application/grpc") === true;

@@ -14,7 +14,7 @@ import type { Reroutes } from "../reroutes.ts";
 import { type MissSpan, type MissSpans } from "../spans.ts";
 import { goOn, json, refuse, reroute } from "./answer.ts";
 import { decodeProcessing, encodeProcessing, type ProcessingAnswer, type ProcessingEvent } from "./codec.ts";
-import { type MissRequest, parseMiss, parseReroute, type ServerCall } from "./request.ts";
+import { type MissRequest, parseMiss, parseReroute, parseRerouting, type Rerouting, type ServerCall } from "./request.ts";
 
 /** Codecs for platform/grpc's serviceDefinition. */
 export const processCodecs = {
@@ -80,7 +80,7 @@ export function createProcessor(parts: ProcessorParts): Processor {
   async function decide(
     request: MissRequest,
     principal: string | undefined,
-    rerouted: boolean,
+    rerouted: Rerouting | undefined,
     signal: AbortSignal,
     span: MissSpan,
   ): Promise<ProcessingAnswer> {
@@ -98,16 +98,16 @@ export function createProcessor(parts: ProcessorParts): Processor {
   async function infer(
     request: Extract<MissRequest, { kind: "infer" }>,
     principal: string | undefined,
-    rerouted: boolean,
+    rerouted: Rerouting | undefined,
     signal: AbortSignal,
     span: MissSpan,
   ): Promise<ProcessingAnswer> {
-    counts.misses += rerouted ? 0 : 1;
-    counts.reroutes += rerouted ? 1 : 0;
+    counts.misses += rerouted === undefined ? 1 : 0;
+    counts.reroutes += rerouted === undefined ? 0 : 1;
     span.setModel(request.model);
     const model = parts.findModel(request.model);
     // Who was let in for the first try is for the second.
-    const turnedAway = rerouted ? undefined : parts.access.refusal(principal, model);
+    const turnedAway = rerouted !== undefined ? undefined : parts.access.refusal(principal, model);
     if (turnedAway !== undefined) {
       counts.refused += 1;
       return refuse(turnedAway.code, turnedAway.reason);
@@ -119,7 +119,11 @@ export function createProcessor(parts: ProcessorParts): Processor {
     const startMs = clock.monotonicMs();
     const deadlineMs = startMs + Math.min(request.timeoutMs ?? parts.maxParkMs, parts.maxParkMs);
     const options = { deadlineMs, signal, span, priority: request.priority };
-    if (rerouted) {
+    if (rerouted !== undefined) {
+      if (rerouted.hedgeOf !== undefined) {
+        const over = await parts.reroutes.outlast(model, rerouted.hedgeOf, options);
+        if (over !== undefined) return refused(over);
+      }
       const revision = activeRevision(model);
       const found = await parts.reroutes.find(model, revision, request.wire, options);
       if (found.kind === "failed") return refused(found);
@@ -141,9 +145,9 @@ export function createProcessor(parts: ProcessorParts): Processor {
   function serve(stream: ProcessStream, event: Extract<ProcessingEvent, { kind: "request-headers" }>, signal: AbortSignal): void {
     counts.requests += 1;
     const startMs = clock.monotonicMs();
-    const rerouted = stream.metadata.get("x-warm-filter").includes("reroute");
-    const request = rerouted ? parseReroute(event.headers) : parseMiss(event.headers, event.repeated);
-    const span = parts.spans.start(rerouted ? "reroute" : "miss", stream.metadata, event.headers);
+    const rerouted = stream.metadata.get("x-warm-filter").includes("reroute") ? parseRerouting(event.headers) : undefined;
+    const request = rerouted !== undefined ? parseReroute(event.headers) : parseMiss(event.headers, event.repeated);
+    const span = parts.spans.start(rerouted !== undefined ? "reroute" : "miss", stream.metadata, event.headers);
     const answered = decide(request, event.headers.get(headers.principal), rerouted, signal, span).catch((error: unknown) => {
       log.error("a miss could not be decided", { error });
       return refuse("internal", errorMessage(error));
@@ -153,7 +157,7 @@ export function createProcessor(parts: ProcessorParts): Processor {
         const [wire, model] = request.kind === "infer" ? [request.wire, request.model] : [undefined, undefined];
         const code = answer.kind === "immediate" ? answer.code : undefined;
         const heldMs = clock.monotonicMs() - startMs;
-        parts.onAnswer({ kind: rerouted ? "reroute" : "miss", wire, model, code, heldMs, traceId: span.traceId });
+        parts.onAnswer({ kind: rerouted !== undefined ? "reroute" : "miss", wire, model, code, heldMs, traceId: span.traceId });
       }
       span.end(answer.kind === "immediate" && answer.httpStatus >= 400 ? answer.details : undefined);
       if (signal.aborted) return;

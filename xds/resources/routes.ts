@@ -10,17 +10,15 @@ import { clusters, headers } from "#envoy/names.ts";
 import { duration, packAny } from "#platform/any.ts";
 import { HeaderValueOption_HeaderAppendAction } from "#proto/gen/envoy/config/core/v3/base_pb.ts";
 import type {
-  RetryPolicy_RetryHostPredicateSchema,
   RetryPolicySchema,
   RouteAction_RequestMirrorPolicySchema,
 } from "#proto/gen/envoy/config/route/v3/route_components_pb.ts";
 import { type RouteConfiguration, RouteConfigurationSchema } from "#proto/gen/envoy/config/route/v3/route_pb.ts";
-import { PreviousHostsPredicateSchema } from "#proto/gen/envoy/extensions/retry/host/previous_hosts/v3/previous_hosts_pb.ts";
 import { PreviousPrioritiesConfigSchema } from "#proto/gen/envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config_pb.ts";
 import { FractionalPercent_DenominatorType } from "#proto/gen/envoy/type/v3/percent_pb.ts";
 import { anyGrpc, closedGrpc, v2Grpc, waitedGrpc } from "./grpcroutes.ts";
 import { openai, v1Model, v1Verb, v2Rest, waitedRest } from "./restroutes.ts";
-import { clusterName, type Leg, type LegShare, type PlacementSet, type Plan, planName, type Wire } from "./set.ts";
+import { clusterName, type Leg, type LegShare, type Plan, planName, type Wire } from "./set.ts";
 import type { Route, Way } from "./way.ts";
 
 /** Largest request body, in bytes, that is kept for another try. */
@@ -38,7 +36,10 @@ export function buildRoutes(plan: Plan, auth: boolean): RouteConfiguration {
       {
         name: "models",
         domains: ["*"],
-        retryPolicy: buildRetry(active.set),
+        retryPolicy: buildRetry(),
+        // The first answer counts, and nothing that a model server works on is cut off.
+        hedgePolicy: { hedgeOnPerTryTimeout: true },
+        includeIsTimeoutRetryHeader: true,
         requestBodyBufferLimit: BigInt(retryBodyBytes),
         routes: [
           ...all((way) => [v2Rest(way)]),
@@ -76,7 +77,6 @@ function buildWay({ set, slot }: Leg, percent: number | undefined, mirror: LegSh
       percent === undefined
         ? undefined
         : { defaultValue: { numerator: percent, denominator: FractionalPercent_DenominatorType.HUNDRED } },
-    retryPolicy: percent === undefined ? undefined : buildRetry(set),
     mirrorTo: (wire) => (mirror === undefined ? [] : [buildMirror(mirror, wire)]),
   };
 }
@@ -103,30 +103,28 @@ function buildMirror(
   };
 }
 
+/** How long a pod may say nothing before the gateway is asked whether it still lives. */
+const silentTryMs = 2_000;
+
 /**
- * A failed try goes to another pod of the set, then to the reroute listener. Retried is what cannot have done any work
- * (no connection, stream refused, model not there) and a reset before any part of the answer: inference computes and
- * keeps nothing, so a pod that died while computing may be asked again elsewhere.
+ * A failed try goes to the reroute listener, where the gateway finds a pod that holds the model or has it loaded. Retried
+ * is what cannot have done any work (no connection, stream refused, model not there) and a reset before any part of the
+ * answer: inference computes and keeps nothing, so a pod that died while computing may be asked again elsewhere.
+ *
+ * A try without an answer after silentTryMs goes on, and a second one (a hedge) waits beside it at the reroute listener
+ * until the gateway sees that the pod is lost. So there is one more try and no second: that would be another pod of the
+ * set, and a long inference would be computed twice.
  */
-function buildRetry(set: PlacementSet): MessageInitShape<typeof RetryPolicySchema> {
+function buildRetry(): MessageInitShape<typeof RetryPolicySchema> {
   return {
     retryOn: "connect-failure,refused-stream,reset,retriable-headers",
     retriableHeaders: [{ name: headers.notHere, headerMatchSpecifier: { case: "presentMatch", value: true } }],
-    numRetries: Math.min(set.pods.length, 2) + 1,
+    numRetries: 1,
+    perTryTimeout: duration(silentTryMs),
     retryPriority: {
       name: "envoy.retry_priorities.previous_priorities",
-      configType: {
-        case: "typedConfig",
-        value: packAny(PreviousPrioritiesConfigSchema, { updateFrequency: Math.min(set.pods.length, 2) }),
-      },
+      configType: { case: "typedConfig", value: packAny(PreviousPrioritiesConfigSchema, { updateFrequency: 1 }) },
     },
-    // With one pod there is no other in the set, and asking costs each hit a microsecond.
-    ...(set.pods.length > 1 ? { retryHostPredicate: [otherPod], hostSelectionRetryMaxAttempts: 3n } : {}),
     retryBackOff: { baseInterval: duration(5), maxInterval: duration(50) },
   };
 }
-
-const otherPod: MessageInitShape<typeof RetryPolicy_RetryHostPredicateSchema> = {
-  name: "envoy.retry_host_predicates.previous_hosts",
-  configType: { case: "typedConfig", value: packAny(PreviousHostsPredicateSchema, {}) },
-};

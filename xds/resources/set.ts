@@ -48,6 +48,11 @@ export function clusterName(set: PlacementSet, wire: Wire): string {
   return `set-${set.id}-${wire}`;
 }
 
+/** The set that a cluster's name is made from; undefined when it is another cluster. */
+export function setIdOf(cluster: string): string | undefined {
+  return /^set-([0-9a-f]+)-(?:rest|grpc)$/.exec(cluster)?.[1];
+}
+
 /** The cluster of a pod alone, without the way back to the gateway. */
 export function podClusterName(pod: PodAddress, wire: Wire): string {
   return `pod-${buildSet([pod]).id}-${wire}`;

@@ -8,7 +8,6 @@ import {
   FilterConfigSchema,
   type HeaderMatcher,
   HeaderMatcherSchema,
-  type RetryPolicySchema,
   type RouteAction,
   type RouteAction_RequestMirrorPolicySchema,
   RouteActionSchema,
@@ -32,8 +31,6 @@ export interface Way extends Leg {
   readonly draw: Match["runtimeFraction"];
   /** Callers prove who they are: a request for a named path may find its route only when its filters exist. */
   readonly auth: boolean;
-  /** When it is not that of the whole plan. */
-  readonly retryPolicy: MessageInitShape<typeof RetryPolicySchema> | undefined;
   readonly mirrorTo: (wire: Wire) => readonly MessageInitShape<typeof RouteAction_RequestMirrorPolicySchema>[];
 }
 
@@ -49,13 +46,12 @@ export function take(way: Way, wire: Wire, rewriting: Rewrite = {}): ToCluster {
   return toCluster(clusterName(way.set, wire), {
     ...rewriting,
     requestMirrorPolicies: [...way.mirrorTo(wire)],
-    ...(way.retryPolicy === undefined ? {} : { retryPolicy: way.retryPolicy }),
   });
 }
 
 type MoreAction = Pick<
   Extract<MessageInitShape<typeof RouteActionSchema>, { readonly $typeName?: never }>,
-  "regexRewrite" | "requestMirrorPolicies" | "retryPolicy"
+  "regexRewrite" | "requestMirrorPolicies"
 >;
 
 export function toCluster(cluster: string, more: MoreAction = {}): ToCluster {

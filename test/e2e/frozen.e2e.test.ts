@@ -1,0 +1,120 @@
+// A pod that stands still: it accepts connections and says nothing. What was sent to it is answered by another pod within
+// seconds, under traffic; a pod that is only slow keeps its requests, each once.
+import assert from "node:assert/strict";
+import { createServer, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { after, before, test } from "node:test";
+import { openRegistry } from "#platform/registry/open.ts";
+import { openFakePod } from "../harness/fakepod.ts";
+import { openFleet, type TestFleet } from "../harness/fleet.ts";
+import { startTraffic } from "../harness/traffic.ts";
+import { waitUntil } from "../harness/wait.ts";
+
+let fleet: TestFleet;
+let models: readonly string[];
+
+before(async () => {
+  fleet = await openFleet();
+  models = fleet.oracle.models.filter((_, at) => at % 40 === 0);
+});
+
+after(async () => {
+  await fleet?.[Symbol.asyncDispose]();
+});
+
+const frozen: [what: string, names: readonly string[]][] = [
+  ["a pod", ["pod-0-server", "pod-0-adapter"]],
+  ["a model server whose adapter lives", ["pod-1-server"]],
+];
+
+for (const [what, names] of frozen) {
+  test(`${what} stands still under traffic: its requests are answered elsewhere, and it serves again afterwards`, async () => {
+    const traffic = startTraffic(fleet, { models, concurrency: 8 });
+    await traffic.more(200, 60_000);
+    const { reroutes } = await fleet.stats();
+    const pids = names.map((name) => fleet.process(name).pid!);
+    for (const pid of pids) process.kill(pid, "SIGSTOP");
+    try {
+      // More than clients can hang: so many answers come only when those that hung have been answered by another pod.
+      await traffic.more(200, 60_000);
+      assert.ok((await fleet.stats()).reroutes > reroutes, "none was rerouted");
+    } finally {
+      for (const pid of pids) process.kill(pid, "SIGCONT");
+    }
+    await fleet.whenServing();
+    await traffic.more(200, 60_000);
+    const report = await traffic.stop();
+    const told = `${JSON.stringify(report)}\n${JSON.stringify(traffic.trouble)}\n${await fleet.tail("gateway")}`;
+    assert.equal(report.wrong, 0, told);
+    assert.equal(traffic.trouble.length, 0, told);
+  });
+}
+
+test("a pod that is slow and well keeps its request, and is asked once; given up, it is answered by another", async () => {
+  await using stack = new AsyncDisposableStack();
+  const asked: ServerResponse[] = [];
+  const openSlow = async (podId: string): Promise<Awaited<ReturnType<typeof openFakePod>>> => {
+    const server = createServer((request, response) => {
+      request.resume();
+      response.setHeader("x-pod", podId);
+      asked.push(response);
+    });
+    const { promise, resolve } = Promise.withResolvers<void>();
+    server.listen(0, "127.0.0.1", resolve);
+    await promise;
+    stack.defer(() => {
+      server.closeAllConnections();
+      server.close();
+    });
+    const address = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+    return stack.use(await openFakePod({ registry, podId, runtime: "slow", restAddress: address, grpcAddress: address }));
+  };
+  const registry = stack.use(await openRegistry({ kind: "embedded", file: fleet.registryFile }));
+  const first = await openSlow("slow-0");
+  await waitUntil(
+    "it is linked",
+    () => fleet.management.linkedPods(),
+    (pods) => pods === 3,
+  );
+  await fleet.register("slow", "file:///slow", "slow");
+  const call = (): Promise<Response> => fetch(`${fleet.restUrl}/v2/models/slow/infer`, { method: "POST", body: "{}" });
+  const whenAsked = (count: number): Promise<number> =>
+    waitUntil(
+      "the pod is asked",
+      () => asked.length,
+      (length) => length === count,
+    );
+  const whenHedged = async (since: number): Promise<unknown> =>
+    waitUntil(
+      "the gateway is asked for the request",
+      () => fleet.stats(),
+      ({ reroutes }) => reroutes > since,
+    );
+
+  const { reroutes } = await fleet.stats();
+  const slow = call();
+  await whenAsked(1);
+  await whenHedged(reroutes);
+  // As long again as it took the gateway to hear of it: it does not ask the pod anew.
+  const other = call();
+  await whenAsked(2);
+  await whenHedged(reroutes + 1);
+  assert.equal(asked.length, 2, "a request was computed twice");
+  for (const response of asked.splice(0)) response.end("{}");
+  assert.deepEqual([(await slow).status, (await other).status], [200, 200]);
+
+  await openSlow("slow-1");
+  await waitUntil(
+    "it is linked",
+    () => fleet.management.linkedPods(),
+    (pods) => pods === 4,
+  );
+  const stuck = call();
+  await whenAsked(1);
+  await whenHedged(reroutes + 2);
+  await first[Symbol.asyncDispose]();
+  await whenAsked(2);
+  asked[1]?.end("{}");
+  const answer = await stuck;
+  assert.deepEqual([answer.status, answer.headers.get("x-pod")], [200, "slow-1"]);
+});
