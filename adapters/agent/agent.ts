@@ -150,13 +150,13 @@ class PodAgent implements Agent {
             this.post({ kind: "server-up", held: held.flatMap((model) => this.#parseHeld(model)) });
             this.#firstUp.resolve();
           },
-          onLost: (reason) => {
+          onLost: (reason, how) => {
             log.warn("the model server is lost", { reason });
             const lost = this.#life;
             this.#departures.clear();
             this.#suspects.set(lost.signal, this.#inServer.size);
             this.#life = new AbortController();
-            this.post({ kind: "server-lost" });
+            this.post({ kind: "server-lost", silent: how === "silent" });
             for (const serverName of Array.from(this.#artefacts.keys())) this.#spawn(this.#releaseArtefact(serverName));
             lost.abort(new Error(`the model server is lost: ${reason}`));
           },

@@ -46,7 +46,8 @@ export type HoldingEvent =
   | { readonly kind: "unload-failed"; readonly key: string }
   /** The model server answers; these are all the copies it holds. */
   | { readonly kind: "server-up"; readonly held: readonly HeldCopy[] }
-  | { readonly kind: "server-lost" }
+  /** `silent`: it stands still, and loads had better go elsewhere. */
+  | { readonly kind: "server-lost"; readonly silent?: boolean }
   /** The model server holds these besides: loads that outlived whoever asked for them. */
   | { readonly kind: "copies-found"; readonly held: readonly HeldCopy[] }
   /** The model server says that it does not hold this copy, which is `ready` here. */

@@ -329,6 +329,22 @@ describe("holding", () => {
     assert.deepEqual(states(up), { e: "leaving" });
   });
 
+  test("a model server that says nothing: what is queued, and what comes, goes elsewhere until it is up again", () => {
+    const bench = createBench({ capacityBytes: 200 });
+    bench.make("a");
+    bench.nowMs += 1;
+    bench.make("b");
+    bench.ask("c");
+    const refused = (effects: readonly HoldingEffect[]): readonly string[] =>
+      effects.flatMap((effect) => (effect.kind === "refuse" ? [effect.model] : []));
+    const lost = bench.step({ kind: "server-lost", silent: true });
+    assert.deepEqual(states(lost), { a: "gone", b: "gone", c: "gone" });
+    assert.deepEqual(refused(lost), ["c"]);
+    assert.deepEqual(refused(bench.ask("d")), ["d"]);
+    bench.step({ kind: "server-up", held: [] });
+    assert.deepEqual(states(bench.ask("d")), { d: "loading" });
+  });
+
   test("a copy that turned out missing is gone without an unload", () => {
     const bench = createBench();
     bench.make("a");

@@ -67,6 +67,8 @@ const maxParked = 100;
 const worthMovingMs = 3_600_000;
 const maxProbing = 16;
 
+const stillness = "the model server does not answer";
+
 export function createHolding(options: HoldingOptions): Holding {
   return new PodHolding(options);
 }
@@ -82,6 +84,8 @@ class PodHolding implements Holding {
   /** May outlive the ask that wanted it, so its number is bounded by itself. */
   readonly #probing = new Set<string>();
   #up = false;
+  /** The model server was lost because it says nothing. */
+  #silent = false;
   #stopping = false;
   #draining = false;
   #drainUntilMs = 0;
@@ -188,10 +192,11 @@ class PodHolding implements Holding {
       case "server-up":
       case "copies-found":
         this.#up ||= event.kind === "server-up";
+        if (this.#up) this.#silent = false;
         for (const held of event.held) this.#adopt(held, nowMs);
         return undefined;
       case "server-lost":
-        return this.#lose();
+        return this.#lose(event.silent === true);
       case "copy-missing": {
         const copy = this.#ledger.get(event.key);
         return copy?.state === "ready" ? this.#ledger.drop(copy) : undefined;
@@ -244,6 +249,7 @@ class PodHolding implements Holding {
     }
     if (this.#stopping) return refuse("stopping", "the pod is stopping");
     if (this.#draining) return refuse("stopping", "the pod is being emptied");
+    if (this.#silent) return refuse("stopping", stillness);
     const facts = { key, format: revision.format, sizeHintBytes: revision.sizeHintBytes, artefactBytes: undefined };
     const neededBytes = this.#sizes.predict(facts) ?? 0;
     if (neededBytes > this.#options.capacityBytes) return refuse("no-room", neverFits(neededBytes, this.#options.capacityBytes));
@@ -337,8 +343,10 @@ class PodHolding implements Holding {
   }
 
   /** All copies went with the model server. A load under way is told of by whoever performs it. */
-  #lose(): void {
+  #lose(silent: boolean): void {
     this.#up = false;
+    this.#silent = silent;
+    if (silent) for (const ask of Array.from(this.#asks.values())) this.#refuse(ask, "stopping", stillness);
     this.#departures.clear();
     for (const copy of this.#ledger.all()) {
       if (copy.state === "ready" || copy.state === "leaving") this.#ledger.drop(copy);

@@ -42,12 +42,15 @@ export interface HeldModel {
 
 export type Listed = { readonly kind: "ok"; readonly held: readonly HeldModel[] } | Failure;
 
+/** It died or was restarted, and is about to come back; or it stands still, and nobody knows for how long. */
+export type Loss = "died" | "silent";
+
 /** What the watch over the model server tells. Strictly in turn: up, lost, up, lost ... */
 export interface DriverListener {
   /** It answers, for the first time or again, and holds these. */
   onUp(held: readonly HeldModel[]): void;
   /** It died, was restarted or went silent: nothing it held counts any more. */
-  onLost(reason: string): void;
+  onLost(reason: string, how: Loss): void;
 }
 
 export interface Driver extends AsyncDisposable {

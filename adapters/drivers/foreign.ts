@@ -102,12 +102,12 @@ class ForeignDriver implements Driver {
     await this.#watch.run(
       {
         onUp: (held) => listener.onUp(held),
-        onLost: (reason) => {
+        onLost: (reason, how) => {
           const lost = this.#life;
           this.#life = new AbortController();
           this.#compared = false;
           lost.abort(new Error(`the model server is lost: ${reason}`));
-          listener.onLost(reason);
+          listener.onLost(reason, how);
         },
       },
       signal,

@@ -8,7 +8,7 @@
 
 import type { Clock } from "#platform/clock.ts";
 import { sleep } from "#platform/clock.ts";
-import type { DriverListener, Listed } from "./driver.ts";
+import type { DriverListener, Listed, Loss } from "./driver.ts";
 
 export type Pulse =
   /** `life` is another one after each start of the model server. */
@@ -47,20 +47,20 @@ export function createWatch(parts: WatchParts): Watch {
     const seen = await pulse(signal);
     signal.throwIfAborted();
     const nowMs = clock.monotonicMs();
-    const lose = (reason: string): void => {
+    const lose = (reason: string, how: Loss): void => {
       life = undefined;
-      listener.onLost(reason);
+      listener.onLost(reason, how);
     };
     if (seen.kind === "silent") {
       const limitMs = nowMs < doubt.untilMs ? Math.min(silenceMs, doubt.silenceMs) : silenceMs;
-      if (life !== undefined && nowMs - heardMs > limitMs) lose(seen.reason);
+      if (life !== undefined && nowMs - heardMs > limitMs) lose(seen.reason, "silent");
       return heardMs;
     }
     if (seen.kind === "dead") {
-      if (life !== undefined) lose(seen.reason);
+      if (life !== undefined) lose(seen.reason, "died");
       return heardMs;
     }
-    if (life !== undefined && life !== seen.life) lose("it was started anew");
+    if (life !== undefined && life !== seen.life) lose("it was started anew", "died");
     if (life === undefined) {
       const listed = await list(signal);
       signal.throwIfAborted();

@@ -264,3 +264,18 @@ test("a stream for a model that is not here ends as another pod's call", async (
   assert.equal(error.code, status.NOT_FOUND);
   assert.deepEqual(error.metadata.get("x-warm-not-here"), ["1"]);
 });
+
+test("a message that names another model than the stream's first ends the stream", async () => {
+  const stream = server.grpc.modelStreamInfer({ timeoutMs: 5_000 });
+  const inputs = [{ name: "x", datatype: "FP32", shape: [1n, 2n], contents: { fp32Contents: [1, 2] } }];
+  const ended = Promise.withResolvers<ServiceError>();
+  const seen: (string | undefined)[] = [];
+  stream.on("error", ended.resolve);
+  stream.on("end", () => ended.reject(new Error("it ended well")));
+  stream.on("data", ({ inferResponse }) => seen.push(inferResponse?.id));
+  stream.write(create(ModelInferRequestSchema, { modelName: "plus~2", id: "a", inputs }));
+  stream.write(create(ModelInferRequestSchema, { modelName: "addsub", id: "b" }));
+  stream.write(create(ModelInferRequestSchema, { modelName: "plus~2", id: "c", inputs }));
+  assert.equal((await ended.promise).code, status.INVALID_ARGUMENT);
+  assert.deepEqual(seen, ["a"]);
+});

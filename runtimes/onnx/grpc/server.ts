@@ -3,7 +3,7 @@
 // where Envoy sees them in time to ask another pod. A request that is no message is INVALID_ARGUMENT, not INTERNAL.
 import { once } from "node:events";
 import { create, type DescMessage, fromBinary, type MessageShape } from "@bufbuild/protobuf";
-import { Metadata, Server, type ServerDuplexStream, type ServerUnaryCall, type sendUnaryData } from "@grpc/grpc-js";
+import { Metadata, Server, type ServerDuplexStream, type ServerUnaryCall, type sendUnaryData, status } from "@grpc/grpc-js";
 import { addService, allowResets } from "#platform/grpc.ts";
 import {
   GRPCInferenceService,
@@ -127,15 +127,29 @@ async function infer(options: GrpcOptions, request: ModelInferRequest): Promise<
 type InferStream = ServerDuplexStream<ModelInferRequest | Refusal, ModelStreamInferResponse>;
 
 /**
- * Requests are answered one after the other, and the next is read when the client has taken the answer. Only a first request
- * for a model that is not here ends the stream: then nothing was answered yet, and Envoy may ask another pod.
+ * Requests are answered one after the other, and the next is read when the client has taken the answer. A first request for
+ * a model that is not here ends the stream: then nothing was answered yet, and Envoy may ask another pod. So does one that
+ * names another model than the first: a stream was let in, and routed, for one model.
  */
 function serveStream(options: GrpcOptions, stream: InferStream): void {
   // Envoy cannot rename in a stream's messages, so it names a revision that has a slot in a header.
   const [named] = stream.metadata.get("mm-model-id");
   let answered = 0;
+  let first: string | undefined;
+  let over = false;
   let turn: Promise<void> = Promise.resolve();
   const serve = async (request: ModelInferRequest | Refusal): Promise<void> => {
+    if (over || stream.cancelled || stream.destroyed) return;
+    if (!(request instanceof Refusal)) {
+      first ??= request.modelName;
+      if (request.modelName !== first) {
+        options.counters.errors += 1;
+        const details = "every message of a stream must name the model that its first message names";
+        over = true;
+        stream.emit("error", { code: status.INVALID_ARGUMENT, details });
+        return;
+      }
+    }
     const result =
       request instanceof Refusal
         ? request
@@ -164,7 +178,7 @@ function serveStream(options: GrpcOptions, stream: InferStream): void {
         },
       );
   });
-  stream.on("end", () => void turn.finally(() => stream.end()));
+  stream.on("end", () => void turn.finally(() => (over ? undefined : stream.end())));
   stream.on("error", () => undefined);
 }
 
