@@ -66,7 +66,7 @@ test("what is recorded is told, in both formats alike", async () => {
     const samples = new Map(
       families
         .flatMap((family) => family.samples)
-        .map(({ name, labels, value }) => [`${name} ${Object.entries(labels).flat().join(" ")}`.trim(), value]),
+        .map(({ name, labels, value }) => [[name, ...Object.entries(labels).flat()].join(" "), value]),
     );
     assert.equal(samples.get("x_jobs_total result bad size l"), 3);
     assert.equal(samples.get("x_jobs_total result ok size l"), 40);

@@ -11,6 +11,7 @@ import { type Bootstrap, BootstrapSchema } from "#proto/gen/envoy/config/bootstr
 import { HttpGrpcAccessLogConfigSchema } from "#proto/gen/envoy/extensions/access_loggers/grpc/v3/als_pb.ts";
 import { InternalListenerSchema } from "#proto/gen/envoy/extensions/bootstrap/internal_listener/v3/internal_listener_pb.ts";
 import { ExternalProcessorSchema } from "#proto/gen/envoy/extensions/filters/http/ext_proc/v3/ext_proc_pb.ts";
+import { GrpcFieldExtractionConfigSchema } from "#proto/gen/envoy/extensions/filters/http/grpc_field_extraction/v3/config_pb.ts";
 import { HeaderMutationSchema } from "#proto/gen/envoy/extensions/filters/http/header_mutation/v3/header_mutation_pb.ts";
 import { LuaSchema } from "#proto/gen/envoy/extensions/filters/http/lua/v3/lua_pb.ts";
 import { RouterSchema } from "#proto/gen/envoy/extensions/filters/http/router/v3/router_pb.ts";
@@ -24,6 +25,7 @@ import { findEnvoy } from "../harness/setup.ts";
 const registry = createRegistry(
   EarlyHeaderMutationSchema,
   ExternalProcessorSchema,
+  GrpcFieldExtractionConfigSchema,
   HeaderMutationSchema,
   HttpConnectionManagerSchema,
   HttpGrpcAccessLogConfigSchema,
