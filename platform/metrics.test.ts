@@ -66,7 +66,15 @@ test("what is recorded is told, in both formats alike", async () => {
     const samples = new Map(
       families
         .flatMap((family) => family.samples)
-        .map(({ name, labels, value }) => [[name, ...Object.entries(labels).flat()].join(" "), value]),
+        .map(({ name, labels, value }) => [
+          [
+            name,
+            ...Object.keys(labels)
+              .sort()
+              .flatMap((label) => [label, labels[label]]),
+          ].join(" "),
+          value,
+        ]),
     );
     assert.equal(samples.get("x_jobs_total result bad size l"), 3);
     assert.equal(samples.get("x_jobs_total result ok size l"), 40);
@@ -74,15 +82,15 @@ test("what is recorded is told, in both formats alike", async () => {
     assert.equal(samples.get(format === "text" ? "old_bad_jobs_total" : "old_bad_jobs"), 5);
     assert.equal(samples.get("x_level"), 0.1 + 0.2);
     assert.equal(samples.get('x_named_total model a"\\\n'), 1);
-    assert.equal(samples.get("x_job_seconds_bucket result ok le 0.01"), 0);
-    assert.equal(samples.get("x_job_seconds_bucket result ok le 0.5"), 1);
-    assert.equal(samples.get("x_job_seconds_bucket result bad le 2e+06"), 1);
+    assert.equal(samples.get("x_job_seconds_bucket le 0.01 result ok"), 0);
+    assert.equal(samples.get("x_job_seconds_bucket le 0.5 result ok"), 1);
+    assert.equal(samples.get("x_job_seconds_bucket le 2e+06 result bad"), 1);
     assert.equal(samples.get("old_job_milliseconds_bucket le 500.0"), 1);
     assert.equal(samples.get("old_job_milliseconds_bucket le +Inf"), 2);
     assert.equal(samples.get("old_job_milliseconds_sum"), 3_250);
     assert.equal(families.find(({ name }) => name === "x_job_seconds")?.help, 'Times, "quoted" and \\ slashed.');
   }
-  assert.match(open, /x_job_seconds_bucket\{[^}]*le="0\.5"\} 1 # \{trace_id="a{32}"\} 0\.25 \d+/);
+  assert.match(open, /x_job_seconds_bucket\{le="0\.5",result="ok"\} 1 # \{trace_id="a{32}"\} 0\.25 \d+/);
   assert.doesNotMatch(text, /trace_id/);
 });
 

@@ -29,7 +29,11 @@ async function placedForRequests(model: string): Promise<{ readonly podIds: read
   });
   const decisions = (await Promise.all(found)).flat();
   const placed = decisions.filter(({ kind, reason }) => kind === "placed" && reason === "for a request");
-  return { podIds: placed.map(({ podId = "" }) => podId), homeLost: decisions.some(({ kind }) => kind === "home-lost") };
+  // The same pod named twice is one load: it joins the one that is under way.
+  return {
+    podIds: [...new Set(placed.map(({ podId = "" }) => podId))],
+    homeLost: decisions.some(({ kind }) => kind === "home-lost"),
+  };
 }
 
 /** A home that a busy machine keeps from answering in time may cost a second load; else there is one, and one only. */

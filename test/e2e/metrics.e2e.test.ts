@@ -14,7 +14,10 @@ after(() => fleet?.[Symbol.asyncDispose]());
 
 async function scrape(url: string, format: "text" | "openmetrics"): Promise<readonly ParsedFamily[]> {
   const accept = format === "text" ? "text/plain" : "application/openmetrics-text; version=1.0.0";
-  const answer = await fetch(`${url}/metrics`, { headers: { accept } });
+  const answer = await fetch(`${url}/metrics`, {
+    // A connection of its own: one that is kept may be closed the moment it is used again.
+    headers: { accept, connection: "close" },
+  });
   assert.equal(answer.status, 200);
   return parseExposition(await answer.text(), format);
 }
