@@ -1,11 +1,7 @@
 // Owns the file that says how callers prove who they are (YAML or JSON), for Envoy's configuration and for the gateway.
-import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
-import { parse } from "yaml";
 import { z } from "zod";
-import { errorMessage } from "#core/errors.ts";
-import { parseOptions } from "#platform/config.ts";
-import { StartupError } from "#platform/lifecycle.ts";
+import { parseOptionFile, readOptionFile } from "#platform/optionfile.ts";
 import type { AuthOptions, Jwks } from "./auth.ts";
 
 const systemAuthorities = "/etc/ssl/certs/ca-certificates.crt";
@@ -54,19 +50,10 @@ const schema = z.strictObject({
 
 /** Throws a StartupError that says what is wrong with which field. */
 export function parseAuth(text: string): AuthOptions {
-  let given: unknown;
-  try {
-    given = parse(text, { maxAliasCount: 10 });
-  } catch (cause) {
-    throw new StartupError(`the file of --auth is no YAML: ${errorMessage(cause).split("\n", 1)[0]}`, { cause });
-  }
-  const { jwt, apiKeys, clientCertificates } = parseOptions(schema, given ?? {}, "bad --auth");
+  const { jwt, apiKeys, clientCertificates } = parseOptionFile(schema, text, "--auth");
   return { jwt, apiKeys, clientCertificates };
 }
 
 export async function readAuthFile(file: string): Promise<AuthOptions> {
-  const text = await readFile(file, "utf8").catch((cause: unknown) => {
-    throw new StartupError(`--auth ${file} cannot be read`, { cause });
-  });
-  return parseAuth(text);
+  return parseAuth(await readOptionFile(file, "--auth"));
 }

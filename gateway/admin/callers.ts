@@ -2,14 +2,10 @@
 // what they changed. Health is open to everybody, and so is the page itself, which holds nothing: what it shows comes from
 // calls that need a token.
 import { createHash } from "node:crypto";
-import { readFile } from "node:fs/promises";
 import type { FastifyInstance } from "fastify";
-import { parse } from "yaml";
 import { z } from "zod";
-import { errorMessage } from "#core/errors.ts";
-import { parseOptions } from "#platform/config.ts";
-import { StartupError } from "#platform/lifecycle.ts";
 import type { Log } from "#platform/log.ts";
+import { parseOptionFile, readOptionFile } from "#platform/optionfile.ts";
 import { refuse } from "./route.ts";
 
 export interface Caller {
@@ -38,22 +34,13 @@ const schema = z.strictObject({
 
 /** `tokens: [{ name, role, sha256 }]` in YAML or JSON. Throws a StartupError that says what is wrong. */
 export function parseCallers(text: string): Callers {
-  let given: unknown;
-  try {
-    given = parse(text, { maxAliasCount: 10 });
-  } catch (cause) {
-    throw new StartupError(`the file of --admin-tokens is no YAML: ${errorMessage(cause).split("\n", 1)[0]}`, { cause });
-  }
-  const { tokens } = parseOptions(schema, given, "bad --admin-tokens");
+  const { tokens } = parseOptionFile(schema, text, "--admin-tokens");
   const byHash = new Map(tokens.map(({ name, role, sha256 }) => [sha256, { name, role }]));
   return { find: (token) => byHash.get(createHash("sha256").update(token).digest("hex")) };
 }
 
 export async function readCallers(file: string): Promise<Callers> {
-  const text = await readFile(file, "utf8").catch((cause: unknown) => {
-    throw new StartupError(`--admin-tokens ${file} cannot be read`, { cause });
-  });
-  return parseCallers(text);
+  return parseCallers(await readOptionFile(file, "--admin-tokens"));
 }
 
 const cookieName = "warmpath-token";
