@@ -94,7 +94,8 @@ export function describeDriver(name: string, openHarness: () => Promise<DriverHa
         assert.equal(exhausting.kind === "failed" && exhausting.failure, "capacity", JSON.stringify(exhausting));
       }
       // What failed leaves nothing in the way of what comes next under its name.
-      assert.equal((await load("broken")).kind, "ok");
+      const mended = await load("broken");
+      assert.equal(mended.kind, "ok", JSON.stringify(mended));
       assert.deepEqual(await driver.unload("broken", never), { kind: "ok" });
     });
 
