@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { anonymous, fromCertificate, isPrincipal } from "#core/access.ts";
 import { duration, packAny } from "#platform/any.ts";
-import { Cluster_DiscoveryType, type ClusterSchema } from "#proto/gen/envoy/config/cluster/v3/cluster_pb.ts";
+import type { ClusterSchema } from "#proto/gen/envoy/config/cluster/v3/cluster_pb.ts";
 import type { HeaderMutationSchema } from "#proto/gen/envoy/config/common/mutation_rules/v3/mutation_rules_pb.ts";
 import { HeaderValueOption_HeaderAppendAction } from "#proto/gen/envoy/config/core/v3/base_pb.ts";
 import { type TypedExtensionConfig, TypedExtensionConfigSchema } from "#proto/gen/envoy/config/core/v3/extension_pb.ts";
@@ -17,9 +17,9 @@ import {
 } from "#proto/gen/envoy/extensions/filters/http/jwt_authn/v3/config_pb.ts";
 import { LuaSchema } from "#proto/gen/envoy/extensions/filters/http/lua/v3/lua_pb.ts";
 import type { HttpFilterSchema } from "#proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
-import { UpstreamTlsContextSchema } from "#proto/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts";
 import { filters, headers } from "./names.ts";
 import { overAds } from "./options.ts";
+import { buildOutsideCluster } from "./outside.ts";
 
 export type Jwks =
   | { readonly kind: "file"; readonly file: string }
@@ -185,58 +185,7 @@ function jwksCluster(name: string): string {
 export function buildAuthClusters(auth: AuthOptions): MessageInitShape<typeof ClusterSchema>[] {
   return auth.jwt.flatMap(({ name, jwks }) => {
     if (jwks.kind === "file") return [];
-    const { hostname, protocol } = jwks.uri;
-    const secure = protocol === "https:";
-    const port = jwks.uri.port === "" ? (secure ? 443 : 80) : Number(jwks.uri.port);
-    const host = hostname.replace(/^\[|\]$/g, "");
-    return [
-      {
-        name: jwksCluster(name),
-        clusterDiscoveryType: { case: "type" as const, value: Cluster_DiscoveryType.STRICT_DNS },
-        connectTimeout: duration(5_000),
-        loadAssignment: {
-          clusterName: jwksCluster(name),
-          endpoints: [
-            {
-              lbEndpoints: [
-                {
-                  hostIdentifier: {
-                    case: "endpoint" as const,
-                    value: {
-                      address: {
-                        address: {
-                          case: "socketAddress" as const,
-                          value: { address: host, portSpecifier: { case: "portValue" as const, value: port } },
-                        },
-                      },
-                    },
-                  },
-                },
-              ],
-            },
-          ],
-        },
-        ...(secure
-          ? {
-              transportSocket: {
-                name: "envoy.transport_sockets.tls",
-                configType: {
-                  case: "typedConfig" as const,
-                  value: packAny(UpstreamTlsContextSchema, {
-                    sni: host,
-                    autoSniSanValidation: true,
-                    commonTlsContext: {
-                      validationContextType: {
-                        case: "validationContext",
-                        value: { trustedCa: { specifier: { case: "filename", value: jwks.caFile } } },
-                      },
-                    },
-                  }),
-                },
-              },
-            }
-          : {}),
-      },
-    ];
+    const { uri: url, caFile } = jwks;
+    return [buildOutsideCluster({ name: jwksCluster(name), url, caFile, connectTimeoutMs: 5_000, http2: false })];
   });
 }

@@ -2,16 +2,15 @@
 // and a request costs what it did.
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { duration, packAny } from "#platform/any.ts";
-import { Cluster_DiscoveryType, type ClusterSchema } from "#proto/gen/envoy/config/cluster/v3/cluster_pb.ts";
+import type { ClusterSchema } from "#proto/gen/envoy/config/cluster/v3/cluster_pb.ts";
 import type { TypedExtensionConfigSchema } from "#proto/gen/envoy/config/core/v3/extension_pb.ts";
 import { OpenTelemetryConfigSchema } from "#proto/gen/envoy/config/trace/v3/opentelemetry_pb.ts";
 import type { HttpConnectionManager_TracingSchema } from "#proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
 import { ParentBasedSamplerConfigSchema } from "#proto/gen/envoy/extensions/tracers/opentelemetry/samplers/v3/parent_based_sampler_pb.ts";
 import { TraceIdRatioBasedSamplerConfigSchema } from "#proto/gen/envoy/extensions/tracers/opentelemetry/samplers/v3/trace_id_ratio_based_sampler_pb.ts";
-import { UpstreamTlsContextSchema } from "#proto/gen/envoy/extensions/transport_sockets/tls/v3/tls_pb.ts";
-import { HttpProtocolOptionsSchema } from "#proto/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.ts";
 import { FractionalPercent_DenominatorType } from "#proto/gen/envoy/type/v3/percent_pb.ts";
 import { clusters } from "./names.ts";
+import { buildOutsideCluster } from "./outside.ts";
 
 export interface TracingOptions {
   /** `http://host:port`, or https. */
@@ -76,63 +75,11 @@ function samplerOf(share: number): MessageInitShape<typeof TypedExtensionConfigS
 export const tracingFlags = { "tracing.opentelemetry.flush_interval_ms": 1_000, "tracing.opentelemetry.min_flush_spans": 50 };
 
 export function buildCollector({ endpoint, protocol }: TracingOptions): MessageInitShape<typeof ClusterSchema> {
-  const { hostname, port, protocol: scheme } = new URL(endpoint);
-  const secure = scheme === "https:";
-  const host = hostname.replace(/^\[|\]$/g, "");
-  const value = port === "" ? (secure ? 443 : 80) : Number(port);
-  return {
+  return buildOutsideCluster({
     name: clusters.otlp,
-    clusterDiscoveryType: { case: "type", value: Cluster_DiscoveryType.STRICT_DNS },
-    connectTimeout: duration(1_000),
-    ...(secure
-      ? {
-          transportSocket: {
-            name: "envoy.transport_sockets.tls",
-            configType: {
-              case: "typedConfig" as const,
-              value: packAny(UpstreamTlsContextSchema, {
-                sni: host,
-                autoSniSanValidation: true,
-                commonTlsContext: {
-                  validationContextType: {
-                    case: "validationContext",
-                    value: { trustedCa: { specifier: { case: "filename", value: systemAuthorities } } },
-                  },
-                },
-              }),
-            },
-          },
-        }
-      : {}),
-    typedExtensionProtocolOptions: {
-      "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": packAny(HttpProtocolOptionsSchema, {
-        upstreamProtocolOptions: {
-          case: "explicitHttpConfig",
-          value: {
-            protocolConfig:
-              protocol === "grpc" ? { case: "http2ProtocolOptions", value: {} } : { case: "httpProtocolOptions", value: {} },
-          },
-        },
-      }),
-    },
-    loadAssignment: {
-      clusterName: clusters.otlp,
-      endpoints: [
-        {
-          lbEndpoints: [
-            {
-              hostIdentifier: {
-                case: "endpoint",
-                value: {
-                  address: {
-                    address: { case: "socketAddress", value: { address: host, portSpecifier: { case: "portValue", value } } },
-                  },
-                },
-              },
-            },
-          ],
-        },
-      ],
-    },
-  };
+    url: new URL(endpoint),
+    caFile: systemAuthorities,
+    connectTimeoutMs: 1_000,
+    http2: protocol === "grpc",
+  });
 }

@@ -7,7 +7,7 @@ import { showName } from "../paths.ts";
 import type { Source } from "../settings/source.ts";
 import type { Digest, Listing, Reading, Store, StoredFile } from "../store.ts";
 import { connectionError, PullError, safeCode, statusError } from "../trouble.ts";
-import { type Listed, listFolder, listSingle } from "./listing.ts";
+import { type Listed, listEither, listFolder } from "./listing.ts";
 import { endAtSignal } from "./streams.ts";
 
 export type AzureSource = Extract<Source, { readonly kind: "azure" }>;
@@ -72,15 +72,7 @@ export function createAzureStore({ container: name, path }: AzureSource, service
   };
 
   return {
-    async list(signal): Promise<Listing> {
-      if (path === "") return await folder(signal);
-      try {
-        return listSingle(path, await head(path, signal));
-      } catch (error) {
-        if (!(error instanceof PullError) || (error.trouble !== "absent" && error.trouble !== "denied")) throw error;
-        return await folder(signal);
-      }
-    },
+    list: (signal) => listEither(path, head, folder, signal),
     async find(blob, signal): Promise<StoredFile> {
       return { ...(await head(blob, signal)), path: blob };
     },

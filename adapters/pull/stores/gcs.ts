@@ -4,7 +4,7 @@ import { showName } from "../paths.ts";
 import type { Source } from "../settings/source.ts";
 import type { Digest, Listing, Reading, Store, StoredFile } from "../store.ts";
 import { connectionError, PullError, statusError } from "../trouble.ts";
-import { type Listed, listFolder, listSingle } from "./listing.ts";
+import { type Listed, listEither, listFolder } from "./listing.ts";
 import { endAtSignal } from "./streams.ts";
 
 export type GcsSource = Extract<Source, { readonly kind: "gcs" }>;
@@ -104,15 +104,7 @@ export function createGcsStore({ bucket: bucketName, path }: GcsSource, client: 
   };
 
   return {
-    async list(signal): Promise<Listing> {
-      if (path === "") return await folder(signal);
-      try {
-        return listSingle(path, await head(path, signal));
-      } catch (error) {
-        if (!(error instanceof PullError) || (error.trouble !== "absent" && error.trouble !== "denied")) throw error;
-        return await folder(signal);
-      }
-    },
+    list: (signal) => listEither(path, head, folder, signal),
     async find(name, signal): Promise<StoredFile> {
       return { ...(await head(name, signal)), path: name };
     },

@@ -8,12 +8,29 @@ import { PullError } from "../trouble.ts";
 export type Listed = Pick<StoredFile, "ref" | "what" | "sizeBytes" | "version" | "digest">;
 
 /** A single object is the artefact, or the archive of it. */
-export function listSingle(path: string, object: Listed): Listing {
+function listSingle(path: string, object: Listed): Listing {
   const name = baseName(path);
   const archive = archiveOf(name);
   return archive === undefined
     ? { name, single: true, files: [{ ...object, path: name }] }
     : { name: archive.stem, single: false, files: [{ ...object, path: name, archive: archive.kind }] };
+}
+
+/** The object of that very name if there is one, else what lies below it; an empty path is the whole bucket. */
+export async function listEither(
+  path: string,
+  head: (path: string, signal: AbortSignal) => Promise<Listed>,
+  folder: (signal: AbortSignal) => Promise<Listing>,
+  signal: AbortSignal,
+): Promise<Listing> {
+  if (path === "") return await folder(signal);
+  try {
+    return listSingle(path, await head(path, signal));
+  } catch (error) {
+    // A store that hides what is not there says 403 as well; its list says more, and why.
+    if (!(error instanceof PullError) || (error.trouble !== "absent" && error.trouble !== "denied")) throw error;
+    return await folder(signal);
+  }
 }
 
 export interface FolderListing {

@@ -8,7 +8,7 @@ import type { Source } from "../settings/source.ts";
 import type { Digest, Listing, Reading, Store, StoredFile } from "../store.ts";
 import { connectionError, PullError, statusError } from "../trouble.ts";
 import { checkLiteral, guardedLookup } from "../web/guard.ts";
-import { type Listed, listFolder, listSingle } from "./listing.ts";
+import { type Listed, listEither, listFolder } from "./listing.ts";
 import { endAtSignal } from "./streams.ts";
 
 export type S3Source = Extract<Source, { readonly kind: "s3" }>;
@@ -95,16 +95,7 @@ export function createS3Store({ bucket, path }: S3Source, client: S3Client): Sto
   };
 
   return {
-    async list(signal): Promise<Listing> {
-      if (path === "") return await folder(signal);
-      try {
-        return listSingle(path, await head(path, signal));
-      } catch (error) {
-        // A store that hides what is not there says 403 as well; its list says more, and why.
-        if (!(error instanceof PullError) || (error.trouble !== "absent" && error.trouble !== "denied")) throw error;
-        return await folder(signal);
-      }
-    },
+    list: (signal) => listEither(path, head, folder, signal),
     async find(key, signal): Promise<StoredFile> {
       return { ...(await head(key, signal)), path: key };
     },
