@@ -18,8 +18,9 @@ import {
 import { LuaSchema } from "#proto/gen/envoy/extensions/filters/http/lua/v3/lua_pb.ts";
 import type { HttpFilterSchema } from "#proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
 import { filters, headers } from "./names.ts";
-import { overAds } from "./options.ts";
+
 import { buildOutsideCluster } from "./outside.ts";
+import { overAds } from "./ways.ts";
 
 export type Jwks =
   | { readonly kind: "file"; readonly file: string }

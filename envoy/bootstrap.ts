@@ -11,8 +11,9 @@ import { HttpProtocolOptionsSchema } from "#proto/gen/envoy/extensions/upstreams
 import { buildAuthClusters } from "./auth.ts";
 import { buildListeners } from "./listeners.ts";
 import { clusters, mirrorListener, rerouteListener, runtimeLayer, usageSampleKey } from "./names.ts";
-import { type BootstrapOptions, internal, overAds, pipe } from "./options.ts";
+import type { BootstrapOptions } from "./options.ts";
 import { buildCollector, tracingFlags } from "./tracing.ts";
+import { internal, overAds, pipe } from "./ways.ts";
 
 export function buildBootstrap(options: BootstrapOptions): Bootstrap {
   return create(BootstrapSchema, {

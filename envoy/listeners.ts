@@ -20,8 +20,9 @@ import { buildFirstMessage, firstMessageFilter } from "./firstmessage.ts";
 import { buildInnerListeners } from "./inner.ts";
 import { grpcErrors, httpErrors } from "./localreplies.ts";
 import { clusters, filters, headers, scopedRoutes, usageLog, usageSampleKey } from "./names.ts";
-import { type BootstrapOptions, overAds, type PortAddress } from "./options.ts";
+import type { BootstrapOptions, PortAddress } from "./options.ts";
 import { buildTlsSocket } from "./tls.ts";
+import { overAds } from "./ways.ts";
 
 type Listener = MessageInitShape<typeof ListenerSchema>;
 type Extractor = MessageInitShape<typeof ScopedRoutes_ScopeKeyBuilder_FragmentBuilder_HeaderValueExtractorSchema>;

@@ -7,21 +7,8 @@ import { selectRuntime } from "../model/selection.ts";
 import { parseInferenceService, parsePredictor, type Source } from "../model/source.ts";
 import { bindServer } from "../runtime/binding.ts";
 import { parseRuntime, type Runtime } from "../runtime/runtime.ts";
+import { type Finding, type Verdict, verdicts } from "./finding.ts";
 import { checkSettings } from "./settings.ts";
-
-/** In the order of how much they ask of the reader. */
-export const verdicts = ["change", "differs", "works", "ignored"] as const;
-
-export type Verdict = (typeof verdicts)[number];
-
-export interface Finding {
-  readonly verdict: Verdict;
-  readonly kind: string;
-  readonly namespace: string | undefined;
-  readonly name: string;
-  /** One sentence each. */
-  readonly notes: readonly string[];
-}
 
 export interface Report {
   readonly findings: readonly Finding[];

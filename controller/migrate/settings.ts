@@ -2,7 +2,7 @@
 import { parse } from "yaml";
 import { isRecord } from "#core/fields.ts";
 import { type KubeObject, record, texts } from "../engine/objects.ts";
-import type { Finding } from "./check.ts";
+import type { Finding } from "./finding.ts";
 
 /** Key in lower case -> what it is now; undefined when it needs nothing. */
 const keys: Readonly<Record<string, string | undefined>> = {

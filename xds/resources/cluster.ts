@@ -2,7 +2,7 @@
 // sends what it reroutes). A set never changes, so neither does its cluster: another set is another cluster.
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { rerouteListener } from "#envoy/names.ts";
-import { internal } from "#envoy/options.ts";
+import { internal } from "#envoy/ways.ts";
 import { duration, packAny } from "#platform/any.ts";
 import type { CircuitBreakersSchema } from "#proto/gen/envoy/config/cluster/v3/circuit_breaker_pb.ts";
 import {
