@@ -25,7 +25,8 @@ function openAdmin(): { app: ReturnType<typeof createAdmin>; log: RecordingLog }
           ["GET", "/metrics"],
           ["GET", "/"],
         ] as const) {
-          addRoute(scope, { method, url, summary: "A thing.", answers: { 200: "It." }, handle: () => ok({}) });
+          const isOpen = url === "/" || url === "/healthz";
+          addRoute(scope, { method, url, isOpen, summary: "A thing.", answers: { 200: "It." }, handle: () => ok({}) });
         }
       },
     ],
@@ -40,6 +41,9 @@ const table: readonly (readonly [method: "GET" | "PUT", url: string, token: stri
   ["GET", "/metrics", undefined, 401],
   ["GET", "/api/v1/nothing", undefined, 401],
   ["GET", "/api/v1/openapi.json", undefined, 401],
+  ["GET", "/%61pi/v1/things", undefined, 401],
+  ["PUT", "/api/v1/thing%73", "look-token", 403],
+  ["GET", "//api/v1/things", undefined, 401],
   ["GET", "/api/v1/things", "wrong", 401],
   ["GET", "/api/v1/things", "look-token", 200],
   ["GET", "/metrics", "look-token", 200],
@@ -60,7 +64,7 @@ test("a browser gets a cookie that scripts and other sites cannot use", async ()
   const { app } = openAdmin();
   const session = await app.inject({ method: "POST", url: "/api/v1/session", payload: { token: "look-token" } });
   const cookie = String(session.headers["set-cookie"]);
-  assert.match(cookie, /HttpOnly; SameSite=Strict/);
+  assert.match(cookie, /HttpOnly; SameSite=Strict$/);
   const [pair = ""] = cookie.split(";");
   assert.equal((await app.inject({ url: "/api/v1/things", headers: { cookie: `a=b; ${pair}` } })).statusCode, 200);
   assert.equal((await app.inject({ method: "PUT", url: "/api/v1/things", headers: { cookie: pair } })).statusCode, 403);
@@ -68,6 +72,31 @@ test("a browser gets a cookie that scripts and other sites cannot use", async ()
   for (const payload of [{ token: "wrong" }, { token: 1 }, {}]) {
     assert.equal((await app.inject({ method: "POST", url: "/api/v1/session", payload })).statusCode, 401);
   }
+});
+
+test("a page of the gateway's own name, behind an ingress with TLS, signs in and out; another site does neither", async () => {
+  const { app } = openAdmin();
+  const call = (method: "POST" | "DELETE", origin: string) =>
+    app.inject({
+      method,
+      url: "/api/v1/session",
+      headers: { host: "warm.example", origin },
+      ...(method === "POST" ? { payload: { token: "look-token" } } : {}),
+    });
+  assert.match(String((await call("POST", "https://warm.example")).headers["set-cookie"]), /; Secure$/);
+  assert.match(String((await call("DELETE", "https://warm.example")).headers["set-cookie"]), /warmpath-token=;.*Max-Age=0$/);
+  for (const origin of ["https://evil.example", "https://warm.example.evil", "null"]) {
+    assert.equal((await call("POST", origin)).statusCode, 403, origin);
+  }
+});
+
+test("whether one has to sign in, and is, is told to everybody", async () => {
+  const { app } = openAdmin();
+  const ask = async (headers = {}) => (await app.inject({ url: "/api/v1/session", headers })).json();
+  assert.deepEqual(await ask(), { login: true, caller: null });
+  assert.deepEqual(await ask({ authorization: "Bearer ops-token" }), { login: true, caller: { name: "ops", role: "write" } });
+  const open = createAdmin({ log: createRecordingLog(), routes: [] });
+  assert.deepEqual((await open.inject({ url: "/api/v1/session" })).json(), { login: false, caller: null });
 });
 
 test("changes are recorded with who made them, never with the token", async () => {

@@ -7,6 +7,7 @@ import { z } from "zod";
 import type { Log } from "#platform/log.ts";
 import { parseOptionFile, readOptionFile } from "#platform/optionfile.ts";
 import { refuse } from "./route.ts";
+import { findCaller } from "./session.ts";
 
 export interface Caller {
   readonly name: string;
@@ -43,14 +44,18 @@ export async function readCallers(file: string): Promise<Callers> {
   return parseCallers(await readOptionFile(file, "--admin-tokens"));
 }
 
-const cookieName = "warmpath-token";
-const sessionUrl = "/api/v1/session";
-const guarded = /^\/(?:api|metrics)(?:[/?]|$)/;
+declare module "fastify" {
+  interface FastifyContextConfig {
+    /** Everybody who reaches the port may ask it. */
+    readonly isOpen?: boolean;
+  }
+}
 
+/** Whatever a route does not open itself is closed, and so is what there is no route for: paths are never compared here. */
 export function guard(app: FastifyInstance, callers: Callers, log: Log): void {
   app.addHook("onRequest", async (request, reply) => {
-    if (!guarded.test(request.url) || request.url === sessionUrl) return undefined;
-    const caller = callerOf(request.headers, callers);
+    if (request.routeOptions.config.isOpen === true) return undefined;
+    const caller = findCaller(request.headers, callers);
     const writes = request.method !== "GET" && request.method !== "HEAD";
     if (caller !== undefined && (caller.role === "write" || !writes)) {
       if (writes) {
@@ -72,33 +77,4 @@ export function guard(app: FastifyInstance, callers: Callers, log: Log): void {
         : refuse("permission-denied", `${caller.name} may look, not change`);
     return reply.code(status).header("www-authenticate", "Bearer").send(body);
   });
-  // For browsers, whose event streams cannot carry a header of their own.
-  app.post(sessionUrl, { schema: { hide: true } }, async (request, reply) => {
-    const { body } = request;
-    const token = typeof body === "object" && body !== null && "token" in body ? body.token : undefined;
-    const caller = typeof token === "string" ? callers.find(token) : undefined;
-    if (typeof token !== "string" || caller === undefined) {
-      const { status, body: refusal } = refuse("unauthenticated", "no such token");
-      return reply.code(status).send(refusal);
-    }
-    const attributes = `Path=/; HttpOnly; SameSite=Strict${request.protocol === "https" ? "; Secure" : ""}`;
-    return reply
-      .header("set-cookie", `${cookieName}=${encodeURIComponent(token)}; ${attributes}`)
-      .send({ name: caller.name, role: caller.role });
-  });
-}
-
-function callerOf(
-  headers: { readonly authorization?: string | undefined; readonly cookie?: string | undefined },
-  callers: Callers,
-): Caller | undefined {
-  const bearer = /^Bearer +(\S+)$/i.exec(headers.authorization ?? "")?.[1];
-  if (bearer !== undefined) return callers.find(bearer);
-  const cookie = headers.cookie?.split(/; */).find((pair) => pair.startsWith(`${cookieName}=`));
-  if (cookie === undefined) return undefined;
-  try {
-    return callers.find(decodeURIComponent(cookie.slice(cookieName.length + 1)));
-  } catch {
-    return undefined;
-  }
 }

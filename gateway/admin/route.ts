@@ -43,6 +43,8 @@ export interface Route<Query, Body> {
   readonly headers?: Readonly<Record<string, string>>;
   /** What is answered when all is well, by status. */
   readonly answers: Readonly<Record<number, string | { readonly says: string; readonly body: z.ZodType }>>;
+  /** Everybody who reaches the port may ask it, though tokens are needed elsewhere. */
+  readonly isOpen?: boolean;
   /** Not part of the description, such as probes of the machinery. */
   readonly hidden?: boolean;
   readonly handle: (call: Call<Query, Body>) => Answer | typeof streamed | Promise<Answer | typeof streamed>;
@@ -68,6 +70,7 @@ export function addRoute<Query = unknown, Body = unknown>(app: FastifyInstance, 
     method: route.method,
     url: route.url,
     schema: describe(route),
+    config: { isOpen: route.isOpen === true },
     handler: async (request, reply) => {
       const answer = await answerTo(route, request, reply);
       if (answer === streamed) return reply;

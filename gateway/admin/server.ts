@@ -8,6 +8,7 @@ import type { Log } from "#platform/log.ts";
 import { serverMetadata } from "../about.ts";
 import { type Callers, guard } from "./callers.ts";
 import type { RouteModule } from "./route.ts";
+import { addSession } from "./session.ts";
 
 export interface AdminParts {
   readonly routes: readonly RouteModule[];
@@ -43,7 +44,7 @@ export function createAdmin({ routes, log, callers }: AdminParts): FastifyInstan
   // Browsers of other sites must not drive this API, nor those that a name of another site leads here.
   app.addHook("onRequest", async (request, reply) => {
     const { origin, host } = request.headers;
-    if (request.method === "GET" || origin === undefined || isOwnOrigin(origin, host)) return undefined;
+    if (request.method === "GET" || origin === undefined || isOwnOrigin(origin, host, callers !== undefined)) return undefined;
     return reply.code(403).send({ error: "calls from another site are refused", code: "invalid-request" });
   });
   if (callers !== undefined) guard(app, callers, log);
@@ -60,13 +61,18 @@ export function createAdmin({ routes, log, callers }: AdminParts): FastifyInstan
   // In a scope of its own: the description sees only routes that are added after its plug-in.
   void app.register(async (scope) => {
     for (const add of routes) add(scope);
+    addSession(scope, callers);
     scope.get("/api/v1/openapi.json", { schema: { hide: true } }, async () => app.swagger());
   });
   return app;
 }
 
-/** The address in the browser is this server's own, and no name that somebody else's name server could give it. */
-function isOwnOrigin(origin: string, host: string | undefined): boolean {
+/**
+ * The page that calls is this server's own. Where nobody has to sign in it must not even have a name that somebody else's
+ * name server could give to this address; a cookie is bound to its name.
+ */
+function isOwnOrigin(origin: string, host: string | undefined, signedIn: boolean): boolean {
+  if (signedIn) return origin === `http://${host}` || origin === `https://${host}`;
   if (origin !== `http://${host}`) return false;
   const { hostname } = new URL(origin);
   return hostname === "localhost" || isIP(hostname.replace(/^\[|\]$/g, "")) !== 0;

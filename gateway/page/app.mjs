@@ -3,6 +3,7 @@ import { createChart } from "./chart.mjs";
 import { createColumns } from "./columns.mjs";
 import { count, ms } from "./dom.mjs";
 import { showModel, showNumbers, showQueue, showSlow, showTables, tellEvent } from "./panels.mjs";
+import { signedIn } from "./signin.mjs";
 
 const byId = (id) => document.getElementById(id);
 const fleet = new Map();
@@ -91,12 +92,21 @@ function connect() {
   events.addEventListener("error", () => {
     state.textContent = "the gateway does not answer; trying again";
     state.className = "";
+    // A browser gives up on a refusal, such as after the token was taken away; on anything else it tries again by itself.
+    if (events.readyState === EventSource.CLOSED) setTimeout(() => void follow(), 2_000);
   });
+}
+
+async function follow() {
+  await signedIn(byId("signin"), byId("caller"));
+  connect();
 }
 
 async function readSlow() {
   try {
-    const { requests } = await (await fetch("/api/v1/slow-requests")).json();
+    const answer = await fetch("/api/v1/slow-requests");
+    if (!answer.ok) return;
+    const { requests } = await answer.json();
     const key = requests.map(({ atMs }) => atMs).join();
     if (key !== slowKey) showSlow(byId("slow"), requests, open);
     slowKey = key;
@@ -122,6 +132,6 @@ setInterval(() => {
   if (byId("tables").hidden) columns.refresh();
   else if (!byId("tables").contains(document.activeElement)) showTables(byId("tables"), fleet, open);
 }, 500);
+await follow();
 setInterval(() => void (document.hidden || readSlow()), 3_000);
-connect();
 void readSlow();

@@ -8,6 +8,7 @@ export function healthRoutes(state: Pick<GatewayState, "isReady">): RouteModule 
       method: "GET",
       url: "/healthz",
       summary: "The process is alive.",
+      isOpen: true,
       answers: { 200: "It is." },
       handle: () => ok({ ok: true }),
     });
@@ -15,6 +16,7 @@ export function healthRoutes(state: Pick<GatewayState, "isReady">): RouteModule 
       method: "GET",
       url: "/readyz",
       summary: "The gateway serves: its Envoy is connected.",
+      isOpen: true,
       answers: { 200: "It does." },
       handle: () => (state.isReady() ? ok({ ready: true }) : refuse("unavailable", "the gateway is starting")),
     });

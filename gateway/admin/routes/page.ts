@@ -18,7 +18,7 @@ const files: readonly (readonly [url: string, file: string, type: string])[] = [
   ["/", "index.html", "text/html; charset=utf-8"],
   ["/page/style.css", "style.css", "text/css; charset=utf-8"],
   ["/page/icon.svg", "icon.svg", "image/svg+xml"],
-  ...["app", "columns", "chart", "dom", "panels"].map(
+  ...["app", "columns", "chart", "dom", "panels", "signin"].map(
     (name) => [`/page/${name}.mjs`, `${name}.mjs`, "text/javascript; charset=utf-8"] as const,
   ),
 ];
@@ -29,7 +29,7 @@ export function pageRoutes({ feed, slow }: PageParts): RouteModule {
       const content = readFileSync(new URL(`../../page/${file}`, import.meta.url));
       app.get(
         url,
-        { schema: { hide: true } },
+        { schema: { hide: true }, config: { isOpen: true } },
         async (_request, reply) => await secured(reply).header("content-type", type).send(content),
       );
     }
