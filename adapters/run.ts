@@ -30,7 +30,7 @@ export async function runAdapter(argv: readonly string[], signal: AbortSignal, s
   const registry = stack.use(await openRegistry(parseRegistryTarget(options), log));
   const { otlpEndpoint, otlpProtocol } = options;
   const { tracer } = stack.use(
-    await createTracer({ service: "warmpath-adapter", endpoint: otlpEndpoint, protocol: otlpProtocol }),
+    await createTracer({ service: "warmpath-adapter", instance: podId, endpoint: otlpEndpoint, protocol: otlpProtocol }),
   );
   const { metricsPort, metricsHost } = options;
   const metrics = createAdapterMetrics({ log, aliases: options.modelmeshMetrics, more: createProcessMetrics() });

@@ -91,10 +91,8 @@ export async function startGateway(
   const decisions = createDecisions(clock);
   const suspects = createSuspects(clock);
   const rates = createRates(clock);
-  const { otlpEndpoint, otlpProtocol, traceShare } = options;
-  const { tracer } = stack.use(
-    await createTracer({ service: "warmpath-gateway", endpoint: otlpEndpoint, protocol: otlpProtocol, share: traceShare }),
-  );
+  const { gatewayId: instance, otlpEndpoint: endpoint, otlpProtocol: protocol, traceShare: share } = options;
+  const { tracer } = stack.use(await createTracer({ service: "warmpath-gateway", instance, endpoint, protocol, share }));
   const slow = createSlowMisses();
   const spans = createMissSpans({ tracer, clock, onRecord: (record) => slow.add(record) });
   const identity = stack.use(await openPeerIdentity(options, log));

@@ -22,6 +22,7 @@ import { activeRevision, type Model, type Priority, type Revision } from "#core/
 import { describePlacement } from "#core/placement/place.ts";
 import type { Clock } from "#platform/clock.ts";
 import type { Log } from "#platform/log.ts";
+import { logKeysOf } from "#platform/telemetry.ts";
 import { createBackoffs } from "./backoffs.ts";
 import { isPinned } from "./copies.ts";
 import type { Decisions } from "./decisions.ts";
@@ -204,7 +205,8 @@ export function createLoads(parts: LoadsParts): Loads {
   function fail(flight: Flight, failure: Failure): void {
     const retryAfterMs = failure.retryAfterMs ?? backoffs.failed(flight.key, failure);
     const { code, reason } = failure;
-    log.warn("a load failed", { model: flight.model.name, revision: flight.revision.id, code, reason });
+    const of = { model: flight.model.name, revision: flight.revision.id, ...logKeysOf(flight.span.traceparent) };
+    log.warn("a load failed", { ...of, code, reason });
     note(flight, "failed", `${code}: ${reason}`);
     land(flight, () => ({ ...failure, retryAfterMs }));
   }
@@ -268,7 +270,7 @@ export function createLoads(parts: LoadsParts): Loads {
         return land(flight, () => failure);
       },
       onLost(reason) {
-        log.warn("a home gateway does not answer", { gatewayId, reason });
+        log.warn("a home gateway does not answer", { gatewayId, reason, ...logKeysOf(traceparent) });
         parts.home.suspect(gatewayId);
         elsewhere(reason);
       },

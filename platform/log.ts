@@ -1,5 +1,6 @@
 // Owns the form of log lines: one JSON object a line, a constant message with keys, credentials blanked.
 // Nothing else in the house knows the logging library.
+import { AsyncLocalStorage } from "node:async_hooks";
 import type { Writable } from "node:stream";
 import { pino } from "pino";
 
@@ -53,6 +54,13 @@ const secretPaths = ["", "*.", "*.*."].flatMap((prefix) =>
   }),
 );
 
+const shared = new AsyncLocalStorage<LogKeys>();
+
+/** Lines that are logged by `work`, and by whatever it waits for, carry these keys, and none from around it. */
+export function withLogKeys<T>(keys: LogKeys, work: () => T): T {
+  return shared.run(keys, work);
+}
+
 export function createLog(options: LogOptions): OwnedLog {
   const { destination = "stderr" } = options;
   const out = isWritable(destination)
@@ -65,6 +73,8 @@ export function createLog(options: LogOptions): OwnedLog {
       timestamp: () => `,"time":"${new Date().toISOString()}"`,
       formatters: { level: (label) => ({ level: label }) },
       serializers: { error: pino.stdSerializers.err },
+      // A line's own keys count more.
+      mixin: () => ({ ...shared.getStore() }),
       redact: { paths: secretPaths, censor: "[redacted]" },
     },
     isWritable(destination) ? destination : out,

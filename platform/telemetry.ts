@@ -1,11 +1,14 @@
 // Owns the wiring of traces. Without an OTLP endpoint a tracer does nothing and the SDK is not even loaded.
 // Envoy's trace context comes in the headers of a call, so our spans hang below Envoy's.
 import type { Context, Span, Tracer } from "@opentelemetry/api";
-import { INVALID_SPAN_CONTEXT, ROOT_CONTEXT, SpanStatusCode, trace } from "@opentelemetry/api";
+import { INVALID_SPAN_CONTEXT, isSpanContextValid, ROOT_CONTEXT, SpanStatusCode, trace } from "@opentelemetry/api";
 import type { SpanExporter } from "@opentelemetry/sdk-trace";
+import type { LogKeys } from "./log.ts";
 
 export interface TracerOptions {
   readonly service: string;
+  /** Which of several processes of the service. */
+  readonly instance?: string | undefined;
   /** The collector's base address, as in OTEL_EXPORTER_OTLP_ENDPOINT; nothing is traced without it. */
   readonly endpoint?: string | undefined;
   /** By the endpoint's port when absent: 4317 is gRPC. */
@@ -29,7 +32,7 @@ export function chooseOtlpProtocol(endpoint: string): OtlpProtocol {
 }
 
 export async function createTracer(options: TracerOptions): Promise<OwnedTracer> {
-  const { service, endpoint, share = 1 } = options;
+  const { service, instance, endpoint, share = 1 } = options;
   if (endpoint === undefined || endpoint === "") return { tracer: silentTracer, [Symbol.asyncDispose]: () => Promise.resolve() };
   const [
     { BatchSpanProcessor, ParentBasedSampler, TraceIdRatioBasedSampler, TracerProvider },
@@ -41,7 +44,10 @@ export async function createTracer(options: TracerOptions): Promise<OwnedTracer>
     createExporter(endpoint.replace(/\/+$/, ""), options.protocol ?? chooseOtlpProtocol(endpoint)),
   ]);
   const provider = new TracerProvider({
-    resource: resourceFromAttributes({ "service.name": service }),
+    resource: resourceFromAttributes({
+      "service.name": service,
+      ...(instance === undefined ? {} : { "service.instance.id": instance }),
+    }),
     // Whoever began a trace has decided on it.
     sampler: new ParentBasedSampler({ root: new TraceIdRatioBasedSampler(share) }),
     spanProcessors: [new BatchSpanProcessor({ exporter, maxQueueSize: 8_192, scheduledDelayMillis: flushEveryMs })],
@@ -66,9 +72,12 @@ async function createExporter(endpoint: string, protocol: OtlpProtocol): Promise
 
 const silentSpan = trace.wrapSpanContext(INVALID_SPAN_CONTEXT);
 
-/** Its spans record nothing. */
+/** Its spans record nothing and stand for what is above them: a client's own trace goes on through us, and into the logs. */
 const silentTracer: Tracer = {
-  startSpan: () => silentSpan,
+  startSpan(_name, _options, above = ROOT_CONTEXT) {
+    const context = trace.getSpanContext(above);
+    return context !== undefined && isSpanContextValid(context) ? trace.wrapSpanContext(context) : silentSpan;
+  },
   startActiveSpan: (): never => {
     throw new Error("spans are passed explicitly, never made active");
   },
@@ -101,6 +110,15 @@ export function traceparentOf(span: Span): string | undefined {
   return traceId === INVALID_SPAN_CONTEXT.traceId
     ? undefined
     : `00-${traceId}-${spanId}-${traceFlags.toString(16).padStart(2, "0")}`;
+}
+
+/**
+ * What log lines of a request carry; nothing when it belongs to no trace.
+ * Source: https://opentelemetry.io/docs/specs/otel/compatibility/logging_trace_context/
+ */
+export function logKeysOf(traceparent: string | undefined): LogKeys {
+  const found = traceparentForm.exec(traceparent ?? "")?.groups;
+  return found === undefined ? {} : { trace_id: found["traceId"], span_id: found["spanId"] };
 }
 
 /** Ends the span with the failure, if there is one. */

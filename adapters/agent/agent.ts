@@ -8,7 +8,8 @@
 import { errorMessage } from "#core/errors.ts";
 import { parseRevisionId, parseServerName } from "#core/model.ts";
 import { type Clock, sleep } from "#platform/clock.ts";
-import type { Log } from "#platform/log.ts";
+import { type Log, withLogKeys } from "#platform/log.ts";
+import { logKeysOf } from "#platform/telemetry.ts";
 import type { Driver, Failure, HeldModel, Loaded } from "../drivers/driver.ts";
 import type { Artefact, Puller } from "../pull/puller.ts";
 import { type CopyView, copyKey } from "./copies.ts";
@@ -236,11 +237,11 @@ class PodAgent implements Agent {
       case "draining":
         return this.#parts.onMessage(effect);
       case "probe":
-        return this.#spawn(this.#probe(effect.key, effect.revision));
+        return this.#spawn(withLogKeys({}, () => this.#probe(effect.key, effect.revision)));
       case "load":
-        return this.#spawn(this.#load(effect));
+        return this.#spawn(withLogKeys(logKeysOf(effect.traceparent), () => this.#load(effect)));
       case "unload":
-        return this.#spawn(this.#unload(effect));
+        return this.#spawn(withLogKeys({}, () => this.#unload(effect)));
     }
   }
 

@@ -8,8 +8,16 @@ import { readAuthFile } from "#envoy/authfile.ts";
 import { buildBootstrap } from "#envoy/bootstrap.ts";
 import type { BootstrapOptions } from "#envoy/options.ts";
 import { buildSecrets } from "#envoy/tls.ts";
-import { describeFlags, parseFlags, portOption } from "#platform/config.ts";
+import {
+  describeFlags,
+  otlpEndpointOption,
+  otlpProtocolOption,
+  parseFlags,
+  portOption,
+  traceShareOption,
+} from "#platform/config.ts";
 import { StartupError } from "#platform/lifecycle.ts";
+import { chooseOtlpProtocol } from "#platform/telemetry.ts";
 import { BootstrapSchema } from "#proto/gen/envoy/config/bootstrap/v3/bootstrap_pb.ts";
 import { DiscoveryResponseSchema } from "#proto/gen/envoy/service/discovery/v3/discovery_pb.ts";
 
@@ -39,6 +47,13 @@ const schema = z.object({
   tlsKey: file.optional().describe("PEM key of --tls-cert"),
   clientCa: file.optional().describe("PEM authorities that clients must prove themselves to"),
   auth: file.optional().describe("the gateway's --auth: how callers prove who they are"),
+  otlpEndpoint: otlpEndpointOption
+    .optional()
+    .describe("the gateway's --otlp-endpoint: base address of an OTLP collector; nothing is traced without it"),
+  otlpProtocol: otlpProtocolOption.optional().describe("http or grpc; by the endpoint's port when absent: 4317 is gRPC"),
+  traceShare: traceShareOption
+    .default(1)
+    .describe("of requests that come without a trace context, the share that is traced: 0 to 1"),
 });
 
 export function describeBootstrap(): string {
@@ -46,21 +61,26 @@ export function describeBootstrap(): string {
 }
 
 export async function runBootstrap(argv: readonly string[]): Promise<void> {
-  const { out, host, httpPort, grpcPort, tlsCert, tlsKey, clientCa, auth, socket, envoyAdmin, ...given } = parseFlags(
-    schema,
-    argv,
-  );
+  const flags = parseFlags(schema, argv);
+  const { out, host, httpPort, grpcPort, tlsCert, tlsKey, clientCa, auth, socket, envoyAdmin } = flags;
+  const { nodeId, maxMessageBytes, maxParkMs, otlpEndpoint, otlpProtocol, traceShare } = flags;
   if ((tlsCert === undefined) !== (tlsKey === undefined)) throw new StartupError("--tls-cert and --tls-key go together");
   if (clientCa !== undefined && tlsCert === undefined) throw new StartupError("--client-ca needs --tls-cert and --tls-key");
   const folder = resolve(out);
   const callers = auth === undefined ? undefined : await readAuthFile(auth);
   const written = await writeEnvoyFiles(folder, {
-    ...given,
+    nodeId,
+    maxMessageBytes,
+    maxParkMs,
     auth: callers,
     adminSocket: envoyAdmin,
     gatewaySocket: socket,
     http: { host, port: httpPort },
     grpc: { host, port: grpcPort },
+    tracing:
+      otlpEndpoint === undefined
+        ? undefined
+        : { endpoint: otlpEndpoint, protocol: otlpProtocol ?? chooseOtlpProtocol(otlpEndpoint), share: traceShare },
     tls:
       tlsCert === undefined || tlsKey === undefined
         ? undefined

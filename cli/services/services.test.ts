@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -82,30 +83,34 @@ test("a child of a supervisor ends with its standard input", async () => {
   assert.equal(child.exitCode, 0);
 });
 
-test("Envoy takes the configuration that is written for it", async () => {
-  const out = join(folder.path, "envoy");
-  const sockets = ["--socket", join(folder.path, "g.sock"), "--envoy-admin", join(folder.path, "e.sock")];
-  const written = await run([
-    "envoy-bootstrap",
-    "--out",
-    out,
-    "--node-id",
-    "envoy-a",
-    ...sockets,
-    "--http-port",
-    "0",
-    "--grpc-port",
-    "0",
-  ]);
-  assert.equal(written.code, 0, written.err);
-  assert.equal(written.out.trim(), join(out, "envoy.pb"));
-  const envoy = spawn(
-    await findEnvoy(),
-    ["--mode", "validate", "--config-path", join(out, "envoy.pb"), "--log-level", "warning"],
-    {
-      stdio: "ignore",
-    },
-  );
-  const [code] = (await once(envoy, "close")) as [number];
-  assert.equal(code, 0);
-});
+for (const more of [[], ["--otlp-endpoint", "http://127.0.0.1:4317", "--trace-share", "0.01"]]) {
+  test(`Envoy takes the configuration that is written for it ${more.join(" ")}`, async () => {
+    const out = join(folder.path, `envoy-${more.length}`);
+    const sockets = ["--socket", join(folder.path, "g.sock"), "--envoy-admin", join(folder.path, "e.sock")];
+    const written = await run([
+      "envoy-bootstrap",
+      "--out",
+      out,
+      "--node-id",
+      "envoy-a",
+      ...sockets,
+      "--http-port",
+      "0",
+      "--grpc-port",
+      "0",
+      ...more,
+    ]);
+    assert.equal(written.code, 0, written.err);
+    assert.equal((await readFile(join(out, "envoy.pb"))).includes("envoy.tracers.opentelemetry"), more.length > 0);
+    assert.equal(written.out.trim(), join(out, "envoy.pb"));
+    const envoy = spawn(
+      await findEnvoy(),
+      ["--mode", "validate", "--config-path", join(out, "envoy.pb"), "--log-level", "warning"],
+      {
+        stdio: "ignore",
+      },
+    );
+    const [code] = (await once(envoy, "close")) as [number];
+    assert.equal(code, 0);
+  });
+}

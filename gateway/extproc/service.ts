@@ -6,6 +6,7 @@ import { activeRevision, type Model, type ModelName } from "#core/model.ts";
 import { headers } from "#envoy/names.ts";
 import type { Clock } from "#platform/clock.ts";
 import type { Log } from "#platform/log.ts";
+import { logKeysOf } from "#platform/telemetry.ts";
 import { type ListIndex, serverMetadata, tooMany } from "../about.ts";
 import type { Access } from "../access.ts";
 import type { Failure } from "../failure.ts";
@@ -149,7 +150,7 @@ export function createProcessor(parts: ProcessorParts): Processor {
     const request = rerouted !== undefined ? parseReroute(event.headers) : parseMiss(event.headers, event.repeated);
     const span = parts.spans.start(rerouted !== undefined ? "reroute" : "miss", stream.metadata, event.headers);
     const answered = decide(request, event.headers.get(headers.principal), rerouted, signal, span).catch((error: unknown) => {
-      log.error("a miss could not be decided", { error });
+      log.error("a miss could not be decided", { error, ...logKeysOf(span.traceparent) });
       return refuse("internal", errorMessage(error));
     });
     void answered.then((answer) => {

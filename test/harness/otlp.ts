@@ -8,6 +8,8 @@ import { WireReader } from "#platform/wire.ts";
 
 export interface SeenSpan {
   readonly service: string;
+  /** Which of several processes; empty where it does not say. */
+  readonly instance: string;
   readonly traceId: string;
   readonly spanId: string;
   /** Empty at the root. */
@@ -129,6 +131,7 @@ function readJson({ resourceSpans = [] }: JsonRequest): SeenSpan[] {
     scopeSpans.flatMap(({ spans = [] }) =>
       spans.map((span) => ({
         service: `${facts(resource?.attributes)["service.name"]}`,
+        instance: `${facts(resource?.attributes)["service.instance.id"] ?? ""}`,
         traceId: span.traceId,
         spanId: span.spanId,
         parentId: span.parentSpanId ?? "",
@@ -175,20 +178,20 @@ function readRequest(bytes: Buffer): SeenSpan[] {
     .flatMap((resourceSpans) => {
       const fields = fieldsOf(resourceSpans.bytes);
       const resource = fields.find(({ number }) => number === 1);
-      const service = `${readFacts(resource === undefined ? [] : fieldsOf(resource.bytes), 1)["service.name"]}`;
+      const facts = readFacts(resource === undefined ? [] : fieldsOf(resource.bytes), 1);
+      const from = { service: `${facts["service.name"]}`, instance: `${facts["service.instance.id"] ?? ""}` };
       return fields
         .filter(({ number }) => number === 2)
         .flatMap((scope) => fieldsOf(scope.bytes).filter(({ number }) => number === 2))
-        .map((span) => readSpan(fieldsOf(span.bytes), service));
+        .map((span) => ({ ...from, ...readSpan(fieldsOf(span.bytes)) }));
     });
 }
 
-function readSpan(fields: readonly Field[], service: string): SeenSpan {
+function readSpan(fields: readonly Field[]): Omit<SeenSpan, "service" | "instance"> {
   const bytesOf = (number: number): Buffer => fields.find((field) => field.number === number)?.bytes ?? Buffer.alloc(0);
   const valueOf = (number: number): number => fields.find((field) => field.number === number)?.value ?? 0;
   const status = fieldsOf(bytesOf(15)).find(({ number }) => number === 3)?.value ?? 0;
   return {
-    service,
     traceId: bytesOf(1).toString("hex"),
     spanId: bytesOf(2).toString("hex"),
     parentId: bytesOf(4).toString("hex"),
