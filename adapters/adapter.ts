@@ -16,7 +16,7 @@ import { createLinkServer, type LinkServer, type PodFacts } from "./link/server.
 import type { Puller } from "./pull/puller.ts";
 
 export interface AdapterParts {
-  readonly pod: Omit<PodFacts, "incarnation" | "capacityBytes">;
+  readonly pod: Omit<PodFacts, "incarnation" | "capacityBytes" | "streamsByHeader">;
   readonly holding: HoldingOptions;
   readonly driver: Driver;
   readonly puller: Puller;
@@ -79,7 +79,8 @@ export async function openAdapter(parts: AdapterParts): Promise<Adapter> {
     watch: parts.watch,
     onMessage: (message) => started.link?.tell(message),
   });
-  const pod = { ...parts.pod, incarnation, capacityBytes: parts.holding.capacityBytes };
+  const { streamsByHeader = false } = driver;
+  const pod = { ...parts.pod, incarnation, capacityBytes: parts.holding.capacityBytes, streamsByHeader };
   const link = createLinkServer({ pod, agent, clock, log });
   started.link = link;
   const server = new Server({ "grpc.max_receive_message_length": maxGatewayMessageBytes });

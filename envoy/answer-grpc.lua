@@ -15,5 +15,8 @@ function envoy_on_response(handle)
   headers:remove("x-warm-answer-name")
   local method, name = string.match(marked, "^(%w+):([%w%._%-]+)$")
   if method == nil or ANSWER[method] == nil then return end
-  add_to_messages(handle, ANSWER[method](name))
+  headers:remove("content-length")
+  local added = ANSWER[method](name)
+  -- Nothing can be added to a compressed message.
+  add_to_messages(handle, function(plain) return plain and added or nil end)
 end

@@ -23,7 +23,7 @@ function reroute(options: BootstrapOptions): Listener {
     [
       origin,
       processor(filters.reroute, options),
-      lua(filters.slot, script("message.lua", "json.lua", "body.lua", "slot.lua")),
+      lua(filters.slot, script("message.lua", "json.lua", "body.lua", "frames.lua", "agree.lua", "slot.lua")),
       mark,
       router,
     ],

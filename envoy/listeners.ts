@@ -40,7 +40,7 @@ export function buildListeners(options: BootstrapOptions): Listener[] {
     port("grpc", options.grpc, options, {
       key: { name: headers.model, extractType: { case: "index", value: 0 } },
       before: [filter(firstMessageFilter, buildFirstMessage())],
-      naming: script("message.lua", "naming-grpc.lua"),
+      naming: script("message.lua", "frames.lua", "agree.lua", "naming-grpc.lua"),
       answer: script("frames.lua", "answer-grpc.lua"),
       localReplies: grpcErrors,
     }),

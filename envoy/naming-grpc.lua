@@ -1,7 +1,7 @@
 -- The naming filter of the gRPC port: finds the model's name and puts it into x-warm-model, the scope key there.
 -- The name is in a header (mm-vmodel-id or mm-model-id, or either with -bin, for any service) or in field 1 of the message
--- (Open Inference Protocol), of a stream of the first one. A header wins, and such a message is then made to agree with it; so it is when the revision
--- has a slot (NAME~SLOT). message.lua stands before this.
+-- (Open Inference Protocol), of a stream of the first one. A header wins, and such a message is then made to agree with it;
+-- so it is when the revision has a slot (NAME~SLOT). message.lua, frames.lua and agree.lua stand before this.
 -- Any doubt (both kinds of header, a message compressed, cut off, or named twice) leaves the name away: the gateway then
 -- refuses.
 
@@ -91,14 +91,22 @@ function envoy_on_request(handle)
       from, text, size = find_name(body)
     end
   end
-  if method == STREAM and name == nil then name = from_first_message(handle) end
+  local from_message = method == STREAM and name == nil
+  if from_message then name = from_first_message(handle) end
   if not valid(name) then
     if name ~= nil then headers:replace("x-warm-bad-name", escape(name)) end
     return
   end
   headers:replace("x-warm-model", name)
   handle:clearRouteCache()
-  if body == nil then return end
-  local slot = handle:metadata():get("slot")
-  if slot ~= nil then rename(handle, body, from, text, size, name .. "~" .. slot) end
+  if body == nil and method ~= STREAM then return end
+  local route = handle:metadata()
+  local slot = route:get("slot")
+  local server_name = slot ~= nil and name .. "~" .. slot or name
+  if method == STREAM then
+    -- Else the header that the route adds tells the model server which model all messages mean.
+    if route:get("by_message") ~= nil then agree(handle, name, server_name, from_message) end
+  elseif slot ~= nil then
+    rename(handle, body, from, text, size, server_name)
+  end
 end

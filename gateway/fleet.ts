@@ -35,6 +35,8 @@ export interface PodInfo {
   readonly capacityBytes: number;
   readonly rest: { readonly host: string; readonly port: number };
   readonly grpc: { readonly host: string; readonly port: number };
+  /** Of a stream of requests its model server takes the header mm-model-id for what all its messages mean. */
+  readonly streamsByHeader?: true;
   readonly labels: Readonly<Record<string, string>>;
   /** What its model server can serve: `onnx`, or with a version, `sklearn:1`. */
   readonly formats: readonly string[];

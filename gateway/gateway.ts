@@ -132,7 +132,7 @@ export async function startGateway(
     onPod(podId) {
       const pod = fleet.pod(podId);
       if (pod === undefined) xds.table.removePod(podId);
-      else xds.table.setPod({ podId, rest: pod.info.rest, grpc: pod.info.grpc });
+      else xds.table.setPod(pod.info);
       if (pod?.reachable !== true) loads.onUnreachable(podId);
       copies.onPod(podId);
       drains.onPod(podId);

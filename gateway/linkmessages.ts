@@ -85,6 +85,7 @@ export function parsePod(message: PodMessage): PodInfo | undefined {
     capacityBytes: Number(message.capacityBytes),
     rest,
     grpc,
+    ...(message.streamsByHeader ? { streamsByHeader: true } : {}),
     labels: { ...message.labels },
     formats: message.formats.length === 0 ? [message.runtime] : [...message.formats],
     ...(parseAddress(message.metricsAddress) === undefined ? {} : { metricsAddress: message.metricsAddress }),

@@ -12,7 +12,16 @@ import type { Failure } from "./failure.ts";
 import type { Copy, Fleet } from "./fleet.ts";
 import type { EnsureOptions, Loads } from "./loads.ts";
 
-export type Rerouted = { readonly kind: "found"; readonly cluster: string } | Failure;
+/** Where a rerouted request goes: to one pod. */
+export interface RerouteTarget {
+  readonly cluster: string;
+  /** Of the revision there. */
+  readonly slot: number;
+  /** Its model server takes a header for what all messages of a stream mean. */
+  readonly streamsByHeader: boolean;
+}
+
+export type Rerouted = { readonly kind: "found"; readonly to: RerouteTarget } | Failure;
 
 export interface Reroutes {
   find(model: Model, revision: Revision, wire: "rest" | "grpc", options: EnsureOptions): Promise<Rerouted>;
@@ -94,7 +103,10 @@ export function createReroutes({ fleet, loads, clock, podsOf, verify }: Reroutes
         const podId = await verified(model, revision);
         step.end(podId === undefined ? "no pod holds it" : undefined);
         const pod = podId === undefined ? undefined : fleet.pod(podId);
-        if (pod !== undefined) return { kind: "found", cluster: podClusterName(pod.info, wire) };
+        if (pod !== undefined) {
+          const { streamsByHeader = false } = pod.info;
+          return { kind: "found", to: { cluster: podClusterName(pod.info, wire), slot: revision.slot, streamsByHeader } };
+        }
         const ensured = await loads.ensure(model, options);
         if (ensured.kind === "failed") return ensured;
       }

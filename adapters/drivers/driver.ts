@@ -56,6 +56,8 @@ export interface DriverListener {
 export interface Driver extends AsyncDisposable {
   /** The model server may read the artefact again at any time: it stays on the disk until the copy is unloaded. */
   readonly keepsArtefact: boolean;
+  /** Of a stream of requests the model server takes the header mm-model-id for what all its messages mean; no when absent. */
+  readonly streamsByHeader?: boolean;
   /** Watches over the model server until the signal is aborted. */
   start(listener: DriverListener, signal: AbortSignal): Promise<void>;
   /** Loading what is there already, in the same revision, is well. */

@@ -38,6 +38,7 @@ export function createOnnxDriver(options: OnnxDriverOptions): Driver {
 
 class OnnxDriver implements Driver {
   readonly keepsArtefact = false;
+  readonly streamsByHeader = true;
   readonly #options: OnnxDriverOptions;
   // A connection of its own, so that polls never queue behind loads.
   readonly #polls: Client;

@@ -29,6 +29,8 @@ export interface PodFacts {
   readonly capacityBytes: number;
   readonly restAddress: string;
   readonly grpcAddress: string;
+  /** As its driver says. */
+  readonly streamsByHeader: boolean;
   readonly labels: Readonly<Record<string, string>>;
   /** `onnx`, or with a version, `sklearn:1`. */
   readonly formats: readonly string[];

@@ -1,6 +1,7 @@
 // Owns the faults: how each is made on a whole fleet from outside, and when it is over. The fleet is told of none.
 import { join } from "node:path";
 import { Client } from "undici";
+import { z } from "zod";
 import { sleep } from "#platform/clock.ts";
 import type { TestFleet } from "#test/harness/fleet.ts";
 import { waitUntil } from "#test/harness/wait.ts";
@@ -32,6 +33,12 @@ export const faults: readonly Fault[] = [
     evenModels: 120,
   },
   {
+    ...fault("copiesMoved", "every copy of a pod moves to another pod, until it is empty; then it begins anew", moveCopies),
+    ownFleet: true,
+    // All of them fit on the pod that stays.
+    evenModels: 120,
+  },
+  {
     name: "streamsBroken",
     what: "every connection between Envoy and its gateway is broken: xDS, calls for misses, access logs",
     prepare: prepareBrokenStreams,
@@ -58,6 +65,8 @@ function fault(name: string, what: string, make: MakeFault): Fault {
 const frozenMs = 20_000;
 const forgottenAtOnce = 10;
 const mostForgettings = 20;
+const movedMs = 60_000;
+const podAnswer = z.object({ copies: z.number() });
 
 async function evict({ fleet, traffic }: FaultContext): Promise<void> {
   const { evictions } = await fleet.stats();
@@ -96,6 +105,25 @@ async function forgetModel(fleet: TestFleet, model: string): Promise<void> {
       await client.destroy();
     }
   }
+}
+
+/** By a drain: each copy is loaded elsewhere and only then taken from the pod. */
+async function moveCopies({ fleet, traffic }: FaultContext): Promise<void> {
+  const leaving = "pod-0";
+  const copies = async (): Promise<number> => {
+    const { text } = await fleet.manage("GET", `/api/v1/pods/${leaving}`);
+    const answer: unknown = JSON.parse(text);
+    const { copies: left } = podAnswer.parse(answer);
+    return left;
+  };
+  const before = await copies();
+  if (before === 0) throw new Error("the pod that is to be emptied holds nothing");
+  const asked = await fleet.manage("POST", `/api/v1/pods/${leaving}/drain`);
+  if (asked.status !== 202) throw new Error(`the drain was answered with ${asked.status}: ${asked.text}`);
+  await waitUntil("the pod is empty", copies, (left) => left === 0, movedMs);
+  await traffic.more(200);
+  // A pod that was drained takes nothing on until it is started again.
+  await killAndAwait(fleet, [`${leaving}-adapter`]);
 }
 
 /** What asks for a model of such a pod is answered by another before the pod moves again. */

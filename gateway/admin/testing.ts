@@ -63,7 +63,7 @@ export async function openAdminBench({ pods = 0, keepMs = 900_000 }: BenchOption
     },
     onPod(podId) {
       const pod = fleet.pod(podId);
-      if (pod !== undefined) xds.table.setPod({ podId, rest: pod.info.rest, grpc: pod.info.grpc });
+      if (pod !== undefined) xds.table.setPod(pod.info);
       copies.onPod(podId);
     },
   });

@@ -3,6 +3,7 @@
 import { type ErrorCode, errorCatalogue } from "#core/errors.ts";
 import { serverName } from "#core/model.ts";
 import { entryPrincipal, headers } from "#envoy/names.ts";
+import type { RerouteTarget } from "../reroutes.ts";
 import type { ProcessingAnswer } from "./codec.ts";
 import type { InferRequest } from "./request.ts";
 
@@ -47,8 +48,9 @@ export function goOn(
 /** Paths of calls that name the model in their JSON body only. */
 const openaiCall = /^\/v1\/(?:chat\/completions|completions|embeddings)$/;
 
-/** Once more, to the cluster of one pod, under the name that the revision has there. */
-export function reroute(waitedMs: number, request: InferRequest, cluster: string, slot: number): ProcessingAnswer {
+/** Once more, to one pod, under the name that the revision has there. */
+export function reroute(waitedMs: number, request: InferRequest, to: RerouteTarget): ProcessingAnswer {
+  const { cluster, slot, streamsByHeader } = to;
   const waited: Header = [headers.loadMs, waitedMs.toFixed(1)];
   const chosen: Header = [headers.cluster, cluster];
   const name = serverName(request.model, slot);
@@ -60,12 +62,13 @@ export function reroute(waitedMs: number, request: InferRequest, cluster: string
     const inBody: readonly Header[] = slot > 0 && openaiCall.test(path) ? [[headers.serverName, name]] : [];
     return { kind: "continue", setHeaders: [waited, chosen, [":path", path], ...inBody] };
   }
-  return { kind: "continue", setHeaders: [waited, chosen, nameOnPod(request.path, name)] };
+  return { kind: "continue", setHeaders: [waited, chosen, nameOnPod(request.path, name, streamsByHeader)] };
 }
 
-/** The message says it where it can be made to: a stream's messages cannot be waited for, another service's not be read. */
-function nameOnPod(path: string, name: string): Header {
-  const inMessage = path.startsWith("/inference.GRPCInferenceService/") && !path.endsWith("/ModelStreamInfer");
+/** The message says it where it can be made to: another service's cannot be read, a stream's need not be where a header does. */
+function nameOnPod(path: string, name: string, streamsByHeader: boolean): Header {
+  const byHeader = streamsByHeader && path.endsWith("/ModelStreamInfer");
+  const inMessage = path.startsWith("/inference.GRPCInferenceService/") && !byHeader;
   return [inMessage ? headers.serverName : "mm-model-id", name];
 }
 

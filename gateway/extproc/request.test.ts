@@ -146,8 +146,7 @@ for (const [path, slot, expected] of rewrites) {
     const answer = reroute(
       1,
       { kind: "infer", model: "iris" as ModelName, wire: "rest", path, timeoutMs: undefined, priority: undefined },
-      "pod-a",
-      slot,
+      { cluster: "pod-a", slot, streamsByHeader: false },
     );
     assert.equal(answer.kind, "continue");
     const set = new Map(answer.kind === "continue" ? answer.setHeaders : []);

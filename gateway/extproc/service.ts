@@ -129,7 +129,7 @@ export function createProcessor(parts: ProcessorParts): Processor {
       const found = await parts.reroutes.find(model, revision, request.wire, options);
       if (found.kind === "failed") return refused(found);
       parts.onWaited(clock.monotonicMs() - startMs);
-      return reroute(clock.monotonicMs() - startMs, request, found.cluster, revision.slot);
+      return reroute(clock.monotonicMs() - startMs, request, found.to);
     }
     const ensured = await parts.loads.ensure(model, options);
     if (ensured.kind === "failed") return refused(ensured);

@@ -26,6 +26,8 @@ export interface FakePodOptions {
   readonly restAddress: string;
   readonly grpcAddress: string;
   readonly runtime?: string;
+  /** Its model server heeds the header mm-model-id in streams, as scripted ones here do; yes when absent. */
+  readonly streamsByHeader?: boolean;
   readonly capacityBytes?: number;
   readonly copies?: readonly CopyInit[];
   /** Called for each load asked for; the copy is ready when it resolves, failed when it rejects. At once when absent. */
@@ -87,8 +89,11 @@ export async function openFakePod(options: FakePodOptions): Promise<FakePod> {
     switch (message.case) {
       case "hello": {
         const capacityBytes = BigInt(options.capacityBytes ?? 2 ** 40);
-        const { restAddress, grpcAddress } = options;
-        send(stream, { case: "pod", value: { podId, incarnation: podId, runtime, capacityBytes, restAddress, grpcAddress } });
+        const { restAddress, grpcAddress, streamsByHeader = true } = options;
+        send(stream, {
+          case: "pod",
+          value: { podId, incarnation: podId, runtime, capacityBytes, restAddress, grpcAddress, streamsByHeader },
+        });
         const copies = [...held.values()];
         for (let at = 0; at === 0 || at < copies.length; at += partSize) {
           const last = at + partSize >= copies.length;

@@ -1,6 +1,6 @@
 // Owns the routes of gRPC: the V2 service, where the message names the model, and any other service, where a header does.
 import { clusters, headers } from "#envoy/names.ts";
-import { slotForBody } from "./restroutes.ts";
+import { forNaming, slotForBody } from "./restroutes.ts";
 import { clusterName, type Leg } from "./set.ts";
 import {
   answerName,
@@ -24,6 +24,7 @@ const methods = [
   ["ModelStatistics", false],
   ["ModelStreamInfer", true],
 ] as const;
+const stream = "ModelStreamInfer";
 const service = "/inference.GRPCInferenceService/";
 
 /** The model's name is in the message: the naming filter reads the slot from here and renames it there. */
@@ -31,23 +32,22 @@ export function v2Grpc(way: Way): Route[] {
   return methods.map(
     ([method, answers]): Route => ({
       name: method,
-      ...slotForBody(way),
+      ...(method === stream ? streamTo(way) : { ...slotForBody(way), action: take(way, "grpc") }),
       match: exactly(`${service}${method}`, [], way),
-      ...(method === "ModelStreamInfer" ? streamTo(way, headers.model) : { action: take(way, "grpc") }),
       typedPerFilterConfig: filtersOfNamedRequest(way, answers),
       ...(answers ? answerName(way, `${method}:%REQ(${headers.model})%`) : {}),
     }),
   );
 }
 
-/** A call that has waited is past the naming filter, so with a slot it goes over the reroute listener, which renames too. */
+/** A call that has waited is past the naming filter, so where that has work to do it goes over the reroute listener. */
 export function waitedGrpc(leg: Leg): Route[] {
-  if (leg.slot === 0) return [];
-  return methods.map(
+  const renamed = methods.filter(([method]) => leg.slot > 0 || (method === stream && !isByHeader(leg)));
+  return renamed.map(
     ([method, answers]): Route => ({
       name: `${method}-waited`,
       match: exactly(`${service}${method}`, [headers.loadMs]),
-      ...(method === "ModelStreamInfer"
+      ...(method === stream && isByHeader(leg)
         ? { action: toCluster(clusterName(leg.set, "grpc")), requestHeadersToAdd: [nameOfStream(leg, headers.publicName)] }
         : { action: toCluster(clusters.reroute) }),
       typedPerFilterConfig: filtersOfNamedRequest(leg, answers),
@@ -57,12 +57,18 @@ export function waitedGrpc(leg: Leg): Route[] {
 }
 
 /**
- * The messages of a stream cannot be renamed on their way, so a slot is named in a header. A stream is not mirrored: it has
- * no end to wait for, and half of one is worth nothing.
+ * A stream goes with a header that tells which model all its messages mean, or, where a pod of the set would not heed that,
+ * the naming filter has each message say so. A stream is not mirrored: it has no end to wait for, and half of one is worth
+ * nothing.
  */
-function streamTo(way: Way, header: string): Pick<Route, "action" | "requestHeadersToAdd"> {
+function streamTo(way: Way): Pick<Route, "action" | "metadata" | "requestHeadersToAdd"> {
   const action = take({ ...way, mirrorTo: () => [] }, "grpc");
-  return way.slot === 0 ? { action } : { action, requestHeadersToAdd: [nameOfStream(way, header)] };
+  if (!isByHeader(way)) return { action, ...forNaming({ by_message: "true", ...(way.slot > 0 ? { slot: `${way.slot}` } : {}) }) };
+  return way.slot === 0 ? { action } : { action, requestHeadersToAdd: [nameOfStream(way, headers.model)] };
+}
+
+function isByHeader({ set }: Leg): boolean {
+  return set.pods.every(({ streamsByHeader }) => streamsByHeader === true);
 }
 
 function nameOfStream(leg: Leg, header: string): ReturnType<typeof overwrite> {

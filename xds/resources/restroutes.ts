@@ -70,7 +70,12 @@ export function openai(way: Way): Route {
 
 /** Where the naming filter reads the slot. */
 export function slotForBody({ slot }: Leg): Pick<Route, "metadata"> {
-  return slot === 0 ? {} : { metadata: { filterMetadata: { [filters.naming]: { slot: `${slot}` } } } };
+  return slot === 0 ? {} : forNaming({ slot: `${slot}` });
+}
+
+/** What the naming filter is to know of a route. */
+export function forNaming(values: Readonly<Record<string, string>>): Pick<Route, "metadata"> {
+  return { metadata: { filterMetadata: { [filters.naming]: values } } };
 }
 
 /** A request that has waited comes by its set's entry: /v2/models/ENTRY/NAME/infer. The header is set by the gateway only. */

@@ -16,6 +16,8 @@ export interface PodAddress {
   readonly podId: string;
   readonly rest: SocketAddress;
   readonly grpc: SocketAddress;
+  /** Of a stream of requests its model server takes the header mm-model-id for what all its messages mean; else each counts. */
+  readonly streamsByHeader?: boolean | undefined;
 }
 
 export interface PlacementSet {
@@ -39,7 +41,9 @@ const alone = new WeakMap<PodAddress, PlacementSet>();
 function hashSet(pods: Iterable<PodAddress>): PlacementSet {
   const sorted = [...pods].sort((a, b) => (a.podId < b.podId ? -1 : 1));
   const hash = createHash("sha256");
-  for (const { podId, rest, grpc } of sorted) hash.update(JSON.stringify([podId, rest.host, rest.port, grpc.host, grpc.port]));
+  for (const { podId, rest, grpc, streamsByHeader } of sorted) {
+    hash.update(JSON.stringify([podId, rest.host, rest.port, grpc.host, grpc.port, streamsByHeader === true]));
+  }
   return { id: hash.digest("hex").slice(0, 12), pods: sorted };
 }
 
