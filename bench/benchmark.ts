@@ -1,4 +1,5 @@
-// Owns what a benchmark is: a name, an explanation of each figure, and a run that gives the figures.
+// Owns what a benchmark is: a name, an explanation of each figure, and a run that gives the figures, and plots beside them.
+import type { Plot } from "./plot.ts";
 
 /** Figures by name; those of parts, such as of one size, under the part's name. */
 export interface Figures {
@@ -17,12 +18,18 @@ export interface BenchmarkContext {
   readonly requests: number;
   /** How many objects the controller gets. */
   readonly objects: number;
+  /** Smaller, for a first look: what is told then is no measurement to be quoted. */
+  readonly quick: boolean;
   /** Tells how far it is. */
   readonly say: (line: string) => void;
+  /** For the report. */
+  readonly keep: (plot: Plot) => void;
 }
 
 export interface Benchmark {
   readonly name: string;
+  /** What a user runs to see the same, when that is not the benchmark itself. */
+  readonly command?: string;
   /** One line. */
   readonly summary: string;
   /** Every figure of the report, explained in one line. */

@@ -10,6 +10,7 @@ import type { Benchmark, BenchmarkContext, Figures } from "./benchmark.ts";
 import { readMemory } from "./fakefleet.ts";
 import type { LoadPlan } from "./load/plan.ts";
 import { openLoadProcess } from "./load/process.ts";
+import { latencyLine, shareAxis } from "./plot.ts";
 import { type BenchCase, buildRequestFile, checkCases, chooseCases } from "./requests.ts";
 import { roundTo } from "./stats.ts";
 
@@ -41,9 +42,13 @@ const capacityBytes = 4 * 2 ** 30;
 const warmMs = 3_600_000;
 const copySuffix = "-again";
 
-async function runDensity({ say }: BenchmarkContext, signal: AbortSignal, stack: AsyncDisposableStack): Promise<Figures> {
+async function runDensity(
+  { say, keep, quick }: BenchmarkContext,
+  signal: AbortSignal,
+  stack: AsyncDisposableStack,
+): Promise<Figures> {
   const fleet = stack.use(await openFleet({ pods, capacityBytes }));
-  const cases = await registerTwice(fleet);
+  const cases = await registerTwice(fleet, quick ? wantedModels / 20 : wantedModels);
   say(`${cases.length} models are registered; each is asked once`);
   const caller = stack.use(createRestCaller({ url: fleet.restUrl, connections: 16, timeoutMs: 120_000 }));
   // Throws at the first that is wrong: then there is nothing to measure.
@@ -68,6 +73,12 @@ async function runDensity({ say }: BenchmarkContext, signal: AbortSignal, stack:
   const alone = await load.run({ ...plan, concurrency: lone }, signal);
   const many = await load.run({ ...plan, concurrency }, signal);
   for (const reason of [...alone.reasons, ...many.reasons]) say(`  ${reason}`);
+  keep({
+    title: `${warm} warm models, each asked in turn`,
+    x: shareAxis,
+    y: { label: "time of a request, ms", scale: "log" },
+    lines: [latencyLine(`${lone} at a time`, [alone.quantilesMs]), latencyLine(`${concurrency} at a time`, [many.quantilesMs])],
+  });
   const memories = await Promise.all(Array.from({ length: pods }, (_, at) => readMemory(pidOf(fleet, `pod-${at}-server`))));
   const rssBytes = memories.reduce((sum, memory) => sum + memory.rssBytes, 0);
   return {
@@ -85,8 +96,8 @@ async function runDensity({ say }: BenchmarkContext, signal: AbortSignal, stack:
 }
 
 /** The library has half as many: each of its models is registered under a second name. */
-async function registerTwice(fleet: TestFleet): Promise<readonly BenchCase[]> {
-  const cases = chooseCases(fleet.oracle, wantedModels / 2);
+async function registerTwice(fleet: TestFleet, wanted: number): Promise<readonly BenchCase[]> {
+  const cases = chooseCases(fleet.oracle, wanted / 2);
   await using registry = await openRegistry(fleet.registry);
   const again: { key: string; value: string }[] = [];
   for (const { model } of cases) {

@@ -35,8 +35,8 @@ export interface BenchFleetOptions {
   readonly libraryFolder: string;
   /** Memory of the one pod: every model that the benchmark calls must fit. */
   readonly capacityBytes: number;
-  /** How callers prove who they are, and TLS; neither when absent. */
-  readonly edge?: Pick<UpOptions, "authFile" | "tls">;
+  /** How callers prove who they are, TLS, traces; nothing of it when absent. */
+  readonly edge?: Pick<UpOptions, "authFile" | "tls" | "tracing">;
 }
 
 const host = "127.0.0.1";

@@ -4,7 +4,8 @@ import { hitBenchmark, summarise } from "./hit.ts";
 import type { LoadResult } from "./load/plan.ts";
 
 function result(requests: number, envoyNs: number, p50Ms = 1): LoadResult {
-  return { requests, failed: 0, reasons: [], seconds: 2, p50Ms, p99Ms: 2, cpuNs: [envoyNs, 10_000, 30_000], ownCpuNs: 0 };
+  const times = { p50Ms, p99Ms: 2, quantilesMs: [], steps: [] };
+  return { requests, failed: 0, reasons: [], seconds: 2, ...times, cpuNs: [envoyNs, 10_000, 30_000], ownCpuNs: 0 };
 }
 
 const same = { hit: [result(100, 1e6)], static: [result(100, 1e6)], direct: [result(100, 0)] };
@@ -18,6 +19,7 @@ test("processor time is divided by the requests of its own round, and the ratio 
   };
   const figures = summarise(busy, same, same);
   assert.equal(figures["envoyCpuRatio"], 1.5);
+  assert.deepEqual([figures["envoyCpuRatioLow"], figures["envoyCpuRatioHigh"]], [1.5, 3]);
   assert.equal(figures["envoyCpuHitUs"], 150);
   assert.equal(figures["envoyCpuStaticUs"], 100);
   assert.equal(figures["hitRps"], 50);

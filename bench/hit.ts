@@ -12,14 +12,17 @@ import { type BenchFleet, openBenchFleet, type PathName } from "./fleet.ts";
 import type { LoadResult } from "./load/plan.ts";
 import { type LoadProcess, openLoadProcess } from "./load/process.ts";
 import { type BenchCase, buildRequestFile, checkCases, chooseCases } from "./requests.ts";
+import { latencyLine, shareAxis } from "./plot.ts";
 import { runRounds, type Samples } from "./rounds.ts";
-import { median, medianRatio, roundTo } from "./stats.ts";
+import { median, medianRatio, ratiosOf, roundTo } from "./stats.ts";
 
 export const hitBenchmark: Benchmark = {
   name: "hit",
   summary: "a warm model's request through Envoy, beside a plain static route and the model server alone",
   figures: {
     envoyCpuRatio: "Envoy CPU per hit over Envoy CPU per request of the static route, REST; median of the ratios of each round",
+    envoyCpuRatioLow: "the lowest of these ratios",
+    envoyCpuRatioHigh: "the highest of them",
     envoyCpuHitUs: "processor time of all Envoy's threads per hit, in microseconds, access logs to the gateway included",
     envoyCpuStaticUs: "the same per request of the static route: plain listener, one prefix route, same Envoy, same pod",
     hitRps: "hits a second, REST, 8 clients that each wait for their answer",
@@ -80,6 +83,22 @@ async function runHit(
   const grpc = await runRounds(rounds, (path) => runner("grpc", path, clients), tell("gRPC", rounds));
 
   const after = await fleet.management.stats();
+  const curves = (title: string, samples: Samples): void =>
+    context.keep({
+      title,
+      x: shareAxis,
+      y: { label: "time of a request, ms", scale: "log" },
+      lines: Object.entries({ hit: "hit", static: "static route", direct: "straight to the model server" } as const).map(
+        ([path, name]) =>
+          latencyLine(
+            name,
+            samples[path as PathName].map(({ quantilesMs }) => quantilesMs),
+          ),
+      ),
+    });
+  curves("REST, one client alone", alone);
+  curves(`REST, ${clients} clients that each wait for their answer`, busy);
+  curves(`gRPC, ${clients} calls at a time on one connection`, grpc);
   return {
     ...summarise(busy, alone, grpc),
     javascriptRequests: (after?.javascriptRequests ?? Number.NaN) - before.javascriptRequests,
@@ -126,8 +145,11 @@ function createRunner(fleet: BenchFleet, load: LoadProcess, signal: AbortSignal)
 }
 
 export function summarise(busy: Samples, alone: Samples, grpc: Samples): Record<string, number> {
+  const ratios = ratiosOf(cpuUs(busy.hit, envoyAt), cpuUs(busy.static, envoyAt));
   return {
-    envoyCpuRatio: roundTo(medianRatio(cpuUs(busy.hit, envoyAt), cpuUs(busy.static, envoyAt)), 3),
+    envoyCpuRatio: roundTo(median(ratios), 3),
+    envoyCpuRatioLow: roundTo(Math.min(...ratios), 3),
+    envoyCpuRatioHigh: roundTo(Math.max(...ratios), 3),
     envoyCpuHitUs: roundTo(median(cpuUs(busy.hit, envoyAt)), 1),
     envoyCpuStaticUs: roundTo(median(cpuUs(busy.static, envoyAt)), 1),
     hitRps: rps(busy.hit),

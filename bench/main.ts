@@ -1,44 +1,31 @@
-// Runs one benchmark: `npm run bench -- NAME [--json]`.
+// Runs one benchmark, `npm run bench -- NAME [--json]`, or all of them for a report.
 import { parseArgs } from "node:util";
 import { z } from "zod";
 import { parseOptions } from "#platform/config.ts";
 import { runMain, StartupError } from "#platform/lifecycle.ts";
-import { authBenchmark } from "./auth.ts";
 import { type Benchmark, formatFigures } from "./benchmark.ts";
-import { controllerBenchmark } from "./controller.ts";
-import { densityBenchmark } from "./density.ts";
-import { faultsBenchmark } from "./faults.ts";
-import { fleetFaultsBenchmark } from "./fleetfaults.ts";
-import { hitBenchmark } from "./hit.ts";
-import { loadBenchmark } from "./loads.ts";
-import { missBenchmark } from "./miss.ts";
-import { scaleBenchmark } from "./scale.ts";
-import { simBenchmark } from "./sim.ts";
-import { stormBenchmark } from "./storm.ts";
+import { benchmarks } from "./list.ts";
+import type { Plot } from "./plot.ts";
+import { runReport, writeOutcome } from "./report/run.ts";
 
-const benchmarks: readonly Benchmark[] = [
-  hitBenchmark,
-  missBenchmark,
-  scaleBenchmark,
-  faultsBenchmark,
-  controllerBenchmark,
-  authBenchmark,
-  stormBenchmark,
-  simBenchmark,
-  loadBenchmark,
-  fleetFaultsBenchmark,
-  densityBenchmark,
-];
-const names = benchmarks.map(({ name }) => name).join(", ");
+const names = benchmarks.map(({ name }) => name);
 
-const help = `usage: npm run bench -- NAME [--json] [--rounds N] [--models N] [--misses N] [--requests N]
+const help = `usage: npm run bench -- NAME [--json] [--quick] [--rounds N] [--models N] [--misses N] [--requests N] [--objects N]
+       npm run bench -- report [--only NAMES] [--quick] [--out FOLDER] [--keep]
 
   --json      the last line of the output is one JSON object; all else goes to standard error
+  --quick     smaller, for a first look
   --rounds N  rounds, in each of which everything compared has its turn (default: 7)
   --models N  models that are warm in \`hit\` (default: 300)
   --misses N  cold requests of \`miss\` (default: 20000)
   --objects N  InferenceServices of \`controller\` (default: 5000)
   --requests N  requests under each fault of \`faults\`, of all together of \`fleet-faults\` (default: 20000)
+  --into FILE  also write figures and plots there, as JSON
+
+report: runs the benchmarks one after another and writes one page with plots, and its data
+  --only NAMES  only these, such as hit,miss; the page shows what was kept of the others
+  --out FOLDER  where index.html and results.json go (default: .warmpath/report)
+  --keep        start from docs/measured.json, keep what is found there, and make README's table from it
 
 ${benchmarks.map((benchmark) => `${benchmark.name}: ${benchmark.summary}\n${formatFigures(benchmark)}`).join("\n\n")}
 `;
@@ -50,15 +37,33 @@ const count = (least: number, most: number): z.ZodType<number, string> =>
     .transform(Number)
     .pipe(z.int().min(least).max(most));
 
+const sizes = {
+  rounds: count(1, 100).optional(),
+  models: count(1, 9_999).optional(),
+  misses: count(1_000, 500_000).optional(),
+  requests: count(1, 500_000).optional(),
+  objects: count(1, 100_000).optional(),
+};
+
 const schema = z.object({
   json: z.boolean().default(false),
   help: z.boolean().default(false),
-  rounds: count(1, 100).default(7),
-  models: count(1, 9_999).default(300),
-  misses: count(1_000, 500_000).default(20_000),
-  requests: count(1, 500_000).default(20_000),
-  objects: count(1, 100_000).default(5_000),
+  quick: z.boolean().default(false),
+  keep: z.boolean().default(false),
+  into: z.string().min(1).optional(),
+  out: z.string().min(1).default(".warmpath/report"),
+  only: z
+    .string()
+    .transform((text) => text.split(","))
+    .pipe(z.array(z.enum(names, { error: `must be of ${names.join(", ")}` })))
+    .default(names),
+  ...sizes,
 });
+
+type Options = Readonly<z.output<typeof schema>>;
+
+const standard = { rounds: 7, models: 300, misses: 20_000, requests: 20_000, objects: 5_000 };
+const small = { rounds: 2, models: 50, misses: 1_000, requests: 500, objects: 50 };
 
 await runMain(
   "bench",
@@ -69,14 +74,29 @@ await runMain(
       process.stdout.write(help);
       return 0;
     }
-    const benchmark = findBenchmark(positionals);
     const envoyBinary = process.env["WARMPATH_ENVOY"];
     const libraryFolder = process.env["WARMPATH_LIBRARY"];
+    const isReport = positionals.length === 1 && positionals[0] === "report";
+    const benchmark = isReport ? undefined : findBenchmark(positionals);
     if (envoyBinary === undefined || libraryFolder === undefined) {
       throw new StartupError("Envoy and the model library are not set up: start with `npm run bench`, which does that");
     }
-    const context = { ...options, envoyBinary, libraryFolder, say: (line: string) => void process.stderr.write(`${line}\n`) };
+    const say = (line: string): void => void process.stderr.write(`${line}\n`);
+    if (benchmark === undefined) return await report(options, envoyBinary, say, signal);
+    const plots: Plot[] = [];
+    const keep = (plot: Plot): void => void plots.push(plot);
+    const chosen = Object.fromEntries(Object.keys(sizes).flatMap((name) => sizeOf(options, name)));
+    const context = {
+      ...(options.quick ? small : standard),
+      ...chosen,
+      quick: options.quick,
+      envoyBinary,
+      libraryFolder,
+      say,
+      keep,
+    };
     const figures = await benchmark.run(context, signal, stack);
+    if (options.into !== undefined) await writeOutcome(options.into, { figures, plots });
     const out = options.json ? process.stderr : process.stdout;
     out.write(`\n${benchmark.name}: ${benchmark.summary}\n${formatFigures(benchmark, figures)}\n`);
     if (options.json) process.stdout.write(`${JSON.stringify(figures)}\n`);
@@ -85,26 +105,40 @@ await runMain(
   { stopDeadlineMs: 20_000 },
 );
 
+function sizeOf(options: Options, name: string): readonly (readonly [string, number])[] {
+  const value = Object.entries(options).find(([key]) => key === name)?.[1];
+  return typeof value === "number" ? [[name, value]] : [];
+}
+
+async function report(options: Options, envoyBinary: string, say: (line: string) => void, signal: AbortSignal): Promise<number> {
+  const { only, out: outFolder, quick: isQuick, keep } = options;
+  if (keep && isQuick) throw new StartupError("--keep and --quick do not go together: what is kept is quoted");
+  const flags = Object.keys(sizes).flatMap((name) => sizeOf(options, name).flatMap(([key, value]) => [`--${key}`, `${value}`]));
+  const failed = await runReport({ benchmarks, only, outFolder, flags, isQuick, keep, envoyBinary, say }, signal);
+  if (failed.length === 0) return 0;
+  say(`failed: ${failed.join(", ")}`);
+  return 1;
+}
+
 function findBenchmark(positionals: readonly string[]): Benchmark {
   const [name, ...more] = positionals;
   const found = benchmarks.find((each) => each.name === name);
   if (found !== undefined && more.length === 0) return found;
-  if (name === undefined) throw new StartupError(`name a benchmark: ${names}. \`npm run bench -- --help\` explains them`);
-  throw new StartupError(`there is no benchmark ${[name, ...more].join(" ")}. There is: ${names}`);
+  const known = `report, ${names.join(", ")}`;
+  if (name === undefined) throw new StartupError(`name a benchmark: ${known}. \`npm run bench -- --help\` explains them`);
+  throw new StartupError(`there is no benchmark ${[name, ...more].join(" ")}. There is: ${known}`);
 }
 
 function parseCommandLine(): { readonly values: unknown; readonly positionals: readonly string[] } {
+  const text = ["rounds", "models", "misses", "requests", "objects", "into", "out", "only"];
+  const flags = ["json", "quick", "keep"];
   try {
     return parseArgs({
       allowPositionals: true,
       options: {
-        json: { type: "boolean" },
         help: { type: "boolean", short: "h" },
-        rounds: { type: "string" },
-        models: { type: "string" },
-        misses: { type: "string" },
-        requests: { type: "string" },
-        objects: { type: "string" },
+        ...Object.fromEntries(flags.map((name) => [name, { type: "boolean" as const }])),
+        ...Object.fromEntries(text.map((name) => [name, { type: "string" as const }])),
       },
     });
   } catch (error) {

@@ -7,6 +7,7 @@ import { type FakeFleet, modelName, openFakeFleet, waitFor } from "./fakefleet.t
 import type { Http1Request } from "./load/http1.ts";
 import { askAtOnce } from "./parked.ts";
 import { type Asked, askEach } from "./rawclient.ts";
+import { latencyLine, quantilesOf, shareAxis } from "./plot.ts";
 import { percentile, roundTo } from "./stats.ts";
 
 export const missBenchmark: Benchmark = {
@@ -111,6 +112,16 @@ async function runMiss(context: BenchmarkContext, signal: AbortSignal, stack: As
   failed += park.parkedFailed;
   const extProcErrors = await readErrors(fleet, signal);
   const alone = [...at0, ...at20];
+  context.keep({
+    title: "What a miss takes beyond its load",
+    x: shareAxis,
+    y: { label: "ms beyond the load and a hit", scale: "log" },
+    lines: Object.entries({
+      "one at a time, loads of 0 ms": at0,
+      [`one at a time, loads of ${slowLoadMs} ms`]: at20,
+      [`${clients} at a time, loads of 0 ms`]: busy,
+    }).map(([name, times]) => latencyLine(name, [quantilesOf(times.map((ms) => Math.max(0.01, ms)))])),
+  });
   return {
     misses,
     failed,

@@ -6,6 +6,8 @@ import type { Http1Request } from "./load/http1.ts";
 export interface AskedAtOnce {
   readonly answered: number;
   readonly failed: number;
+  /** When each answer came, since the first request was sent, in the order of the answers. */
+  readonly answeredMs: readonly number[];
   /** A few of them. */
   readonly reasons: readonly string[];
 }
@@ -20,10 +22,11 @@ export async function askAtOnce(
   signal: AbortSignal,
 ): Promise<AskedAtOnce> {
   const reasons = new Set<string>();
-  let answered = 0;
+  const answeredMs: number[] = [];
+  const startMs = performance.now();
   let failed = 0;
   const end = (reason: string | undefined): void => {
-    if (reason === undefined) answered += 1;
+    if (reason === undefined) answeredMs.push(performance.now() - startMs);
     else {
       failed += 1;
       if (reasons.size < maxReasons) reasons.add(reason);
@@ -48,7 +51,7 @@ export async function askAtOnce(
     stop();
   }
   signal.throwIfAborted();
-  return { answered, failed, reasons: [...reasons] };
+  return { answered: answeredMs.length, failed, answeredMs, reasons: [...reasons] };
 }
 
 /** Why it failed, if it did. */

@@ -44,8 +44,10 @@ test("requests asked at once are all under way before the first is answered; tho
   try {
     const { port } = server.address() as AddressInfo;
     const requests = Array.from({ length: 20 }, (_, at) => ({ path: at < 3 ? "/bad" : "/good", body: "{}" }));
-    const asked = await askAtOnce({ host, port }, requests, signal);
+    const { answeredMs, ...asked } = await askAtOnce({ host, port }, requests, signal);
     assert.deepEqual(asked, { answered: 17, failed: 3, reasons: ["status 404"] });
+    assert.equal(answeredMs.length, 17);
+    assert.deepEqual(answeredMs, answeredMs.toSorted((a, b) => a - b));
   } finally {
     server.close();
   }

@@ -17,6 +17,7 @@ export const scaleBenchmark: Benchmark = {
   figures: {
     envoyBytesPerModel:
       "memory that Envoy has allocated (its /memory, which server.memory_allocated shows later), less what it has with 3 models, per warm model",
+    envoyBytes: "memory that Envoy has allocated in all",
     gatewayRssBytes: "resident memory of the gateway, all models registered and warm, 2 s after Envoy has them",
     gatewayPeakRssBytes: "the most it was since its start",
     changeToAckP50Ms:
@@ -67,11 +68,35 @@ async function runScale(context: BenchmarkContext, signal: AbortSignal): Promise
   say(`Envoy has allocated ${(bare / 2 ** 20).toFixed(1)} MiB with ${podCount} models`);
   const rows: Record<string, Readonly<Record<string, number>>> = {};
   let last: Readonly<Record<string, number>> = {};
-  for (const size of sizes) {
+  for (const size of context.quick ? sizes.slice(0, 2) : sizes) {
     last = await measureSize(size, bare, context, signal);
     say(JSON.stringify(last));
     rows[size.models] = last;
   }
+  const over = (name: string): readonly (readonly [number, number])[] =>
+    Object.entries(rows).map(
+      ([models, figures]) => [Number(models), Number(((figures[name] ?? 0) / 2 ** 20).toFixed(1))] as const,
+    );
+  context.keep({
+    title: "Memory against warm models",
+    x: { label: "warm models" },
+    y: { label: "MiB" },
+    lines: [
+      { name: "Envoy, allocated", points: over("envoyBytes") },
+      { name: "gateway, resident", points: over("gatewayRssBytes") },
+    ],
+  });
+  const times = (name: string): readonly (readonly [number, number])[] =>
+    Object.entries(rows).map(([models, figures]) => [Number(models), figures[name] ?? 0] as const);
+  context.keep({
+    title: "From a change to Envoy's acknowledgement",
+    x: { label: "warm models", scale: "log" },
+    y: { label: "ms" },
+    lines: [
+      { name: "half are faster than", points: times("changeToAckP50Ms") },
+      { name: "99 of 100 are faster than", points: times("changeToAckP99Ms") },
+    ],
+  });
   return { ...last, sizes: rows };
 }
 
@@ -103,6 +128,7 @@ async function measureSize(
   const changes = await measureChanges(fleet, models, signal);
   return {
     envoyBytesPerModel: Math.round((allocated - bareBytes) / models),
+    envoyBytes: allocated,
     gatewayRssBytes: memory.rssBytes,
     gatewayPeakRssBytes: memory.peakBytes,
     ...changes,

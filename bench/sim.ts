@@ -1,16 +1,13 @@
 // Owns the simulation in full size: a thousand pods and a million models under the decisions of the real fleet.
-import { mkdir, writeFile } from "node:fs/promises";
-import { join } from "node:path";
-import { cacheFolder } from "#cli/setup/wheels.mjs";
 import { defaultScalingPolicy } from "#core/scaling.ts";
 import { countOfflineMisses } from "#test/sim/belady.ts";
-import { simulate } from "#test/sim/fleet.ts";
-import { formatReport, quantileOf } from "#test/sim/report.ts";
+import { type SimReport, simulate } from "#test/sim/fleet.ts";
+import { quantileOf } from "#test/sim/report.ts";
 import { buildTrace } from "#test/sim/trace.ts";
-import type { Benchmark } from "./benchmark.ts";
+import type { Benchmark, BenchmarkContext } from "./benchmark.ts";
 
-const pods = 1_000;
-const models = 1_000_000;
+const allPods = 1_000;
+const allModels = 1_000_000;
 const capacityBytes = 2e9;
 
 export const simBenchmark: Benchmark = {
@@ -30,10 +27,12 @@ export const simBenchmark: Benchmark = {
   },
   async run(context) {
     context.say("making the trace");
+    const models = context.quick ? allModels / 10 : allModels;
+    const pods = context.quick ? allPods / 10 : allPods;
     const trace = buildTrace({
       seed: 1,
       models,
-      durationMs: 120_000,
+      durationMs: context.quick ? 20_000 : 120_000,
       requestsPerSecond: 5_000,
       zipfExponent: 0.9,
       driftEveryMs: 500,
@@ -41,10 +40,7 @@ export const simBenchmark: Benchmark = {
     context.say(`simulating ${trace.modelIds.length} requests to ${models} models on ${pods} pods`);
     const policy = { ...defaultScalingPolicy, secondCopyAfterMs: 60_000, downAfterMs: 30_000 };
     const report = simulate(trace, { seed: 1, pods, capacityBytes, policy, timeMs: () => performance.now() });
-    const folder = join(cacheFolder(), "sim");
-    await mkdir(folder, { recursive: true });
-    await writeFile(join(folder, "report.svg"), formatReport(report));
-    context.say(`plots: ${join(folder, "report.svg")}`);
+    keepPlots(report, context);
     const last = report.samples.at(-1);
     const ages = last?.cacheAgesMs ?? [];
     const rates = last?.podRates ?? [];
@@ -63,6 +59,38 @@ export const simBenchmark: Benchmark = {
     };
   },
 };
+
+function keepPlots({ samples }: SimReport, { keep }: BenchmarkContext): void {
+  const over = (valueOf: (sample: SimReport["samples"][number], before: SimReport["samples"][number] | undefined) => number) =>
+    samples.map((sample, at) => [sample.atMs / 1_000, round(valueOf(sample, samples[at - 1]))] as const);
+  const spread = (name: "cacheAgesMs" | "podRates", unit: number) =>
+    [0.1, 0.5, 0.9].map((share) => ({
+      name: `${share * 100}th percentile`,
+      points: over((sample) => quantileOf(sample[name], share) / unit),
+    }));
+  const x = { label: "s of the trace" };
+  const misses = over(
+    ({ atMs, misses }, before) => ((misses - (before?.misses ?? 0)) * 1_000) / Math.max(1, atMs - (before?.atMs ?? 0)),
+  );
+  keep({
+    title: "Simulated fleet: misses a second",
+    x,
+    y: { label: "misses a second" },
+    lines: [{ name: "misses", points: misses }],
+  });
+  keep({
+    title: "Simulated fleet: age of the oldest copy of full pods",
+    x,
+    y: { label: "s" },
+    lines: spread("cacheAgesMs", 1_000),
+  });
+  keep({
+    title: "Simulated fleet: requests a second of pods",
+    x,
+    y: { label: "requests a second" },
+    lines: spread("podRates", 1),
+  });
+}
 
 function round(value: number): number {
   return Math.round(value * 1_000) / 1_000;

@@ -23,7 +23,12 @@ export function orderOfRound<T>(items: readonly T[], round: number): readonly T[
 
 /** The median over rounds of one value divided by another of the same round: what shifts both cancels out. */
 export function medianRatio(tops: readonly number[], bottoms: readonly number[]): number {
-  return median(tops.map((top, at) => top / (bottoms[at] ?? Number.NaN)));
+  return median(ratiosOf(tops, bottoms));
+}
+
+/** Of each round. */
+export function ratiosOf(tops: readonly number[], bottoms: readonly number[]): readonly number[] {
+  return tops.map((top, at) => top / (bottoms[at] ?? Number.NaN));
 }
 
 export function roundTo(value: number, digits: number): number {

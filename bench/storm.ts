@@ -6,6 +6,7 @@ import { join } from "node:path";
 import type { Registry } from "#platform/registry/registry.ts";
 import type { Benchmark, BenchmarkContext, Figures } from "./benchmark.ts";
 import { modelName, openFakeFleet } from "./fakefleet.ts";
+import type { LoadResult } from "./load/plan.ts";
 import { openLoadProcess } from "./load/process.ts";
 import { askAtOnce } from "./parked.ts";
 import { openTimedPod, type TimedPod } from "./timedpod.ts";
@@ -28,6 +29,8 @@ const storms = {
 } as const satisfies Record<string, Storm>;
 const hotClients = 4;
 const settleMs = 1_000;
+/** Of the timeline. */
+const stepMs = 250;
 
 export const stormBenchmark: Benchmark = {
   name: "storm",
@@ -44,7 +47,9 @@ export const stormBenchmark: Benchmark = {
   },
   async run(context, signal): Promise<Figures> {
     const parts: Record<string, Figures> = {};
-    for (const [name, storm] of Object.entries(storms)) parts[name] = await runStorm(name, storm, context, signal);
+    for (const [name, storm] of Object.entries(storms)) {
+      parts[name] = await runStorm(name, context.quick ? { ...storm, cold: storm.cold / 10 } : storm, context, signal);
+    }
     return { ...parts["roomy"], tight: parts["tight"] ?? {}, slow: parts["slow"] ?? {} };
   },
 };
@@ -81,7 +86,7 @@ async function runStorm(name: string, storm: Storm, context: BenchmarkContext, s
   const idealMs = (cold * loadMs) / (pods * loadConcurrency);
   const traffic = async (measureMs: number) =>
     await load.run(
-      { wire: "rest", requests: "hot", ...fleet.hit, concurrency: hotClients, settleMs, measureMs, watchedPids: [] },
+      { wire: "rest", requests: "hot", ...fleet.hit, concurrency: hotClients, settleMs, measureMs, watchedPids: [], stepMs },
       signal,
     );
   context.say(`${name}: quiet`);
@@ -101,6 +106,7 @@ async function runStorm(name: string, storm: Storm, context: BenchmarkContext, s
   const after = await traffic(idealMs / 2);
   for (const reason of [...asked.reasons, ...before.reasons, ...during.reasons, ...after.reasons])
     context.say(`${name}: ${reason}`);
+  keepTimeline(name, asked.answeredMs, idealMs, [before, during, after], context);
   const quietP99Ms = (before.p99Ms + after.p99Ms) / 2;
   const hotLoads = Math.max(0, done - cold);
   return {
@@ -112,6 +118,50 @@ async function runStorm(name: string, storm: Storm, context: BenchmarkContext, s
     loadsOverCold: round(done / cold),
     hotLoads,
   };
+}
+
+/** The cold requests were sent with the start of the settling before the second window. */
+function keepTimeline(
+  name: string,
+  answeredMs: readonly number[],
+  idealMs: number,
+  windows: readonly LoadResult[],
+  { keep }: BenchmarkContext,
+): void {
+  const seconds = (ms: number): number => Number((ms / 1_000).toFixed(2));
+  const every = Math.max(1, Math.floor(answeredMs.length / 100));
+  const answered = answeredMs.flatMap((ms, at) => (at % every === 0 ? [[seconds(ms), at + 1] as const] : []));
+  const last = answeredMs.at(-1) ?? 0;
+  keep({
+    title: `Storm ${name}: cold requests answered, all asked for at 0 s`,
+    x: { label: "s" },
+    y: { label: "answered" },
+    lines: [
+      { name: "answered", points: [[0, 0], ...answered, [seconds(last), answeredMs.length]] },
+      {
+        name: "as fast as the loads could be",
+        points: [
+          [0, 0],
+          [seconds(idealMs), answeredMs.length],
+        ],
+        isReference: true,
+      },
+    ],
+  });
+  const [before, during, after] = windows.map(({ steps }) => steps);
+  const line = (steps: LoadResult["steps"] = [], fromMs: number): readonly (readonly [number, number])[] =>
+    steps.map((step) => [seconds(fromMs + step.fromMs), Number(step.p99Ms.toFixed(2))] as const);
+  const quietMs = (before?.length ?? 0) * stepMs;
+  keep({
+    title: `Storm ${name}: hot requests beside it, 99th percentile of each ${stepMs} ms`,
+    x: { label: "s; the storm begins at 0" },
+    y: { label: "ms", scale: "log" },
+    lines: [
+      { name: "before", points: line(before, -quietMs) },
+      { name: "during the storm", points: line(during, settleMs) },
+      { name: "after", points: line(after, Math.max(last, settleMs + (during?.length ?? 0) * stepMs) + settleMs) },
+    ],
+  });
 }
 
 const body = JSON.stringify({ inputs: [{ name: "x", shape: [1], datatype: "FP32", data: [0] }] });

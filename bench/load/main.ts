@@ -30,7 +30,7 @@ async function answer(message: unknown, requests: RequestFile): Promise<void> {
 async function run(plan: LoadPlan, requests: RequestFile): Promise<LoadResult> {
   const list = requests[plan.requests];
   if (list === undefined || list.length === 0) throw new Error(`there are no requests called ${plan.requests}`);
-  const meter = createMeter(plan.watchedPids);
+  const meter = createMeter(plan.watchedPids, plan.stepMs);
   const stop = new AbortController();
   const load = plan.wire === "rest" ? runRestLoad : runGrpcLoad;
   const asking = load(plan, list, meter, stop.signal);

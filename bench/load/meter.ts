@@ -1,5 +1,6 @@
 // Owns the count of one plan: what was answered inside the measured window, how long it took, what went wrong at all.
 import { readCpuNs } from "../cpu.ts";
+import { quantilesOf } from "../plot.ts";
 import { percentile } from "../stats.ts";
 import type { LoadResult } from "./plan.ts";
 
@@ -14,8 +15,9 @@ export interface Meter {
 
 const maxReasons = 3;
 
-export function createMeter(watchedPids: readonly number[]): Meter {
+export function createMeter(watchedPids: readonly number[], stepMs?: number): Meter {
   let tookMs: number[] = [];
+  let steps: (number[] | undefined)[] = [];
   let openedMs: number | undefined;
   let cpuNs: number[] = [];
   let ownCpuUs = 0;
@@ -23,7 +25,9 @@ export function createMeter(watchedPids: readonly number[]): Meter {
   const reasons = new Set<string>();
   return {
     answered(ms) {
-      if (openedMs !== undefined) tookMs.push(ms);
+      if (openedMs === undefined) return;
+      tookMs.push(ms);
+      if (stepMs !== undefined) (steps[Math.floor((performance.now() - openedMs) / stepMs)] ??= []).push(ms);
     },
     failed(reason) {
       failed += 1;
@@ -31,6 +35,7 @@ export function createMeter(watchedPids: readonly number[]): Meter {
     },
     open() {
       tookMs = [];
+      steps = [];
       cpuNs = watchedPids.map(readCpuNs);
       ownCpuUs = cpuOfThis();
       openedMs = performance.now();
@@ -46,6 +51,13 @@ export function createMeter(watchedPids: readonly number[]): Meter {
         seconds,
         p50Ms: tookMs.length === 0 ? 0 : percentile(tookMs, 0.5),
         p99Ms: tookMs.length === 0 ? 0 : percentile(tookMs, 0.99),
+        quantilesMs: tookMs.length === 0 ? [] : [...quantilesOf(tookMs)],
+        // A step without an answer is told too: nobody was answered then.
+        steps: Array.from(steps, (times = [], at) => ({
+          fromMs: at * (stepMs ?? 0),
+          requests: times.length,
+          p99Ms: times.length === 0 ? 0 : percentile(times, 0.99),
+        })),
         cpuNs: now.map((ns, at) => ns - (cpuNs[at] ?? 0)),
         ownCpuNs: (cpuOfThis() - ownCpuUs) * 1_000,
       };

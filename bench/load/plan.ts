@@ -26,6 +26,8 @@ export const planSchema = z.object({
   tls: z.object({ ca: z.string(), cert: z.string(), key: z.string() }).optional(),
   /** Processes whose processor time is read at both ends of the window. */
   watchedPids: z.array(z.int()),
+  /** Also tells how it went in steps of so long. */
+  stepMs: z.number().positive().optional(),
 });
 
 export type LoadPlan = Readonly<z.infer<typeof planSchema>>;
@@ -39,6 +41,10 @@ export const resultSchema = z.object({
   seconds: z.number(),
   p50Ms: z.number(),
   p99Ms: z.number(),
+  /** Times at the shares of bench/plot.ts; empty when nothing was answered. */
+  quantilesMs: z.array(z.number()),
+  /** Of each step: where it begins since the window did, answers, the 99th percentile of their times. */
+  steps: z.array(z.object({ fromMs: z.number(), requests: z.int(), p99Ms: z.number() })),
   /** Nanoseconds, in the order of the watched processes. */
   cpuNs: z.array(z.number()),
   /** Of the load process itself. */
