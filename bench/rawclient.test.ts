@@ -47,7 +47,10 @@ test("requests asked at once are all under way before the first is answered; tho
     const { answeredMs, ...asked } = await askAtOnce({ host, port }, requests, signal);
     assert.deepEqual(asked, { answered: 17, failed: 3, reasons: ["status 404"] });
     assert.equal(answeredMs.length, 17);
-    assert.deepEqual(answeredMs, answeredMs.toSorted((a, b) => a - b));
+    assert.deepEqual(
+      answeredMs,
+      answeredMs.toSorted((a, b) => a - b),
+    );
   } finally {
     server.close();
   }

@@ -20,14 +20,17 @@ const json = z.string().transform((text, context): unknown => {
 });
 
 export const controllerFlags = z.object({
-  /** The namespace whose objects are served. */
-  namespace: name,
-  /** File that says how to reach the API server; that of the pod, or the user's own, when absent. */
-  kubeconfig: z.string().min(1).optional(),
+  namespace: name.describe("namespace whose objects are served"),
+  kubeconfig: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("file that says how to reach the API server; that of the pod, or the user's own, when absent"),
   ...registryFlags,
-  /** Flags that lead adapters to the registry, as a JSON list; those of the controller when absent. */
-  adapterRegistry: json.pipe(z.array(z.string()).max(32)).optional(),
-  /** Addresses of gateways' management APIs, with commas between them. */
+  adapterRegistry: json
+    .pipe(z.array(z.string()).max(32))
+    .optional()
+    .describe("flags that lead adapters to the registry, as a JSON list; those of the controller when absent"),
   gateways: z
     .string()
     .transform((text) => text.split(",").map((url) => url.replace(/\/+$/, "")))
@@ -36,42 +39,54 @@ export const controllerFlags = z.object({
         .array(z.url({ protocol: /^https?$/ }))
         .min(1)
         .max(64),
-    ),
-  /** File with the token that the management API asks for. */
-  gatewayTokenFile: z.string().min(1).optional(),
-  serviceName: name.default("modelmesh-serving"),
-  /** Whether clients reach the service over TLS. */
-  serviceTls: yes.default(false),
-  image: z.string().min(1),
-  imagePullPolicy: z.enum(["Always", "IfNotPresent", "Never"]).default("IfNotPresent"),
-  imagePullSecrets: json.pipe(z.array(z.object({ name: z.string() })).max(32)).default([]),
-  storageSecret: name.default("storage-config"),
-  etcdSecret: name.optional(),
-  podsPerRuntime: whole(1, 65_535).default(2),
-  maxPodsPerRuntime: whole(1, 65_535).default(10),
-  /** Whether a runtime that no model could use has no pods, and after how long. */
-  scaleToZero: yes.default(true),
-  scaleToZeroGrace: durationMsOption.default(60_000),
-  /** Whether a runtime without requests has no pods either, and after how long. */
-  sleep: yes.default(false),
-  sleepAfter: durationMsOption.default(1_800_000),
-  /** Whether claims that models name are mounted without being in the storage settings. */
-  allowAnyPvc: yes.default(false),
-  /** Whether cluster-wide runtimes are served, and whether their status is written. */
-  clusterRuntimes: z.enum(["ignore", "read", "report"]).default("report"),
-  restricted: yes.default(true),
-  runtimeServiceAccount: name.optional(),
-  adapterResources: json.pipe(z.record(z.string(), z.unknown())).default({}),
-  podLabels: json.pipe(z.record(z.string(), z.string())).default({}),
-  podAnnotations: json.pipe(z.record(z.string(), z.string())).default({}),
-  gatewayLabels: json.pipe(z.record(z.string(), z.string())).default({ "app.kubernetes.io/component": "gateway" }),
-  drainSeconds: whole(0, 80).default(30),
-  /** Of the Lease by which one of several controllers is chosen. */
-  leaseName: name.default("warmpath-controller"),
-  identity: z.string().min(1).max(253).optional(),
-  /** Where `/healthz` and `/metrics` are answered; nowhere when absent. */
-  healthPort: whole(0, 65_535).optional(),
-  logLevel: z.enum(["debug", "info", "warn", "error", "silent"]).default("info"),
+    )
+    .describe("addresses of gateways' management APIs, with commas between them"),
+  gatewayTokenFile: z.string().min(1).optional().describe("file with the token that the management API asks for"),
+  serviceName: name
+    .default("modelmesh-serving")
+    .describe("name of the Service of the gateways; names of runtimes' Deployments begin with it"),
+  serviceTls: yes.default(false).describe("true when clients reach the service over TLS"),
+  image: z.string().min(1).describe("image of adapters and of the built-in model server"),
+  imagePullPolicy: z.enum(["Always", "IfNotPresent", "Never"]).default("IfNotPresent").describe("Always, IfNotPresent or Never"),
+  imagePullSecrets: json
+    .pipe(z.array(z.object({ name: z.string() })).max(32))
+    .default([])
+    .describe("as a JSON list of {name}"),
+  storageSecret: name.default("storage-config").describe("secret with the storage settings"),
+  etcdSecret: name.optional().describe("secret with etcd's certificates or password, mounted in pods of runtimes"),
+  podsPerRuntime: whole(1, 65_535)
+    .default(2)
+    .describe("pods of each runtime while it is in use, unless the runtime says replicas"),
+  maxPodsPerRuntime: whole(1, 65_535).default(10).describe("most pods of a runtime"),
+  scaleToZero: yes.default(true).describe("true: a runtime that no model could use has no pods"),
+  scaleToZeroGrace: durationMsOption.default(60_000).describe("how long it keeps them"),
+  sleep: yes.default(false).describe("true: a runtime without requests has no pods either; a request wakes it"),
+  sleepAfter: durationMsOption.default(1_800_000).describe("how long without requests"),
+  allowAnyPvc: yes.default(false).describe("true: claims that models name are mounted without being in the storage settings"),
+  clusterRuntimes: z
+    .enum(["ignore", "read", "report"])
+    .default("report")
+    .describe("cluster-wide runtimes: ignore, read, or report in their status too"),
+  restricted: yes.default(true).describe("true: pods satisfy the Pod Security Standard restricted"),
+  runtimeServiceAccount: name.optional().describe("service account of runtimes' pods"),
+  adapterResources: json
+    .pipe(z.record(z.string(), z.unknown()))
+    .default({})
+    .describe("resources of adapters' containers, as JSON"),
+  podLabels: json.pipe(z.record(z.string(), z.string())).default({}).describe("further labels of runtimes' pods, as JSON"),
+  podAnnotations: json
+    .pipe(z.record(z.string(), z.string()))
+    .default({})
+    .describe("further annotations of runtimes' pods, as JSON"),
+  gatewayLabels: json
+    .pipe(z.record(z.string(), z.string()))
+    .default({ "app.kubernetes.io/component": "gateway" })
+    .describe("labels by which network policies know the gateways, as JSON"),
+  drainSeconds: whole(0, 80).default(30).describe("how long a pod that was told to stop serves on while others take its models"),
+  leaseName: name.default("warmpath-controller").describe("Lease by which one of several controllers is chosen"),
+  identity: z.string().min(1).max(253).optional().describe("name of this controller among them; its host's when absent"),
+  healthPort: whole(0, 65_535).optional().describe("port of /healthz and /metrics; nowhere when absent"),
+  logLevel: z.enum(["debug", "info", "warn", "error", "silent"]).default("info").describe("debug, info, warn, error or silent"),
 });
 
 export type ControllerOptions = Readonly<z.output<typeof controllerFlags>>;

@@ -129,22 +129,33 @@ function deepFreeze<T>(value: T): T {
   return value;
 }
 
-/**
- * The options of a schema as help shows them, in the schema's order: what `describe` says of each, whether it is needed,
- * and its default, unless the words name it. An option without words is listed all the same.
- */
-export function describeFlags(schema: z.ZodObject): string {
-  const lines = Object.entries(schema.shape).map(([name, field]) => {
-    const isSwitch = takesTrue(field);
-    const says = field instanceof z.ZodType ? (field.description ?? "") : "";
+export interface Flag {
+  /** With its dashes; one that takes a value has ` <VALUE>` behind it. */
+  readonly flag: string;
+  readonly says: string;
+  readonly isRequired: boolean;
+  /** As text, where there is one that can be told. */
+  readonly standard: string | undefined;
+}
+
+/** The options of a schema, in its order. An option without words is listed all the same. */
+export function listFlags(schema: z.ZodObject): readonly Flag[] {
+  return Object.entries(schema.shape).map(([name, field]) => {
     const absent = z.safeParse(field, undefined);
-    const standard = absent.success && ["string", "number"].includes(typeof absent.data) ? String(absent.data) : undefined;
-    const note = absent.success
-      ? standard === undefined || says.includes("default")
-        ? ""
-        : `(default: ${standard})`
-      : "(required)";
-    return { flag: `--${flagOf(name)}${isSwitch ? "" : " <VALUE>"}`, text: `${says} ${note}`.trim() };
+    return {
+      flag: `--${flagOf(name)}${takesTrue(field) ? "" : " <VALUE>"}`,
+      says: field instanceof z.ZodType ? (field.description ?? "") : "",
+      isRequired: !absent.success,
+      standard: absent.success && ["string", "number"].includes(typeof absent.data) ? String(absent.data) : undefined,
+    };
+  });
+}
+
+/** The same as help shows them: what each is for, whether it is needed, and its default, unless the words name it. */
+export function describeFlags(schema: z.ZodObject): string {
+  const lines = listFlags(schema).map(({ flag, says, isRequired, standard }) => {
+    const note = isRequired ? "(required)" : standard === undefined || says.includes("default") ? "" : `(default: ${standard})`;
+    return { flag, text: `${says} ${note}`.trim() };
   });
   const width = Math.max(...lines.map(({ flag }) => flag.length));
   return lines.map(({ flag, text }) => `  ${flag.padEnd(width)}  ${text}`.trimEnd()).join("\n");

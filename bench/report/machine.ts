@@ -13,7 +13,8 @@ export function describeMachine(): Machine {
     processor: (all[0]?.model ?? "unknown").trim(),
     processors: all.length,
     memoryBytes: totalmem(),
-    system: `${type()} ${release()}`,
+    // What a vendor appends says nothing of speed.
+    system: `${type()} ${/^\d+(?:\.\d+)*/.exec(release())?.[0] ?? release()}`,
     load: Math.round((loadavg()[0] ?? 0) * 100) / 100,
   };
 }

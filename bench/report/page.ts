@@ -84,7 +84,7 @@ function figuresTable(benchmark: Benchmark, figures: Figures): string {
       : [];
   });
   const head = `<thead><tr><th scope="col">figure</th><th scope="col" class="number">value</th><th scope="col">meaning</th></tr></thead>`;
-  return `<div class="wide"><table>${head}<tbody>${rows.join("\n")}</tbody></table></div>${partsTables(figures)}`;
+  return `<div class="wide" tabindex="0"><table>${head}<tbody>${rows.join("\n")}</tbody></table></div>${partsTables(figures)}`;
 }
 
 /** Figures of parts stand one part a row; a table for each kind of part. */
@@ -110,7 +110,7 @@ function partsTable(what: string, parts: Figures): string {
     ([name, part]) =>
       `<tr><td>${escape(name)}</td>${columns.map((column) => `<td class="number">${typeof part[column] === "number" ? part[column].toLocaleString("en-US", { maximumFractionDigits: 3 }) : ""}</td>`).join("")}</tr>`,
   );
-  return `<div class="wide"><table><thead><tr>${head.join("")}</tr></thead><tbody>${body.join("\n")}</tbody></table></div>`;
+  return `<div class="wide" tabindex="0"><table><thead><tr>${head.join("")}</tr></thead><tbody>${body.join("\n")}</tbody></table></div>`;
 }
 
 function sentence(text: string): string {

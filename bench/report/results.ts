@@ -11,19 +11,21 @@ const plotSchema = z.object({
   title: z.string(),
   x: axisSchema,
   y: axisSchema,
-  lines: z.array(
-    z.object({
-      name: z.string(),
-      points: z.array(z.tuple([z.number(), z.number()])),
-      isReference: z.boolean().optional(),
-    }),
-  ),
+  lines: z
+    .array(
+      z.object({
+        name: z.string(),
+        points: z.array(z.tuple([z.number(), z.number()]).readonly()).readonly(),
+        isReference: z.boolean().optional(),
+      }),
+    )
+    .readonly(),
 });
 
 const figuresSchema: z.ZodType<Figures> = z.lazy(() => z.record(z.string(), z.union([z.number(), figuresSchema])));
 
 /** What a benchmark writes with --into. */
-export const outcomeSchema = z.object({ figures: figuresSchema, plots: z.array(plotSchema) });
+export const outcomeSchema = z.object({ figures: figuresSchema, plots: z.array(plotSchema).readonly() });
 
 export const machineSchema = z.object({
   processor: z.string(),

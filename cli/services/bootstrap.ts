@@ -25,7 +25,7 @@ const socketPath = z.string({ error: "must be a path" }).startsWith("/", { error
 const file = z.string().startsWith("/", { error: "must be an absolute path" });
 const whole = (least: number, most: number): z.ZodType<number> => z.coerce.number().int().min(least).max(most);
 
-const schema = z.object({
+export const bootstrapFlags = z.object({
   out: z
     .string({ error: "must name a folder" })
     .min(1)
@@ -57,11 +57,11 @@ const schema = z.object({
 });
 
 export function describeBootstrap(): string {
-  return describeFlags(schema);
+  return describeFlags(bootstrapFlags);
 }
 
 export async function runBootstrap(argv: readonly string[]): Promise<void> {
-  const flags = parseFlags(schema, argv);
+  const flags = parseFlags(bootstrapFlags, argv);
   const { out, host, httpPort, grpcPort, tlsCert, tlsKey, clientCa, auth, socket, envoyAdmin } = flags;
   const { nodeId, maxMessageBytes, maxParkMs, otlpEndpoint, otlpProtocol, traceShare } = flags;
   if ((tlsCert === undefined) !== (tlsKey === undefined)) throw new StartupError("--tls-cert and --tls-key go together");

@@ -38,7 +38,8 @@ export function addServices(program: Command, signal: AbortSignal, stack: AsyncD
     {
       name: "onnx",
       says: "run the built-in model server",
-      about: "ONNX Runtime behind V2 and V1; an adapter beside it loads and unloads models.",
+      about:
+        "ONNX Runtime behind V2 and V1; an adapter beside it loads and unloads models. Start it with MALLOC_TRIM_THRESHOLD_=131072 in its environment, so that the memory of an unloaded model goes back to the system.",
       describe: async () => (await import("#runtimes/onnx/run.ts")).describeOnnx(),
       run: async (argv) => (await import("#runtimes/onnx/run.ts")).runOnnx(argv, signal, stack),
     },

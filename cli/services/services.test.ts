@@ -30,7 +30,7 @@ async function run(
   return { code, out, err };
 }
 
-for (const service of ["gateway", "adapter", "envoy-bootstrap"]) {
+for (const service of ["gateway", "adapter", "controller", "onnx", "envoy-bootstrap"]) {
   test(`warmpath ${service} --help says what every option is for`, async () => {
     const { code, out } = await run([service, "--help"]);
     assert.equal(code, 0);

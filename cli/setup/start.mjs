@@ -21,6 +21,7 @@ const commands = {
   bench: { entry: "bench/main.ts", dev: false, serves: true },
   test: { entry: "test/runner/main.ts", dev: true, serves: true },
   check: { entry: "cli/setup/check.mjs", dev: true, serves: false },
+  docs: { entry: "docs/site/main.ts", dev: true, serves: false },
   proto: { entry: "proto/generate.mjs", dev: true, serves: false },
 };
 

@@ -2,35 +2,36 @@
 import { z } from "zod";
 import { parseFlags, portOption, sizeBytesOption } from "#platform/config.ts";
 
-export const usage = `usage: node runtimes/onnx/main.ts --rest-port PORT --grpc-port PORT --admin-socket PATH
-         [--host 127.0.0.1] [--max-body-bytes 16Mi] [--exit-with-parent]
-Port 0 takes a free one. Start it with MALLOC_TRIM_THRESHOLD_=131072 in its environment, so that the memory of an
-unloaded model goes back to the system.`;
+const usage = "usage: warmpath onnx --rest-port PORT --grpc-port PORT --admin-socket PATH; --help lists all options";
 
 /** What the kernel allows. */
 const maxSocketPathBytes = 107;
 
-const schema = z.object({
-  restPort: portOption,
-  grpcPort: portOption,
-  host: z.string().min(1).default("127.0.0.1"),
+export const serverFlags = z.object({
+  restPort: portOption.describe("port of V2 and V1 over REST; 0 takes a free one"),
+  grpcPort: portOption.describe("port of V2 over gRPC; 0 takes a free one"),
+  host: z.string().min(1).default("127.0.0.1").describe("address of both ports"),
   adminSocket: z
     .string({ error: "must name the socket for management" })
     .min(1)
     .refine((path) => Buffer.byteLength(path) <= maxSocketPathBytes, {
       error: `must be at most ${maxSocketPathBytes} bytes long`,
-    }),
-  maxBodyBytes: sizeBytesOption.default(16 * 2 ** 20).pipe(
-    z
-      .int()
-      .min(1_024)
-      .max(2 ** 30),
-  ),
-  exitWithParent: z.boolean().default(false),
+    })
+    .describe("unix socket on which its adapter loads and unloads models"),
+  maxBodyBytes: sizeBytesOption
+    .pipe(
+      z
+        .int()
+        .min(1_024)
+        .max(2 ** 30),
+    )
+    .default(16 * 2 ** 20)
+    .describe("largest body of a request, such as 16Mi"),
+  exitWithParent: z.boolean().default(false).describe("end when standard input does: for a supervisor's child"),
 });
 
-export type Flags = Readonly<z.output<typeof schema>>;
+export type Flags = Readonly<z.output<typeof serverFlags>>;
 
 export function parseServerFlags(args: readonly string[]): Flags {
-  return parseFlags(schema, args, usage);
+  return parseFlags(serverFlags, args, usage);
 }

@@ -1,8 +1,9 @@
 // Owns the built-in model server's process from its options to its end: the public entry for whoever runs one.
 import { untilAborted } from "#platform/clock.ts";
+import { describeFlags } from "#platform/config.ts";
 import { exitWithParent } from "#platform/lifecycle.ts";
 import { createLog } from "#platform/log.ts";
-import { parseServerFlags, usage } from "./flags.ts";
+import { parseServerFlags, serverFlags } from "./flags.ts";
 import { openModelServer } from "./server.ts";
 
 /** Runs until the signal is aborted. */
@@ -18,5 +19,5 @@ export async function runOnnx(argv: readonly string[], signal: AbortSignal, stac
 
 /** The options, for help. */
 export function describeOnnx(): string {
-  return usage;
+  return describeFlags(serverFlags);
 }
