@@ -15,6 +15,7 @@ await runMain(
       isTerminal: process.stdout.isTTY,
       width: process.stdout.columns ?? fallbackWidth,
       print: (text) => void process.stdout.write(`${text}\n`),
+      progress: wantsProgress() ? (line) => void process.stderr.write(`\r\u001B[K${line}`) : undefined,
       signal,
       stack,
       setExitCode: (code) => {
@@ -38,6 +39,10 @@ await runMain(
   },
   { stopDeadlineMs: 20_000, exitWithParent: hasParentFlag(process.argv) },
 );
+
+function wantsProgress(): boolean {
+  return process.stderr.isTTY && process.env["TERM"] !== "dumb" && !process.argv.includes("--json");
+}
 
 function fail(message: string, code: number): number {
   process.stderr.write(`warmpath: ${message}\n`);

@@ -1,5 +1,6 @@
 // Owns which commands there are. What a command needs beyond its words is loaded when it runs, so that all of them start at once.
 import { Command } from "commander";
+import { addBench } from "./bench.ts";
 import { addCompletion } from "./manage/completion.ts";
 import type { Terminal } from "./manage/context.ts";
 import { addDoctor } from "./manage/doctor.ts";
@@ -8,6 +9,7 @@ import { addModels } from "./manage/models.ts";
 import { addPods } from "./manage/pods.ts";
 import { addRevisions } from "./manage/revisions.ts";
 import { addTop } from "./manage/top.ts";
+import { addTrace } from "./manage/trace.ts";
 import { addMigrate } from "./migrate/command.ts";
 import { addServices } from "./services/command.ts";
 import { addUp } from "./up/command.ts";
@@ -27,6 +29,8 @@ export function buildProgram(terminal: Terminal): Command {
   addPods(program, terminal);
   addExplain(program, terminal);
   addTop(program, terminal);
+  addTrace(program, terminal);
+  addBench(program, terminal.signal, terminal.setExitCode);
   addDoctor(program, terminal);
   addCompletion(program, terminal.print);
   for (const command of walk(program)) {

@@ -1,10 +1,18 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
+import { once } from "node:events";
+import { writeFileSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
+import { join } from "node:path";
 import { test } from "node:test";
 import { CommanderError } from "commander";
 import { openAdminBench } from "#gateway/admin/testing.ts";
+import { openRunFolder } from "#platform/tempdir.ts";
+import { waitFor } from "#platform/testing.ts";
+import { createAuthority } from "#platform/tls/authority.ts";
 import { buildProgram } from "../program.ts";
 import { CommandError } from "./failure.ts";
+import { formatProgress } from "./wait.ts";
 
 interface Ran {
   readonly code: number;
@@ -12,7 +20,12 @@ interface Ran {
   readonly error: string;
 }
 
-async function run(args: readonly string[], env: Record<string, string> = {}, isTerminal = false): Promise<Ran> {
+async function run(
+  args: readonly string[],
+  env: Record<string, string> = {},
+  isTerminal = false,
+  progress?: (line: string) => void,
+): Promise<Ran> {
   await using stack = new AsyncDisposableStack();
   const printed: string[] = [];
   let code = 0;
@@ -21,6 +34,7 @@ async function run(args: readonly string[], env: Record<string, string> = {}, is
     isTerminal,
     width: 120,
     print: (text) => void printed.push(text),
+    progress,
     signal: new AbortController().signal,
     stack,
     setExitCode: (given) => {
@@ -89,7 +103,79 @@ test("pods, top and doctor", async () => {
   assert.match((await gateway.cli("top")).out, /models +0 registered[\s\S]*pod-1/);
   const doctor = await gateway.cli("doctor");
   assert.equal(doctor.code, 0, doctor.out);
-  assert.match(doctor.out, /gateway[\s\S]*registry +it answers[\s\S]*clock +agrees/);
+  assert.match(doctor.out, /gateway[\s\S]*version +gateway and command line are[\s\S]*registry +it answers[\s\S]*clock +agrees/);
+});
+
+test("doctor says what is odd with Envoy, ports, certificates and etcd, and what to do", async () => {
+  await using folder = await openRunFolder();
+  const old = join(folder.path, "envoy");
+  writeFileSync(old, "#!/bin/sh\necho 'envoy  version: 0123abc/1.19.0/Clean/RELEASE/BoringSSL'\n", { mode: 0o755 });
+  const pem = join(folder.path, "cert.pem");
+  writeFileSync(pem, (await (await createAuthority("soon over", 3_600_000)).issue(["a"], 3_600_000)).cert);
+  const taken = createServer();
+  taken.listen(0, "127.0.0.1");
+  await once(taken, "listening");
+  const { port } = taken.address() as AddressInfo;
+  const options = ["--url", "http://127.0.0.1:1", "--ports", `${port}`, "--cert", pem, "--etcd", "127.0.0.1:1"];
+  const { code, out } = await run(["doctor", ...options], { WARMPATH_ENVOY: old });
+  taken.close();
+  assert.equal(code, 1);
+  for (const line of [
+    /warn +envoy +Envoy 1\.19\.0, where 1\.40 is what is tested: unset/,
+    /wrong +gateway +no gateway answers/,
+    new RegExp(`wrong +port ${port} +taken`),
+    /warn +certificate .* expires .*: renew it/,
+    /wrong +etcd 127\.0\.0\.1:1 +ECONNREFUSED: is etcd up/,
+  ]) {
+    assert.match(out, line);
+  }
+});
+
+test("a drain can be waited for, with what is left on a terminal", async () => {
+  await using bench = await openAdminBench({ pods: 1 });
+  const url = await bench.app.listen({ host: "127.0.0.1", port: 0 });
+  await run(["models", "register", "m", ...artefact, "--url", url]);
+  await run(["models", "load", "m", "--url", url]);
+  const lines: string[] = [];
+  const draining = run(["pods", "drain", "pod-0", "--wait", "--url", url], {}, true, (line) => void lines.push(line));
+  await waitFor(() => lines.some((line) => line.includes("1 copies left")));
+  bench.lose("pod-0", "m", String(bench.fleet.pod("pod-0")?.copies.values().next().value?.revision));
+  assert.match((await draining).out, /pod-0 is empty/);
+  assert.equal(lines.at(-1), "", "nothing of it is left on the terminal");
+});
+
+test("trace tells where the time of a slow request went, and says so when there is none", async () => {
+  await using bench = await openAdminBench({ pods: 1 });
+  const url = await bench.app.listen({ host: "127.0.0.1", port: 0 });
+  const trace = (...args: string[]): Promise<Ran> => run(["trace", ...args, "--url", url]);
+  assert.match((await trace("m")).out, /no slow or failed request of m is remembered/);
+  const step = { depth: 1, failure: undefined, facts: { pod: "pod-0" }, loadingMs: undefined };
+  const steps = [
+    { ...step, name: "park", depth: 0, fromMs: 0, toMs: 1_000, facts: {} },
+    { ...step, name: "place", fromMs: 0, toMs: 10, facts: {} },
+    { ...step, name: "ask", fromMs: 10, toMs: 900, loadingMs: 500, failure: "disk \u001B[31mfull" },
+  ];
+  const record = { kind: "miss", atMs: 0, tookMs: 1_000, failure: "pod-failed", traceId: "a".repeat(32), steps } as const;
+  for (const model of ["m", "other"]) bench.slow.add({ ...record, model });
+  const { out } = await trace("m");
+  assert.match(out, /^miss of m, 1970-01-01T00:00:00\.000Z, took 1000 ms, pod-failed, trace a{32}\n/);
+  assert.match(out, /\n +park +█{40} +1000 ms\n +place +█·{39} +10 ms\n/);
+  assert.match(out, /the pod's queue: pod-0 +█{20}·{20} +490 ms\n +pull and load: pod-0 +·{20}█{16}·{4} +400 ms {2}disk/);
+  assert.ok(!out.includes("other") && !out.includes("\u001B"));
+  assert.equal((await trace()).out.match(/^miss of/gm)?.length, 2);
+  assert.equal((JSON.parse((await trace("m", "--json")).out) as { requests: unknown[] }).requests.length, 1);
+});
+
+test("a bar shows what is known of how far it is, within the terminal's width", () => {
+  assert.equal(
+    formatProgress({ share: 0.5, says: "2 of 4 ready" }, 3_400, 80),
+    `${"█".repeat(12)}${"░".repeat(12)} 2 of 4 ready, 3 s`,
+  );
+  for (const seconds of [0, 1, 7, 50]) {
+    const line = formatProgress({ says: "x".repeat(200) }, seconds * 1_000, 60);
+    assert.equal(line.length, 59);
+    assert.equal(line.match(/█/g)?.length, 3);
+  }
 });
 
 test("--json gives one JSON object, without colours even when they are asked for", async () => {

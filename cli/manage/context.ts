@@ -11,6 +11,8 @@ export interface Terminal {
   readonly isTerminal: boolean;
   readonly width: number;
   print(text: string): void;
+  /** Shows a line in place of the one before; absent where nobody looks. */
+  readonly progress?: ((line: string) => void) | undefined;
   readonly signal: AbortSignal;
   readonly setExitCode: (code: number) => void;
   /** For commands that start processes. */

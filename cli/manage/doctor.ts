@@ -12,6 +12,7 @@ import {
   numberOf,
   type Options,
   openSession,
+  recordOf,
   type Session,
   type Terminal,
   textOf,
@@ -32,6 +33,7 @@ interface Finding {
 const execute = promisify(execFile);
 const checkMs = 3_000;
 const leastNode = 20;
+const testedEnvoy = "1.40";
 const dayMs = 86_400_000;
 
 export function addDoctor(program: Command, terminal: Terminal): void {
@@ -92,7 +94,15 @@ async function checkEnvoy(binary: string | undefined): Promise<Finding> {
   }
   try {
     const { stdout } = await execute(binary, ["--version"], { timeout: checkMs });
-    return { check, verdict: "ok", says: /version: (\S+)/.exec(stdout)?.[1] ?? "it runs" };
+    const version = /version: [0-9a-f]+\/([^/]+)/.exec(stdout)?.[1] ?? "unknown";
+    return version.startsWith(`${testedEnvoy}.`)
+      ? { check, verdict: "ok", says: `Envoy ${version}` }
+      : {
+          check,
+          verdict: "warn",
+          says: `Envoy ${version}, where ${testedEnvoy} is what is tested`,
+          advice: "unset WARMPATH_ENVOY, and set-up brings that one",
+        };
   } catch (error) {
     return {
       check,
@@ -124,6 +134,7 @@ async function checkGateway(session: Session, options: Options): Promise<Finding
             says: "the gateway is up, but its Envoy is not connected",
             advice: "look at Envoy's log: does it reach the gateway's socket?",
           },
+      await checkVersion(session),
       ...checkPods(listOf(pods["pods"])),
       await checkRegistry(session),
       await checkClock(session, startedMs),
@@ -155,6 +166,22 @@ function checkPods(pods: readonly Readonly<Record<string, unknown>>[]): Finding[
           advice: "is the adapter up, and its Link address open to the gateway?",
         },
       ];
+}
+
+/** Gateway and command line may differ for a while; what one says the other may not know. */
+async function checkVersion(session: Session): Promise<Finding> {
+  const check = "version";
+  const { body } = await session.client.ask("GET", "/api/v1/openapi.json");
+  const gateway = textOf(recordOf(body["info"])["version"]) ?? "unknown";
+  const own = ownVersion();
+  return gateway === own
+    ? { check, verdict: "ok", says: `gateway and command line are ${own}` }
+    : { check, verdict: "warn", says: `the gateway is ${gateway}, this command line ${own}`, advice: "bring both to the same" };
+}
+
+function ownVersion(): string {
+  const file: unknown = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
+  return textOf(recordOf(file)["version"]) ?? "unknown";
 }
 
 async function checkRegistry(session: Session): Promise<Finding> {

@@ -17,6 +17,7 @@ import {
 } from "./context.ts";
 import { CommandError } from "./failure.ts";
 import { formatAge, formatBytes, formatTable, paintState, printable } from "./table.ts";
+import { withProgress } from "./wait.ts";
 
 export function addModels(program: Command, terminal: Terminal): void {
   const models = program.command("models").description("what is registered").helpOption("-h, --help", "say this");
@@ -86,10 +87,17 @@ export function addModels(program: Command, terminal: Terminal): void {
     .option("--no-wait", "do not wait")
     .action(async (name: string, options: Options) => {
       const session = openSession(terminal, { timeout: "600", ...options });
-      const { body } = await session.client.ask("POST", modelPath(name, "/load"), {
-        copies: wholeOf("--copies", options["copies"], 1, 1_000) ?? 1,
+      const copies = wholeOf("--copies", options["copies"], 1, 1_000) ?? 1;
+      const revision = options["revision"];
+      const asked = session.client.ask("POST", modelPath(name, "/load"), {
+        copies,
         wait: options["wait"] !== false,
-        ...(options["revision"] === undefined ? {} : { revision: options["revision"] }),
+        ...(revision === undefined ? {} : { revision }),
+      });
+      const { body } = await withProgress(terminal, asked, async () => {
+        const { body: now } = await session.client.ask("GET", modelPath(name));
+        const ready = numberOf(recordOf(now["copyCounts"])["ready"]) ?? 0;
+        return { share: copies === 1 ? undefined : ready / copies, says: `${ready} of ${copies} ready` };
       });
       session.show(
         body,

@@ -9,6 +9,7 @@ import { createXds } from "#xds/main.ts";
 import { openBook } from "../book.ts";
 import { createCopies } from "../copies.ts";
 import { createDecisions } from "../decisions.ts";
+import { createFeed } from "../feed.ts";
 import { type CopyChange, createFleet, type Fleet, type PodInfo } from "../fleet.ts";
 import { createHome } from "../home.ts";
 import { createJournal } from "../journal.ts";
@@ -20,10 +21,12 @@ import { createPeers } from "../peers.ts";
 import { createPlacements } from "../placements.ts";
 import { createRevisions } from "../revisions.ts";
 import { createRoutes } from "../routes.ts";
+import { createSlowMisses, type SlowMisses } from "../slow.ts";
 import { createSuspects } from "../suspects.ts";
 import { createExplain } from "./explain.ts";
 import { createModels, type Models } from "./models.ts";
 import { listRoutes } from "./routes/list.ts";
+import { pageRoutes } from "./routes/page.ts";
 import { createAdmin } from "./server.ts";
 import type { GatewayStats } from "./state.ts";
 
@@ -36,6 +39,8 @@ export interface AdminBench extends AsyncDisposable {
   readonly modelmeshTarget: string;
   /** "load pod model@revision", "drop pod model@revision". */
   readonly sent: string[];
+  /** What the page and `warmpath trace` tell of. */
+  readonly slow: SlowMisses;
   addPod(podId: string): void;
   /** The pod loses the copy. */
   lose(podId: string, model: string, revision: string): void;
@@ -173,7 +178,12 @@ export async function openAdminBench({ pods = 0, keepMs = 900_000 }: BenchOption
     registry: () => ({ models: book.count, missing: book.missing() }),
     restoreRegistry: () => book.restore(),
   };
-  const app = createAdmin({ routes: listRoutes({ state, models, explain }), log: silentLog });
+  const slow = createSlowMisses();
+  const feed = createFeed(() => fleet);
+  const app = createAdmin({
+    routes: [...listRoutes({ state, models, explain }), pageRoutes({ feed, slow })],
+    log: silentLog,
+  });
   opening.defer(() => app.close());
   const addPod = (podId: string): void => fleet.attach(podInfo(podId), []);
   for (let at = 0; at < pods; at++) addPod(`pod-${at}`);
@@ -185,6 +195,7 @@ export async function openAdminBench({ pods = 0, keepMs = 900_000 }: BenchOption
     registryFile,
     modelmeshTarget: `127.0.0.1:${modelmeshPort}`,
     sent,
+    slow,
     addPod,
     lose(podId, model, revision) {
       const copy = fleet.pod(podId)?.copies.get(`${model}@${revision}`);
