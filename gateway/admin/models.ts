@@ -11,14 +11,13 @@ import {
   type Refusal,
   removeRevision,
   rollBack,
-  sameSpec,
   setMirror,
   setSplit,
   setTarget,
 } from "#core/revision.ts";
 import { type Clock, sleep } from "#platform/clock.ts";
 import type { ModelBook, ModelNews } from "../book.ts";
-import { awayRefusal, type ChangeModel, etagOf, type Rewrite, within } from "../changes.ts";
+import { type ChangeModel, etagOf, type Rewrite } from "../changes.ts";
 import type { Copies } from "../copies.ts";
 import type { Fleet } from "../fleet.ts";
 import type { Home } from "../home.ts";
@@ -26,6 +25,7 @@ import type { Journal, JournalEvent } from "../journal.ts";
 import type { Loads } from "../loads.ts";
 import type { Routes } from "../routes.ts";
 import { silentSpan } from "../spans.ts";
+import { listModels } from "./listing.ts";
 import {
   nameSpec,
   type Registration,
@@ -34,7 +34,9 @@ import {
   readSpec,
   type SettingsInput,
 } from "./registration.ts";
+import { replace, sameRegistration } from "./reregistration.ts";
 import { describeModel, type ModelState, type ModelStatus, stateOf } from "./status.ts";
+import { createWishes } from "./wishes.ts";
 
 export type Outcome<T> = { readonly kind: "ok"; readonly value: T } | (Refusal & { readonly retryAfterMs?: number | undefined });
 
@@ -139,19 +141,10 @@ const noticeMs = 5;
 const noticePatienceMs = 2_000;
 const staleLookMs = 20;
 const stalePatienceMs = 4_000;
-const listPatienceMs = 10_000;
-/** Read from the registry at a time; other work has its turn in between. */
-const scanPage = 500;
-/** Looked at for one page of a filtered list. */
-const maxScanned = 20_000;
-const loadPollMs = 20;
-/** Loads that somebody asked for and did not wait for. */
-const maxBackground = 1_000;
 
 export function createModels(parts: ModelsParts): Models {
   const { book, routes, loads, copies, journal, clock } = parts;
-
-  let background = 0;
+  const wishes = createWishes(parts);
 
   /** One compare-and-set, and the wait until this gateway has seen it. */
   async function rewrite(
@@ -257,46 +250,6 @@ export function createModels(parts: ModelsParts): Models {
     return isIdle || isThere ? promote(aimed.model, target, clock.now()) : aimed;
   }
 
-  async function loadMany(name: string, revision: string, ask: LoadAsk): Promise<Outcome<Loaded>> {
-    const startMs = clock.monotonicMs();
-    const by = `load-${startMs}-${Math.random()}`;
-    const wanted = ask.copies;
-    const elsewhere = parts.home.of(name)?.gatewayId;
-    if (elsewhere !== undefined) {
-      const reason = `gateway '${elsewhere}' is the home of model '${name}' and loads more than a copy of the active revision: ask it, or set minCopies`;
-      return refuse("unavailable", reason);
-    }
-    if (background >= maxBackground) return refuse("queue-full", `${background} loads are asked for already`);
-    background += 1;
-    const state = (): Loaded => {
-      const { ready, underWay } = copies.state(name, revision);
-      return { name, revision, ready, underWay, waitedMs: Math.round(clock.monotonicMs() - startMs) };
-    };
-    copies.want(name, revision, wanted, "ensure", { by });
-    const settle = async (): Promise<Outcome<Loaded>> => {
-      try {
-        for (;;) {
-          const now = copies.state(name, revision);
-          if (now.ready >= wanted) return { kind: "ok", value: state() };
-          const { failure } = now;
-          if (failure !== undefined && now.underWay === 0) return { ...failure, kind: "refused" };
-          if (ask.signal.aborted) return refuse("cancelled", "the caller went away");
-          if (clock.monotonicMs() - startMs >= ask.timeoutMs)
-            return refuse("deadline-exceeded", `${now.ready} of ${wanted} copies were ready in time`);
-          await sleep(loadPollMs);
-        }
-      } finally {
-        // Copies stay until their room is needed; a wish is not for ever.
-        copies.unwant(name, revision, by);
-        background -= 1;
-      }
-    };
-    const settled = settle();
-    if (ask.wait) return await settled;
-    settled.catch(() => undefined);
-    return { kind: "ok", value: state() };
-  }
-
   return {
     change,
     aim,
@@ -338,35 +291,7 @@ export function createModels(parts: ModelsParts): Models {
       await routes.whenSettled(name, AbortSignal.timeout(noticePatienceMs)).catch(() => undefined);
       return { kind: "ok", value: { name } };
     },
-    async list({ after, limit, labels, tenant, state }) {
-      const isFiltered = labels.length > 0 || tenant !== undefined || state !== undefined;
-      const models: Model[] = [];
-      let from = after;
-      try {
-        // Read before the names: what changes in between is told by a watch from here.
-        const revision = await within(listPatienceMs, book.revision());
-        for (let scanned = 0; ; ) {
-          const size = isFiltered ? scanPage : limit - models.length;
-          const page = await within(listPatienceMs, book.names(from, size));
-          for (const name of page.names) {
-            from = name;
-            const model = book.get(name);
-            if (model === undefined || !matches(model, labels, tenant)) continue;
-            if (state !== undefined && stateOf(model, parts) !== state) continue;
-            models.push(model);
-            if (models.length === limit) break;
-          }
-          scanned += page.names.length;
-          const isLast = !page.more && from === page.names.at(-1);
-          if (isLast || page.names.length === 0) return { kind: "ok", value: { models, next: undefined, revision } };
-          if (models.length >= limit || scanned >= maxScanned) return { kind: "ok", value: { models, next: from, revision } };
-          // Other work has its turn.
-          await sleep(0);
-        }
-      } catch {
-        return awayRefusal;
-      }
-    },
+    list: (query) => listModels(query, book, (model) => stateOf(model, parts)),
     watch: (fromRevision, signal) => book.watch(fromRevision, signal),
     async load(name, ask) {
       const model = book.get(name);
@@ -375,7 +300,7 @@ export function createModels(parts: ModelsParts): Models {
       if (revision === undefined) return refuse("revision-not-found", `model '${name}' has no revision '${ask.revision}'`);
       if (model.maxCopies !== undefined && ask.copies > model.maxCopies)
         return refuse("invalid-request", `model '${name}' has at most ${model.maxCopies} copies (maxCopies)`);
-      if (ask.copies > 1 || revision.id !== model.active || !ask.wait) return await loadMany(name, revision.id, ask);
+      if (ask.copies > 1 || revision.id !== model.active || !ask.wait) return await wishes.load(name, revision.id, ask);
       const done = await loads.ensure(model, {
         deadlineMs: clock.monotonicMs() + ask.timeoutMs,
         signal: ask.signal,
@@ -420,53 +345,6 @@ function checkExpectation(name: string, known: Model | undefined, expect: Expect
   if (known === undefined) return refuse("conflict", `no model '${name}' is registered`);
   if (expect.etag === "*" || expect.etag === etagOf(known)) return undefined;
   return refuse("conflict", `model '${name}' is not what it was: its etag is ${etagOf(known)} now`);
-}
-
-/** Another artefact becomes the target; the rest is as the new registration says. The whole record replaces the whole. */
-function replace(
-  known: Model,
-  wanted: Model,
-  isWhole: boolean,
-  aim: (model: Model, id: string, loadNow: boolean) => Changed,
-): Changed {
-  if (isWhole) return { kind: "ok", model: known.modelmesh === undefined ? wanted : { ...wanted, modelmesh: known.modelmesh } };
-  const [revision] = wanted.revisions;
-  if (revision === undefined) return refuse("internal", "a registration without a revision");
-  const added = addRevision(known, revision);
-  if (added.kind === "refused") return added;
-  const { minCopies, maxCopies, pinned, priority, tenant, labels } = wanted;
-  const changed = changeSettings(added.model, { minCopies, maxCopies, pinned, priority, tenant, labels });
-  return changed.kind === "refused" ? changed : aim(changed.model, revision.id, false);
-}
-
-/**
- * The registration is what the model is, or is on its way to be. What it does not say of traffic is as it may be: a split
- * set later does not make a repeated registration another one.
- */
-function sameRegistration(known: Model, wanted: Model): boolean {
-  if (settingsText(known) !== settingsText(wanted)) return false;
-  const { split = known.split, mirror = known.mirror } = wanted;
-  if (JSON.stringify([split, mirror]) !== JSON.stringify([known.split, known.mirror])) return false;
-  const [only, ...others] = wanted.revisions;
-  if (only === undefined || others.length > 0) {
-    const pointers = ({ revisions, active, target }: Model): string => JSON.stringify([revisions, active, target]);
-    return pointers(known) === pointers(wanted);
-  }
-  const current = findRevision(known, known.target ?? known.active);
-  return current !== undefined && current.id === only.id && sameSpec(current, only);
-}
-
-function settingsText({ minCopies, maxCopies, pinned, priority, tenant, labels }: Model): string {
-  const ordered = labels === undefined ? undefined : Object.entries(labels).toSorted(([a], [b]) => (a < b ? -1 : 1));
-  return JSON.stringify([minCopies, maxCopies, pinned, priority, tenant, ordered]);
-}
-
-function matches(model: Model, labels: ListQuery["labels"], tenant: string | undefined): boolean {
-  if (tenant !== undefined && model.tenant !== tenant) return false;
-  return labels.every(([key, value]) => {
-    const own = model.labels !== undefined && Object.hasOwn(model.labels, key) ? model.labels[key] : undefined;
-    return own !== undefined && (value === undefined || own === value);
-  });
 }
 
 function refuse(code: ErrorCode, reason: string): Refusal {
