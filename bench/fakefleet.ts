@@ -44,6 +44,8 @@ export interface FakeFleet {
   readonly plain: SocketAddress;
   readonly pods: readonly FakePod[];
   readonly management: Management;
+  /** Of the management API. */
+  readonly adminUrl: string;
   readonly envoyAdmin: EnvoyAdmin;
   readonly gatewayPid: number;
   /** From the start of its process until it has read the registry and what every pod holds. */
@@ -138,6 +140,7 @@ export async function openFakeFleet(
     plain: plain.rest,
     pods,
     management,
+    adminUrl: `http://${host}:${adminPort}`,
     envoyAdmin,
     gatewayPid: pidOf(gateway),
     gatewayStartMs,

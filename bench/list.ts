@@ -8,6 +8,7 @@ import { fleetFaultsBenchmark } from "./fleetfaults.ts";
 import { hitBenchmark } from "./hit.ts";
 import { loadBenchmark } from "./loads.ts";
 import { missBenchmark } from "./miss.ts";
+import { pageBenchmark } from "./page.ts";
 import { scaleBenchmark } from "./scale.ts";
 import { simBenchmark } from "./sim.ts";
 import { startBenchmark } from "./start.ts";
@@ -28,4 +29,5 @@ export const benchmarks: readonly Benchmark[] = [
   controllerBenchmark,
   authBenchmark,
   tracingBenchmark,
+  pageBenchmark,
 ];

@@ -18,7 +18,7 @@ import { cacheFolder } from "./wheels.mjs";
  */
 const commands = {
   up: { entry: "cli/main.ts", args: ["up"], dev: false, serves: true },
-  bench: { entry: "bench/main.ts", dev: false, serves: true },
+  bench: { entry: "bench/main.ts", dev: true, serves: true },
   test: { entry: "test/runner/main.ts", dev: true, serves: true },
   check: { entry: "cli/setup/check.mjs", dev: true, serves: false },
   docs: { entry: "docs/site/main.ts", dev: true, serves: false },
