@@ -13,7 +13,7 @@ import { createClaims } from "./claims.ts";
 import type { KubeClient } from "./engine/client.ts";
 import { type KubeObject, list, record, text } from "./engine/objects.ts";
 import { createQueue } from "./engine/queue.ts";
-import { runReconcile } from "./engine/reconcile.ts";
+import { type ReconcileWatch, runReconcile } from "./engine/reconcile.ts";
 import { createReflector, type Reflector } from "./engine/reflector.ts";
 import { createRecorder } from "./events.ts";
 import type { GatewayClient, PodSeen } from "./gateway.ts";
@@ -28,6 +28,7 @@ import {
   predictors,
   servingRuntimes,
 } from "./kinds.ts";
+import type { ControllerFacts, WorkKind } from "./metrics.ts";
 import { createFirstLoads } from "./model/loading.ts";
 import { createModelReconciler, isOurs } from "./model/reconcile.ts";
 import { type Owner, parseInferenceService, parseModelObject, parsePredictor, type Source } from "./model/source.ts";
@@ -55,6 +56,9 @@ export interface ControllerParts {
   /** Of names at once. */
   readonly workers?: number;
   readonly onSynced?: () => void;
+  readonly watch?: (kind: WorkKind) => ReconcileWatch;
+  /** Told once how to read what there is now. */
+  readonly onCounts?: (read: () => Pick<ControllerFacts, "objects" | "queued">) => void;
 }
 
 /** A model at rest is looked at this often; with many models less often, so that gateways are asked at most so many times a second. */
@@ -113,6 +117,15 @@ export async function runController(parts: ControllerParts, signal: AbortSignal)
   const own = follow(servingRuntimes, false, unlessDeleted(parseRuntime), onRuntime);
   const shared =
     parts.clusterRuntimes === "ignore" ? undefined : follow(clusterServingRuntimes, true, unlessDeleted(parseRuntime), onRuntime);
+  parts.onCounts?.(() => ({
+    objects: {
+      inferenceservice: sources.isvc.store.size,
+      predictor: sources.ksp.store.size,
+      model: sources.model.store.size,
+      runtime: own.store.size + (shared?.store.size ?? 0),
+    },
+    queued: { model: modelQueue.length, runtime: runtimeQueue.length },
+  }));
   const managed = `${labels.managedBy}=${manager}`;
   const made = follow<KubeObject>(
     deployments,
@@ -229,6 +242,7 @@ export async function runController(parts: ControllerParts, signal: AbortSignal)
         queue: modelQueue,
         workers,
         log,
+        watch: parts.watch?.("model"),
         async reconcile(name, at) {
           const outcome = await reconcileModel.reconcile(name, at);
           if (unseen.delete(name) && unseen.size === 0)
@@ -240,7 +254,14 @@ export async function runController(parts: ControllerParts, signal: AbortSignal)
       running,
     ),
     runReconcile(
-      { what: "runtime", queue: runtimeQueue, workers: 4, log, reconcile: (name) => reconcileRuntime.reconcile(name) },
+      {
+        what: "runtime",
+        queue: runtimeQueue,
+        workers: 4,
+        log,
+        watch: parts.watch?.("runtime"),
+        reconcile: (name) => reconcileRuntime.reconcile(name),
+      },
       running,
     ),
   ]);

@@ -73,6 +73,10 @@ export const controllerFlags = z.object({
     .pipe(z.record(z.string(), z.unknown()))
     .default({})
     .describe("resources of adapters' containers, as JSON"),
+  adapterArgs: json
+    .pipe(z.array(z.string().startsWith("--")).max(64))
+    .default([])
+    .describe("further flags of adapters, as a JSON list"),
   podLabels: json.pipe(z.record(z.string(), z.string())).default({}).describe("further labels of runtimes' pods, as JSON"),
   podAnnotations: json
     .pipe(z.record(z.string(), z.string()))

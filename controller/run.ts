@@ -6,14 +6,23 @@ import { hostname } from "node:os";
 import { systemClock } from "#platform/clock.ts";
 import { describeFlags } from "#platform/config.ts";
 import { StartupError } from "#platform/lifecycle.ts";
-import { createLog } from "#platform/log.ts";
+import { createLog, type Log } from "#platform/log.ts";
+import type { Scrapable } from "#platform/metrics.ts";
+import { answerScrape } from "#platform/metricsserver.ts";
+import { createProcessMetrics } from "#platform/processmetrics.ts";
 import { openRegistry } from "#platform/registry/open.ts";
 import { flagsOfTarget, parseRegistryTarget } from "#platform/registry/target.ts";
 import { runController } from "./controller.ts";
 import { createKubeClient, type KubeClient } from "./engine/client.ts";
 import { runLeader } from "./engine/leader.ts";
 import { createGatewayClient } from "./gateway.ts";
+import { type ControllerFacts, collectController, createControllerMetrics, watchReconciles } from "./metrics.ts";
 import { type ControllerOptions, controllerFlags, parseControllerOptions, tokenReader } from "./options.ts";
+
+const nothingYet: Pick<ControllerFacts, "objects" | "queued"> = {
+  objects: { inferenceservice: 0, predictor: 0, model: 0, runtime: 0 },
+  queued: { model: 0, runtime: 0 },
+};
 
 /** Runs until the signal is aborted; throws when leadership is lost, so that whoever started it starts it again. */
 export async function runControllerProcess(
@@ -32,8 +41,11 @@ export async function runControllerProcess(
   let state: "standing by" | "leading" = "standing by";
   let isSynced = false;
   process.stdout.write(`${JSON.stringify({ ready: true })}\n`);
+  const metrics = createControllerMetrics({ log, more: createProcessMetrics() });
+  let counts: () => Pick<ControllerFacts, "objects" | "queued"> = () => nothingYet;
+  collectController(metrics, () => ({ isLeading: state === "leading", isSynced, ...client.counts, ...counts() }));
   if (options.healthPort !== undefined) {
-    stack.use(await openHealth(options.healthPort, () => ({ state, isSynced, ...client.counts })));
+    stack.use(await openHealth(options.healthPort, metrics, log, () => ({ state, isSynced })));
   }
   const flags = options.adapterRegistry ?? Object.entries(flagsOfTarget(target)).flatMap(([flag, value]) => [`--${flag}`, value]);
   const ended = await runLeader(
@@ -66,6 +78,10 @@ export async function runControllerProcess(
           onSynced: () => {
             isSynced = true;
           },
+          watch: (kind) => watchReconciles(metrics, kind),
+          onCounts: (read) => {
+            counts = read;
+          },
         },
         leading,
       );
@@ -92,6 +108,7 @@ function settingsOf(
     imagePullPolicy,
     imagePullSecrets,
     registryFlags,
+    adapterArgs: options.adapterArgs,
     etcdSecret,
     storageSecret,
     podsPerRuntime,
@@ -114,26 +131,21 @@ function openClient(kubeconfig: string | undefined): KubeClient {
   }
 }
 
-/** `/healthz`: the process answers. `/readyz`: it leads and knows everything, or stands by. `/metrics`: its calls. */
+/** `/healthz`: the process answers. `/readyz`: it leads and knows everything, or stands by. */
 async function openHealth(
   port: number,
-  read: () => Readonly<{ state: string; isSynced: boolean; reads: number; writes: number }>,
+  metrics: Scrapable,
+  log: Log,
+  read: () => Readonly<{ state: string; isSynced: boolean }>,
 ): Promise<AsyncDisposable> {
   const server = createServer((request, response) => {
-    const { state, isSynced, reads, writes } = read();
+    const { state, isSynced } = read();
     if (request.url === "/healthz") return response.end("ok\n");
     if (request.url === "/readyz") {
       response.statusCode = state === "leading" && !isSynced ? 503 : 200;
       return response.end(`${state}\n`);
     }
-    if (request.url === "/metrics") {
-      response.setHeader("content-type", "text/plain; version=0.0.4");
-      return response.end(
-        `# TYPE warmpath_controller_leading gauge\nwarmpath_controller_leading ${state === "leading" ? 1 : 0}\n# TYPE warmpath_controller_api_calls_total counter\nwarmpath_controller_api_calls_total{kind="read"} ${reads}\nwarmpath_controller_api_calls_total{kind="write"} ${writes}\n`,
-      );
-    }
-    response.statusCode = 404;
-    return response.end();
+    return answerScrape(request, response, metrics, log);
   });
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   server.once("error", (cause) => reject(new StartupError(`cannot listen on port ${port}`, { cause })));

@@ -5,13 +5,18 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
 import { parse } from "yaml";
 import { adapterDefinitions } from "#adapters/metrics.ts";
+import { controllerDefinitions } from "#controller/metrics.ts";
 import { gatewayDefinitions } from "#gateway/metrics.ts";
 import type { Definitions } from "#platform/metrics.ts";
 import { describeMetrics } from "#platform/metricsdocs.ts";
 import { processMetricNames } from "#platform/processmetrics.ts";
 
 const file = new URL("metrics.md", import.meta.url);
-const tables: Readonly<Record<string, Definitions>> = { gateway: gatewayDefinitions, adapter: adapterDefinitions };
+const tables: Readonly<Record<string, Definitions>> = {
+  gateway: gatewayDefinitions,
+  adapter: adapterDefinitions,
+  controller: controllerDefinitions,
+};
 
 /** The formatter pads the columns of a table: that is no difference. */
 function unpad(text: string): string {

@@ -97,6 +97,7 @@ function kindOf({ type, enum: values, minimum, maximum, pattern }: Schema): stri
   if (values !== undefined) return values.map((value) => (value === "" ? "nothing" : `\`${String(value)}\``)).join(", ");
   const kinds: Readonly<Record<string, string>> = {
     integer: "whole number",
+    number: "number",
     boolean: "true or false",
     string: "text",
     array: "list",

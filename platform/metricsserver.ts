@@ -15,13 +15,9 @@ export async function openMetricsServer(
   metrics: Scrapable,
   log: Log,
 ): Promise<MetricsServer> {
-  const server = createServer({ requestTimeout: 5_000, headersTimeout: 5_000, maxHeaderSize: 16_384 }, (request, response) => {
-    answer(request, response, metrics).catch((error: unknown) => {
-      log.error("a scrape failed", { reason: errorMessage(error) });
-      if (!response.headersSent) response.writeHead(500);
-      response.end();
-    });
-  });
+  const server = createServer({ requestTimeout: 5_000, headersTimeout: 5_000, maxHeaderSize: 16_384 }, (request, response) =>
+    answerScrape(request, response, metrics, log),
+  );
   server.maxConnections = 64;
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   server.once("error", reject);
@@ -36,6 +32,15 @@ export async function openMetricsServer(
       await closed;
     },
   };
+}
+
+/** For a server that answers other questions too: everything but GET /metrics and GET /healthz is refused. */
+export function answerScrape(request: IncomingMessage, response: ServerResponse, metrics: Scrapable, log: Log): void {
+  answer(request, response, metrics).catch((error: unknown) => {
+    log.error("a scrape failed", { reason: errorMessage(error) });
+    if (!response.headersSent) response.writeHead(500);
+    response.end();
+  });
 }
 
 async function answer(request: IncomingMessage, response: ServerResponse, metrics: Scrapable): Promise<void> {

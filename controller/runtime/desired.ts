@@ -29,6 +29,8 @@ export interface RuntimeSettings {
   readonly imagePullSecrets: readonly unknown[];
   /** Flags that lead an adapter to the registry, such as `--registry etcd://...`. */
   readonly registryFlags: readonly string[];
+  /** Further flags of adapters. */
+  readonly adapterArgs?: readonly string[];
   /** Holds etcd's certificates or password, mounted where the flags say; none when absent. */
   readonly etcdSecret: string | undefined;
   readonly storageSecret: string;
@@ -276,7 +278,12 @@ function buildAdapter(
     name: "warmpath-adapter",
     image: settings.image,
     imagePullPolicy: settings.imagePullPolicy,
-    args: ["adapter", ...Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, `${value}`]), ...settings.registryFlags],
+    args: [
+      "adapter",
+      ...Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, `${value}`]),
+      ...settings.registryFlags,
+      ...(settings.adapterArgs ?? []),
+    ],
     env: [
       { name: "POD_NAME", valueFrom: { fieldRef: { fieldPath: "metadata.name" } } },
       { name: "POD_IP", valueFrom: { fieldRef: { fieldPath: "status.podIP" } } },

@@ -78,3 +78,22 @@ allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities: { drop: [ALL] }
 {{- end -}}
+
+{{/* Where spans go: of Envoy's configuration, and of gateways. */}}
+{{- define "warmpath.tracingFlags" -}}
+{{- with .Values.tracing.endpoint -}}
+- --otlp-endpoint={{ . }}
+- --trace-share={{ $.Values.tracing.share }}
+{{- with $.Values.tracing.protocol }}
+- --otlp-protocol={{ . }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Adapters trace what gateways trace: they take no share. */}}
+{{- define "warmpath.adapterArgs" -}}
+{{- $args := list }}
+{{- with .Values.tracing.endpoint }}{{ $args = append $args (printf "--otlp-endpoint=%s" .) }}{{ end }}
+{{- if and .Values.tracing.endpoint .Values.tracing.protocol }}{{ $args = append $args (printf "--otlp-protocol=%s" .Values.tracing.protocol) }}{{ end }}
+{{- with concat $args .Values.adapter.extraArgs }}{{ toJson . }}{{ end }}
+{{- end }}
