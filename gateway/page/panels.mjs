@@ -113,10 +113,9 @@ export async function showModel(dialog, name) {
   const title = el("header", {}, el("h2", { id: "model-title" }, name), close);
   dialog.replaceChildren(title, el("p", {}, "…"));
   if (!dialog.open) dialog.showModal();
-  const [model, explained] = await Promise.all([
-    ask(`/api/v1/models/${encodeURIComponent(name)}`),
-    ask(`/api/v1/models/${encodeURIComponent(name)}/explain`),
-  ]);
+  const [model, explained] = await Promise.all(
+    ["", "/explain"].map((part) => ask(`/api/v1/models/${encodeURIComponent(name)}${part}`)),
+  );
   if (model.error !== undefined) return dialog.replaceChildren(title, el("p", { role: "alert" }, model.error));
   const copies = (model.copies ?? []).map((copy) => [
     copy.pod,
@@ -132,7 +131,7 @@ export async function showModel(dialog, name) {
   ]);
   return dialog.replaceChildren(
     title,
-    el("p", {}, model.routed === true ? "Warm: Envoy has its route." : "Cold: the next request loads it."),
+    ...(explained.lines ?? []).map((line) => el("p", {}, line)),
     table(
       copies.length === 0 ? "No copies" : "Copies",
       [["pod"], ["revision"], ["state"], ["bytes", "number"], ["failure"]],
@@ -140,11 +139,26 @@ export async function showModel(dialog, name) {
     ),
     table("Revisions", [["revision"], ["format"], ["storage"]], revisions),
     ...decisionsOf(explained),
+    ...historyOf(explained),
   );
 }
 
+function historyOf({ events }) {
+  if (!Array.isArray(events) || events.length === 0) return [];
+  const rows = events
+    .slice(0, 24)
+    .map(({ atMs, what, revision, pod, reason }) => [
+      new Date(atMs).toLocaleTimeString("en-GB"),
+      what,
+      revision ?? "",
+      pod ?? "",
+      reason ?? "",
+    ]);
+  return [table("What happened to it", [["time"], ["what"], ["revision"], ["pod"], ["why"]], rows)];
+}
+
 function decisionsOf(explained) {
-  const decisions = explained?.decisions ?? explained?.history ?? [];
+  const decisions = explained.decisions ?? [];
   if (!Array.isArray(decisions) || decisions.length === 0) return [];
   const rows = decisions
     .slice(0, 16)

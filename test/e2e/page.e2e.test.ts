@@ -95,7 +95,10 @@ test("by keyboard alone: through the picture to a model, and out again", async (
   await waitUntil(
     "its page is there",
     () => text("#model"),
-    (said) => said.includes(name) && said.includes("Copies") && said.includes("Revisions"),
+    (said) =>
+      [name, "is ready: revision", "Copies", "Revisions", "Why it is so", "What happened to it"].every((part) =>
+        said.includes(part),
+      ),
     deadlineMs,
   );
   assert.equal(await page.locator("#model").isVisible(), true);
@@ -176,6 +179,11 @@ if (process.env["UPDATE_DOCS"] === "1") {
       // The picture is redrawn twice a second.
       await page.waitForTimeout(2_000);
       await shoot(`page-${colorScheme}`);
+      await page.locator("#name").fill("iris-t0007");
+      await page.keyboard.press("Enter");
+      await page.locator("#model table").first().waitFor({ state: "visible" });
+      await shoot(`page-model-${colorScheme}`);
+      await page.keyboard.press("Escape");
     }
   });
 }
