@@ -203,7 +203,7 @@ export function createCopies(parts: CopiesParts): Copies {
     const pause = suspected ?? backoffs.check(want.key);
     if (pause !== undefined) return later(want, pause.retryAfterMs ?? 0);
     const holders = new Set([...there, ...coming]);
-    const spareOnly = Array.from(want.by.values()).every(({ spareRoomOnly }) => spareRoomOnly);
+    const spareOnly = isSpare(want);
     const sizeBytes = sizeOf(want) ?? revision.sizeHintBytes ?? 0;
     for (; missing > 0; missing--) {
       const requestsPerSecond = parts.rateOf?.(model.name);
@@ -340,6 +340,10 @@ export function createCopies(parts: CopiesParts): Copies {
         } else if (change.state === "gone" && settled(want, podId)) {
           failedOn(want, podId, { kind: "failed", code: "pod-failed", reason: `pod ${podId} gave it up` });
           continue;
+        } else if (change.state === "gone" && isSpare(want)) {
+          // Its room was wanted: at once it would only be asked for again.
+          later(want, sparePauseMs);
+          continue;
         }
         fill(want);
       }
@@ -389,6 +393,11 @@ export function isPinned(model: Model): boolean {
 
 function addKnown(set: Set<Want>, want: Want | undefined): void {
   if (want !== undefined) set.add(want);
+}
+
+/** Wanted only where room is to spare. */
+function isSpare({ by }: Want): boolean {
+  return Array.from(by.values()).every(({ spareRoomOnly }) => spareRoomOnly);
 }
 
 function rankOf(loadClass: LoadClass): number {

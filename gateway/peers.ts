@@ -38,6 +38,8 @@ export interface PeerUse {
   readonly model: string;
   readonly requests: number;
   readonly busyMs: number;
+  /** So many of them one sample stood for, at most. */
+  readonly weight: number;
   readonly misses: number;
   readonly idleMs: number;
 }

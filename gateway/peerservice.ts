@@ -98,8 +98,8 @@ function failed({ code, reason, retryAfterMs = 0 }: Failure): Reply {
 }
 
 function parseUses({ uses }: UseReport): readonly PeerUse[] {
-  return uses.slice(0, maxUses).flatMap(({ model, requests, busyMs, misses, idleMs }) => {
-    const sound = [requests, busyMs, misses].every((value) => Number.isFinite(value) && value >= 0);
-    return sound && parseModelName(model).kind === "ok" ? [{ model, requests, busyMs, misses, idleMs }] : [];
+  return uses.slice(0, maxUses).flatMap(({ model, requests, busyMs, weight, misses, idleMs }) => {
+    const sound = [requests, busyMs, weight, misses].every((value) => Number.isFinite(value) && value >= 0);
+    return sound && parseModelName(model).kind === "ok" ? [{ model, requests, busyMs, weight, misses, idleMs }] : [];
   });
 }

@@ -1,6 +1,7 @@
 // Owns how much each model is used, for those whose home this gateway is: what every gateway's Envoy saw, by their reports.
 // Work is done for the models used since the last call only; memory is bounded, and what is not used for a minute is
 // forgotten.
+import { type Average, averageOn, noAverage, sampleVariance, sureOf } from "#core/averages.ts";
 import type { Demand } from "#core/scaling.ts";
 import type { Clock } from "#platform/clock.ts";
 import type { PeerUse } from "./peers.ts";
@@ -9,6 +10,7 @@ export interface Rates {
   add(uses: readonly PeerUse[]): void;
   /** Requests per second, those that found no copy included; undefined when it has not been used lately. */
   rateOf(model: string): number | undefined;
+  /** What is sure of it: one sampled request of an idle model is no demand, whatever it stands for. */
   demandOf(model: string): Demand;
   /** Once a second: the models that were used since the last call. */
   take(): Iterable<string>;
@@ -19,16 +21,24 @@ export interface Rates {
 interface Entry {
   requests: number;
   busyMs: number;
-  /** Averaged over some two seconds. */
-  rate: number;
-  concurrency: number;
+  requestVariance: number;
+  busyVariance: number;
+  rate: Averages;
+  concurrency: Averages;
   updatedMs: number;
   readonly inUseSinceMs: number;
   lastUsedMs: number;
 }
 
+/** Over a short time more copies come soon; over a longer one a sampled rate is better known. */
+interface Averages {
+  readonly soon: Average;
+  readonly steady: Average;
+}
+
 /** The weight of what was before, with each second that passes: more copies must come within two seconds. */
-const keptPerSecond = 0.4;
+const keptPerSecond = { soon: 0.4, steady: 0.9 };
+const noAverages: Averages = { soon: noAverage, steady: noAverage };
 /** A longer pause ends a continuous use. */
 const pauseMs = 60_000;
 const maxModels = 200_000;
@@ -43,14 +53,19 @@ export function createRates(clock: Pick<Clock, "monotonicMs">): Rates {
     const entry: Entry = entries.get(use.model) ?? {
       requests: 0,
       busyMs: 0,
-      rate: 0,
-      concurrency: 0,
+      requestVariance: 0,
+      busyVariance: 0,
+      rate: noAverages,
+      concurrency: noAverages,
       updatedMs: nowMs - 1_000,
       inUseSinceMs: lastUsedMs,
       lastUsedMs,
     };
-    entry.requests += use.requests + use.misses;
+    // Misses that were answered are among the requests.
+    entry.requests += Math.max(use.requests, use.misses);
     entry.busyMs += use.busyMs;
+    entry.requestVariance += sampleVariance(use.requests, use.requests, use.weight);
+    entry.busyVariance += sampleVariance(use.busyMs, use.requests, use.weight);
     entry.lastUsedMs = Math.max(entry.lastUsedMs, lastUsedMs);
     entries.delete(use.model);
     entries.set(use.model, entry);
@@ -67,12 +82,13 @@ export function createRates(clock: Pick<Clock, "monotonicMs">): Rates {
   /** What was gathered goes into the averages. */
   function update(entry: Entry, nowMs: number): void {
     const seconds = Math.max((nowMs - entry.updatedMs) / 1_000, 0.1);
-    const kept = keptPerSecond ** seconds;
-    entry.rate = entry.rate * kept + (entry.requests / seconds) * (1 - kept);
-    entry.concurrency = entry.concurrency * kept + (entry.busyMs / 1_000 / seconds) * (1 - kept);
+    entry.rate = onBoth(entry.rate, entry.requests, entry.requestVariance, seconds);
+    entry.concurrency = onBoth(entry.concurrency, entry.busyMs / 1_000, entry.busyVariance / 1e6, seconds);
     entry.updatedMs = nowMs;
     entry.requests = 0;
     entry.busyMs = 0;
+    entry.requestVariance = 0;
+    entry.busyVariance = 0;
   }
 
   /** Without a request for a while, the rate is at most one in that time. */
@@ -89,7 +105,7 @@ export function createRates(clock: Pick<Clock, "monotonicMs">): Rates {
     },
     rateOf(model) {
       const entry = entries.get(model);
-      return entry === undefined ? undefined : fallen(entry.rate, entry, clock.monotonicMs());
+      return entry === undefined ? undefined : fallen(entry.rate.soon.value, entry, clock.monotonicMs());
     },
     demandOf(model) {
       const entry = entries.get(model);
@@ -99,8 +115,8 @@ export function createRates(clock: Pick<Clock, "monotonicMs">): Rates {
       }
       const { rate, concurrency, inUseSinceMs } = entry;
       return {
-        requestsPerSecond: fallen(rate, entry, nowMs),
-        concurrency: fallen(concurrency, entry, nowMs),
+        requestsPerSecond: fallen(sure(rate), entry, nowMs),
+        concurrency: fallen(sure(concurrency), entry, nowMs),
         inUseSinceMs,
       };
     },
@@ -119,4 +135,16 @@ export function createRates(clock: Pick<Clock, "monotonicMs">): Rates {
       return taken;
     },
   };
+}
+
+function onBoth({ soon, steady }: Averages, sum: number, variance: number, seconds: number): Averages {
+  return {
+    soon: averageOn(soon, sum, variance, seconds, keptPerSecond.soon),
+    steady: averageOn(steady, sum, variance, seconds, keptPerSecond.steady),
+  };
+}
+
+/** The longer average counts for no more than the rate has been of late: what has ended is no demand. */
+function sure({ soon, steady }: Averages): number {
+  return Math.max(sureOf(soon), Math.min(sureOf(steady), soon.value));
 }

@@ -20,7 +20,7 @@ interface Bench extends Disposable {
   readonly loads: string[];
   readonly drops: string[];
   /** Seconds of this demand, each followed by a decision; loads are over at once. */
-  run(seconds: number, requestsPerSecond: number, busyMs?: number): void;
+  run(seconds: number, requestsPerSecond: number, busyMs?: number, weight?: number): void;
   home: boolean;
 }
 
@@ -54,9 +54,9 @@ function openBench(t: TestContext, pods = 4): Bench {
     loads,
     drops,
     home: true,
-    run(seconds, requestsPerSecond, busyMs = 0) {
+    run(seconds, requestsPerSecond, busyMs = 0, weight = 1) {
       for (let second = 0; second < seconds; second++) {
-        const use = { model: "x", requests: requestsPerSecond, busyMs, misses: 0, idleMs: 0 };
+        const use = { model: "x", requests: requestsPerSecond, busyMs, weight, misses: 0, idleMs: 0 };
         if (requestsPerSecond > 0) rates.add([use]);
         clock.advance(1_000);
         const asked = loads.length;
@@ -92,6 +92,17 @@ test("more copies are asked for within two seconds of the demand, by rate and by
   bench.run(2, 550);
   assert.equal(held(bench), 3);
   bench.run(2, 10, 30_000);
+  assert.equal(held(bench), 4);
+});
+
+test("a sample that stands for many requests is no demand; as many as there must be for one are", (t) => {
+  using bench = openBench(t);
+  for (let minute = 0; minute < 3; minute++) {
+    bench.run(1, 2_048, 60_000, 2_048);
+    bench.run(59, 0);
+  }
+  assert.equal(held(bench), 1);
+  bench.run(2, 12_800, 0, 128);
   assert.equal(held(bench), 4);
 });
 

@@ -12,6 +12,8 @@ export interface ModelUse {
   requests: number;
   /** The time of those that did not wait for a load, in sum. */
   busyMs: number;
+  /** How many of them one entry stood for, at most. */
+  weight: number;
   lastUsedMs: number;
 }
 
@@ -75,8 +77,9 @@ export function createUsage(clock: Clock, onUse: (model: string, requests: numbe
       if (use !== undefined) {
         use.requests += weight;
         use.busyMs += busyMs;
+        use.weight = Math.max(use.weight, weight);
         use.lastUsedMs = nowMs;
-      } else if (uses.size < maxModels) uses.set(model, { requests: weight, busyMs, lastUsedMs: nowMs });
+      } else if (uses.size < maxModels) uses.set(model, { requests: weight, busyMs, weight, lastUsedMs: nowMs });
     },
     take() {
       const taken = uses;
