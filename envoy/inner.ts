@@ -3,12 +3,13 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { duration, packAny } from "#platform/any.ts";
 import type { ListenerSchema } from "#proto/gen/envoy/config/listener/v3/listener_pb.ts";
-import type { RouteActionSchema } from "#proto/gen/envoy/config/route/v3/route_components_pb.ts";
+import type { HeaderMatcherSchema, RouteActionSchema } from "#proto/gen/envoy/config/route/v3/route_components_pb.ts";
 import { HttpConnectionManagerSchema } from "#proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
 import { connection, type HttpFilter, lua, mark, origin, processor, router, script } from "./filters.ts";
 import { hedgeErrors } from "./localreplies.ts";
-import { filters, headers, mirrorListener, rerouteListener } from "./names.ts";
+import { filters, headers, lastPrefix, mirrorListener, rerouteListener } from "./names.ts";
 import type { BootstrapOptions } from "./options.ts";
+import { onceElsewhere, retryBodyBytes } from "./retries.ts";
 
 type Listener = MessageInitShape<typeof ListenerSchema>;
 
@@ -27,7 +28,10 @@ function reroute(options: BootstrapOptions): Listener {
       mark,
       router,
     ],
-    untimed,
+    [
+      { toCluster: lastPrefix, action: untimed },
+      { toCluster: "", action: { ...untimed, retryPolicy: onceElsewhere() } },
+    ],
     options,
   );
 }
@@ -40,32 +44,40 @@ function mirror(options: BootstrapOptions): Listener {
   return inner(
     mirrorListener,
     [lua(filters.mirror, script("message.lua", "json.lua", "body.lua", "mirror.lua")), router],
-    { timeout: duration(mirrorMs) },
+    [{ toCluster: "", action: { timeout: duration(mirrorMs) } }],
     options,
   );
 }
 
 type Action = Pick<
   Extract<MessageInitShape<typeof RouteActionSchema>, { readonly $typeName?: never }>,
-  "timeout" | "maxStreamDuration"
+  "timeout" | "maxStreamDuration" | "retryPolicy"
 >;
 
 const untimed: Action = { timeout: duration(0), maxStreamDuration: { grpcTimeoutHeaderMax: duration(0) } };
 
-function inner(name: string, httpFilters: HttpFilter[], action: Action, options: BootstrapOptions): Listener {
+interface InnerRoute {
+  /** How the names of the clusters begin that it leads to. */
+  readonly toCluster: string;
+  readonly action: Action;
+}
+
+function inner(name: string, httpFilters: HttpFilter[], routes: readonly InnerRoute[], options: BootstrapOptions): Listener {
   const virtualHost = {
     name,
     domains: ["*"],
-    routes: [
-      {
-        match: { pathSpecifier: { case: "prefix" as const, value: "/" } },
-        requestHeadersToRemove: [headers.cluster, headers.slot, headers.from, headers.isHedge],
-        action: {
-          case: "route" as const,
-          value: { clusterSpecifier: { case: "clusterHeader" as const, value: headers.cluster }, ...action },
-        },
+    requestBodyBufferLimit: BigInt(retryBodyBytes),
+    routes: routes.map(({ toCluster, action }) => ({
+      match: {
+        pathSpecifier: { case: "prefix" as const, value: "/" },
+        headers: toCluster === "" ? [] : [clusterBegins(toCluster)],
       },
-    ],
+      requestHeadersToRemove: [headers.cluster, headers.slot, headers.from, headers.isHedge],
+      action: {
+        case: "route" as const,
+        value: { clusterSpecifier: { case: "clusterHeader" as const, value: headers.cluster }, ...action },
+      },
+    })),
   };
   const manager = packAny(HttpConnectionManagerSchema, {
     ...connection(name.replace("-", "_"), options),
@@ -80,5 +92,12 @@ function inner(name: string, httpFilters: HttpFilter[], action: Action, options:
     listenerSpecifier: { case: "internalListener", value: {} },
     perConnectionBufferLimitBytes: options.maxMessageBytes + 64 * 1024,
     filterChains: [{ filters: [{ name: "http", configType: { case: "typedConfig", value: manager } }] }],
+  };
+}
+
+function clusterBegins(value: string): MessageInitShape<typeof HeaderMatcherSchema> {
+  return {
+    name: headers.cluster,
+    headerMatchSpecifier: { case: "stringMatch", value: { matchPattern: { case: "prefix", value } } },
   };
 }

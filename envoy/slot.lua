@@ -2,8 +2,13 @@
 -- The gateway says so in x-warm-server-name, where a path or header cannot. message.lua, json.lua, body.lua, frames.lua and
 -- agree.lua stand before this.
 
+local OWN = "warm.slot"
+
 function envoy_on_request(handle)
   local headers = handle:headers()
+  if headers:get("x-envoy-is-timeout-retry") == "true" then
+    handle:streamInfo():dynamicMetadata():set(OWN, "hedge", true)
+  end
   local name = headers:get("x-warm-server-name")
   if name == nil then return end
   headers:remove("x-warm-server-name")
@@ -17,4 +22,25 @@ function envoy_on_request(handle)
   local body = handle:body()
   if body == nil then return end
   name_in_body(handle, body, string.sub(path, 1, 4) == "/v1/", name)
+end
+
+-- The copy went again while the request was on its way, each time: the model exists, and may be asked for again. What a hedge
+-- gets is nobody's answer, and the mark on it says so to the route that it comes from.
+function envoy_on_response(handle)
+  local headers = handle:headers()
+  if headers:get("x-warm-not-here") == nil then return end
+  local own = handle:streamInfo():dynamicMetadata():get(OWN)
+  if own ~= nil and own["hedge"] then return end
+  headers:remove("x-warm-not-here")
+  local reason = "the model was evicted again and again while the request was on its way"
+  if headers:get("grpc-status") ~= nil then
+    headers:replace("grpc-status", "14")
+    headers:replace("grpc-message", reason)
+    return
+  end
+  headers:replace(":status", "503")
+  headers:replace("retry-after", "1")
+  headers:replace("content-type", "application/json")
+  headers:remove("content-length")
+  handle:body(true):setBytes('{"error":"' .. reason .. '"}')
 end

@@ -4,7 +4,7 @@ import { activeRevision, type Model, parseModel } from "#core/model.ts";
 import { systemClock } from "#platform/clock.ts";
 import { createFleet, type Fleet } from "./fleet.ts";
 import type { Ensured, EnsureOptions, Loads } from "./loads.ts";
-import { createReroutes, type Rerouted } from "./reroutes.ts";
+import { createReroutes, type Rerouted, type RerouteOrigin } from "./reroutes.ts";
 import { silentSpan } from "./spans.ts";
 
 const model = modelOf("x");
@@ -23,7 +23,7 @@ function modelOf(name: string): Model {
 interface Bench {
   readonly fleet: Fleet;
   readonly asked: string[];
-  find(options?: Partial<EnsureOptions>): Promise<Rerouted>;
+  find(options?: Partial<EnsureOptions>, origin?: Partial<RerouteOrigin>): Promise<Rerouted>;
 }
 
 /** Two pods, of which `a` says that it holds the model. */
@@ -60,13 +60,18 @@ function openBench(verify: (podId: string, time: number) => boolean, ensured: ()
       return verify(podId, asked.filter((other) => other === podId).length);
     },
   });
-  const find = (options: Partial<EnsureOptions> = {}): Promise<Rerouted> =>
-    reroutes.find(model, revision, "rest", {
-      deadlineMs: systemClock.monotonicMs() + 5_000,
-      signal: new AbortController().signal,
-      span: silentSpan,
-      ...options,
-    });
+  const find = (options: Partial<EnsureOptions> = {}, origin: Partial<RerouteOrigin> = {}): Promise<Rerouted> =>
+    reroutes.find(
+      model,
+      revision,
+      { wire: "rest", from: "set-0-rest", ...origin },
+      {
+        deadlineMs: systemClock.monotonicMs() + 5_000,
+        signal: new AbortController().signal,
+        span: silentSpan,
+        ...options,
+      },
+    );
   return { fleet, asked, find };
 }
 

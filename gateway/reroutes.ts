@@ -1,13 +1,14 @@
 // Owns what becomes of a request that every pod of its placement set failed: the pods that say they hold the model are
 // asked whether they really do; one that does gets the request, else the model is loaded anew. Either way the request
-// goes to the cluster of one pod, from which there is no second reroute.
+// goes to the cluster of one pod. It may fail there too, since on a full fleet a copy may be evicted while the request is on its
+// way; then it comes here a second time, and not a third.
 //
 // A request whose first try has said nothing yet, and goes on, waits here beside it: as long as the pods of its set are
 // well it is a long inference, and must not be computed twice. Who says otherwise are the owners of that knowledge: the
 // Link of a silent adapter breaks, and an adapter whose model server is silent takes its copies back.
 import type { Model, Revision } from "#core/model.ts";
 import { type Clock, sleep } from "#platform/clock.ts";
-import { podClusterName } from "#xds/main.ts";
+import { isPodCluster, podClusterName } from "#xds/main.ts";
 import type { Failure } from "./failure.ts";
 import type { Copy, Fleet } from "./fleet.ts";
 import type { EnsureOptions, Loads } from "./loads.ts";
@@ -21,10 +22,17 @@ export interface RerouteTarget {
   readonly streamsByHeader: boolean;
 }
 
+/** Where it comes from. */
+export interface RerouteOrigin {
+  readonly wire: "rest" | "grpc";
+  /** The cluster where it failed. */
+  readonly from: string;
+}
+
 export type Rerouted = { readonly kind: "found"; readonly to: RerouteTarget } | Failure;
 
 export interface Reroutes {
-  find(model: Model, revision: Revision, wire: "rest" | "grpc", options: EnsureOptions): Promise<Rerouted>;
+  find(model: Model, revision: Revision, origin: RerouteOrigin, options: EnsureOptions): Promise<Rerouted>;
   /** Resolves when one of the pods of the cluster, to which the first try went, may be lost; or the request is over. */
   outlast(model: Model, cluster: string, options: EnsureOptions): Promise<Failure | undefined>;
 }
@@ -93,7 +101,7 @@ export function createReroutes({ fleet, loads, clock, podsOf, verify }: Reroutes
         if (over !== undefined) return over;
       }
     },
-    async find(model, revision, wire, options) {
+    async find(model, revision, { wire, from }, options) {
       for (let round = 0; round < maxRounds; round++) {
         // What was loaded just now is asked for at once.
         const pauseMs = round < 2 ? 0 : Math.min(longestPauseMs, firstPauseMs * 2 ** (round - 2));
@@ -105,7 +113,8 @@ export function createReroutes({ fleet, loads, clock, podsOf, verify }: Reroutes
         const pod = podId === undefined ? undefined : fleet.pod(podId);
         if (pod !== undefined) {
           const { streamsByHeader = false } = pod.info;
-          return { kind: "found", to: { cluster: podClusterName(pod.info, wire), slot: revision.slot, streamsByHeader } };
+          const cluster = podClusterName(pod.info, wire, isPodCluster(from) ? 3 : 2);
+          return { kind: "found", to: { cluster, slot: revision.slot, streamsByHeader } };
         }
         const ensured = await loads.ensure(model, options);
         if (ensured.kind === "failed") return ensured;

@@ -3,12 +3,12 @@
 // routes are in the table; scopes are not stored but encoded when they are sent, and their content is their version.
 import { buildKeys, type KnownKey } from "#envoy/auth.ts";
 import { entryPrincipal, filters, runtimeLayer, serverScope } from "#envoy/names.ts";
-import { ClusterSchema } from "#proto/gen/envoy/config/cluster/v3/cluster_pb.ts";
+import { type Cluster, ClusterSchema } from "#proto/gen/envoy/config/cluster/v3/cluster_pb.ts";
 import { TypedExtensionConfigSchema } from "#proto/gen/envoy/config/core/v3/extension_pb.ts";
 import { RouteConfigurationSchema } from "#proto/gen/envoy/config/route/v3/route_pb.ts";
 import { RuntimeSchema } from "#proto/gen/envoy/service/runtime/v3/rtds_pb.ts";
 import { createPrincipals, parseScopeName } from "./principals.ts";
-import { buildPodCluster } from "./resources/cluster.ts";
+import { buildLastCluster, buildPodCluster } from "./resources/cluster.ts";
 import { buildRuntime } from "./resources/runtime.ts";
 import { encodeScope } from "./resources/scope.ts";
 import { buildServerRoutes, serverRoutesName } from "./resources/server.ts";
@@ -21,7 +21,6 @@ import {
   type Plan,
   type PodAddress,
   planLegs,
-  podClusterName,
   routesName,
 } from "./resources/set.ts";
 import { createSetBook, type PlanEntry, wires } from "./sets.ts";
@@ -189,7 +188,7 @@ export function createRouteTable(onChange: OnChange, check: CheckResource, { aut
       const target = withoutPod(plan, podId);
       for (const name of Array.from(of)) setModel(name, target);
     }
-    for (const wire of wires) clusters.drop(podClusterName(pod, wire));
+    for (const { name } of podClusters(pod)) clusters.drop(name);
   }
 
   return {
@@ -211,7 +210,7 @@ export function createRouteTable(onChange: OnChange, check: CheckResource, { aut
       if (was !== undefined && buildSet([was]).id === buildSet([pod]).id) return;
       removePod(pod.podId);
       pods.set(pod.podId, pod);
-      for (const wire of wires) clusters.put(ClusterSchema, podClusterName(pod, wire), buildPodCluster(pod, wire));
+      for (const cluster of podClusters(pod)) clusters.put(ClusterSchema, cluster.name, cluster);
       sets.openLeg([pod], 0);
     },
     removePod,
@@ -277,4 +276,8 @@ export function createRouteTable(onChange: OnChange, check: CheckResource, { aut
       return sets.size;
     },
   };
+}
+
+function podClusters(pod: PodAddress): readonly Cluster[] {
+  return wires.flatMap((wire) => [buildPodCluster(pod, wire), buildLastCluster(pod, wire)]);
 }

@@ -63,12 +63,15 @@ export function parseReroute(headers: ReadonlyMap<string, string>): MissRequest 
 
 /** How a request came to be rerouted. */
 export interface Rerouting {
+  /** The cluster where it failed. */
+  readonly from: string;
   /** The first try has said nothing yet, and goes on: the cluster that it went to. */
   readonly hedgeOf: string | undefined;
 }
 
 export function parseRerouting(headers: ReadonlyMap<string, string>): Rerouting {
-  return { hedgeOf: headers.get(own.isHedge) === "true" ? headers.get(own.from) : undefined };
+  const from = headers.get(own.from) ?? "";
+  return { from, hedgeOf: headers.get(own.isHedge) === "true" ? from : undefined };
 }
 
 /** `repeated`: names of headers that came more than once. */

@@ -126,7 +126,7 @@ export function createProcessor(parts: ProcessorParts): Processor {
         if (over !== undefined) return refused(over);
       }
       const revision = activeRevision(model);
-      const found = await parts.reroutes.find(model, revision, request.wire, options);
+      const found = await parts.reroutes.find(model, revision, { wire: request.wire, from: rerouted.from }, options);
       if (found.kind === "failed") return refused(found);
       parts.onWaited(clock.monotonicMs() - startMs);
       return reroute(clock.monotonicMs() - startMs, request, found.to);

@@ -17,6 +17,7 @@ import { LuaSchema } from "#proto/gen/envoy/extensions/filters/http/lua/v3/lua_p
 import { RouterSchema } from "#proto/gen/envoy/extensions/filters/http/router/v3/router_pb.ts";
 import { HttpConnectionManagerSchema } from "#proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
 import { HeaderMutationSchema as EarlyHeaderMutationSchema } from "#proto/gen/envoy/extensions/http/early_header_mutation/header_mutation/v3/header_mutation_pb.ts";
+import { PreviousPrioritiesConfigSchema } from "#proto/gen/envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config_pb.ts";
 import { HttpProtocolOptionsSchema } from "#proto/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.ts";
 import { createPgvChecker } from "../../xds/pgv/checker.ts";
 import { findEnvoy } from "../harness/setup.ts";
@@ -32,6 +33,7 @@ const registry = createRegistry(
   HttpProtocolOptionsSchema,
   InternalListenerSchema,
   LuaSchema,
+  PreviousPrioritiesConfigSchema,
   RouterSchema,
 );
 

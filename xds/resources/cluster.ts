@@ -1,5 +1,5 @@
-// Owns the clusters: one pair (REST and gRPC) for each placement set, one pair for each pod alone (where the gateway
-// sends what it reroutes). A set never changes, so neither does its cluster: another set is another cluster.
+// Owns the clusters: one pair (REST and gRPC) for each placement set, two pairs for each pod alone (where the gateway
+// sends what it reroutes, the second time to the second). A set never changes, so neither does its cluster: another set is another cluster.
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { rerouteListener } from "#envoy/names.ts";
 import { internal } from "#envoy/ways.ts";
@@ -24,9 +24,15 @@ export function buildSetCluster(set: PlacementSet, wire: Wire): Cluster {
   return buildCluster(name, wire, [podEndpoints(pods), rerouteEndpoints(name)]);
 }
 
-/** The cluster of one pod alone: a rerouted request that fails here has failed. */
+/** One pod alone: a rerouted request that fails here is rerouted once more. The copy may be evicted while it is on its way. */
 export function buildPodCluster(pod: PodAddress, wire: Wire): Cluster {
-  return buildCluster(podClusterName(pod, wire), wire, [podEndpoints([pod[wire]])]);
+  const name = podClusterName(pod, wire, 2);
+  return buildCluster(name, wire, [podEndpoints([pod[wire]]), rerouteEndpoints(name)]);
+}
+
+/** The same for the last time: what fails here has failed. */
+export function buildLastCluster(pod: PodAddress, wire: Wire): Cluster {
+  return buildCluster(podClusterName(pod, wire, 3), wire, [podEndpoints([pod[wire]])]);
 }
 
 function buildCluster(name: string, wire: Wire, endpoints: Endpoints[]): Cluster {

@@ -7,22 +7,19 @@
 // bounds add up. The mirror is drawn from other digits of that number, so that it takes the same part of every share.
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { clusters, headers } from "#envoy/names.ts";
-import { duration, packAny } from "#platform/any.ts";
+import { onceElsewhere, retryBodyBytes } from "#envoy/retries.ts";
+import { duration } from "#platform/any.ts";
 import { HeaderValueOption_HeaderAppendAction } from "#proto/gen/envoy/config/core/v3/base_pb.ts";
 import type {
   RetryPolicySchema,
   RouteAction_RequestMirrorPolicySchema,
 } from "#proto/gen/envoy/config/route/v3/route_components_pb.ts";
 import { type RouteConfiguration, RouteConfigurationSchema } from "#proto/gen/envoy/config/route/v3/route_pb.ts";
-import { PreviousPrioritiesConfigSchema } from "#proto/gen/envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config_pb.ts";
 import { FractionalPercent_DenominatorType } from "#proto/gen/envoy/type/v3/percent_pb.ts";
 import { anyGrpc, closedGrpc, v2Grpc, waitedGrpc } from "./grpcroutes.ts";
 import { openai, v1Model, v1Verb, v2Rest, waitedRest } from "./restroutes.ts";
 import { clusterName, type Leg, type LegShare, type Plan, planName, type Wire } from "./set.ts";
 import type { Route, Way } from "./way.ts";
-
-/** Largest request body, in bytes, that is kept for another try. */
-export const retryBodyBytes = 1 << 20;
 
 /** `auth`: callers prove who they are. */
 export function buildRoutes(plan: Plan, auth: boolean): RouteConfiguration {
@@ -107,24 +104,12 @@ function buildMirror(
 const silentTryMs = 2_000;
 
 /**
- * A failed try goes to the reroute listener, where the gateway finds a pod that holds the model or has it loaded. Retried
- * is what cannot have done any work (no connection, stream refused, model not there) and a reset before any part of the
- * answer: inference computes and keeps nothing, so a pod that died while computing may be asked again elsewhere.
+ * A failed try goes to the reroute listener, where the gateway finds a pod that holds the model or has it loaded.
  *
  * A try without an answer after silentTryMs goes on, and a second one (a hedge) waits beside it at the reroute listener
  * until the gateway sees that the pod is lost. So there is one more try and no second: that would be another pod of the
  * set, and a long inference would be computed twice.
  */
 function buildRetry(): MessageInitShape<typeof RetryPolicySchema> {
-  return {
-    retryOn: "connect-failure,refused-stream,reset,retriable-headers",
-    retriableHeaders: [{ name: headers.notHere, headerMatchSpecifier: { case: "presentMatch", value: true } }],
-    numRetries: 1,
-    perTryTimeout: duration(silentTryMs),
-    retryPriority: {
-      name: "envoy.retry_priorities.previous_priorities",
-      configType: { case: "typedConfig", value: packAny(PreviousPrioritiesConfigSchema, { updateFrequency: 1 }) },
-    },
-    retryBackOff: { baseInterval: duration(5), maxInterval: duration(50) },
-  };
+  return { ...onceElsewhere(), perTryTimeout: duration(silentTryMs) };
 }

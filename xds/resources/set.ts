@@ -2,6 +2,7 @@
 // Invariant: a name says everything about its content, so a gateway that starts anew gives the same names and Envoy
 // keeps what it has.
 import { createHash } from "node:crypto";
+import { lastPrefix } from "#envoy/names.ts";
 
 /** Which protocol of a pod's model server. */
 export type Wire = "rest" | "grpc";
@@ -57,9 +58,16 @@ export function setIdOf(cluster: string): string | undefined {
   return /^set-([0-9a-f]+)-(?:rest|grpc)$/.exec(cluster)?.[1];
 }
 
-/** The cluster of a pod alone, without the way back to the gateway. */
-export function podClusterName(pod: PodAddress, wire: Wire): string {
-  return `pod-${buildSet([pod]).id}-${wire}`;
+/** The cluster of a pod alone, where the gateway sends what it reroutes. `tries`: how many there have been with this one. */
+export function podClusterName(pod: PodAddress, wire: Wire, tries: 2 | 3): string {
+  return `${tries === 2 ? podPrefix : lastPrefix}${buildSet([pod]).id}-${wire}`;
+}
+
+const podPrefix = "pod-";
+
+/** Whether a request that comes from this cluster was rerouted to it. */
+export function isPodCluster(cluster: string): boolean {
+  return cluster.startsWith(podPrefix);
 }
 
 /** Where requests go: the pods that hold a revision ready, and the slot that names it there. */
