@@ -94,6 +94,27 @@ test("at 20,000 hits a second few are logged, and no busy model looks older than
   assert.ok(oldestBusyMs < 10_000, `a busy model looks ${oldestBusyMs} ms old`);
 });
 
+test("the share is not lowered again for entries that Envoy logged before it heard of it, nor do those count for more", () => {
+  const clock = createManualClock();
+  const usage = createUsage(clock);
+  const perSecond = 3_200;
+  const applied = [1, 1];
+  const shares: number[] = [];
+  for (let second = 0; second < 20; second++) {
+    // Envoy applies what it is told a second later.
+    const share = applied.at(-2) ?? 1;
+    for (let tick = 0; tick < 10; tick++) {
+      for (let at = 0; at < (perSecond / 10) * share; at++) usage.onEntry(hit("iris"));
+      clock.advance(100);
+    }
+    const estimated = usage.take().get("iris")?.requests ?? 0;
+    assert.ok(estimated <= perSecond * 1.3, `${estimated} requests of ${perSecond} in second ${second}`);
+    applied.push(usage.adjust() / 1e6);
+    shares.push(applied.at(-1) ?? 0);
+  }
+  assert.deepEqual([...new Set(shares)], [1 / 16]);
+});
+
 test("the share falls at once and rises step by step", () => {
   const clock = createManualClock();
   const usage = createUsage(clock);

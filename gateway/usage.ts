@@ -35,6 +35,8 @@ export interface Usage {
 
 /** Entries a second that are worth their cost, here and in Envoy. */
 const wantedPerSecond = 200;
+/** After a change entries still come as Envoy logged them before: it hears of it, and sends what it has gathered. */
+const settleMs = 1_500;
 /** So many seconds in a row it must be too few before the share rises: a pause in the traffic is no reason to log all of it. */
 const patience = 5;
 const whole = 1_000_000;
@@ -47,6 +49,9 @@ const restModel = /^\/v[12]\/models\/([A-Za-z0-9._-]{1,253})(?:~\d{1,2})?(?:[/:?
 export function createUsage(clock: Clock, onUse: (model: string, requests: number) => void = () => undefined): Usage {
   let uses = new Map<string, ModelUse>();
   let share = whole;
+  /** What entries that come now stand for: until a lower share has settled, that of before. */
+  let shareBefore = whole;
+  let changedMs = Number.NEGATIVE_INFINITY;
   let calm = 0;
   let entries = 0;
   let hits = 0;
@@ -55,12 +60,23 @@ export function createUsage(clock: Clock, onUse: (model: string, requests: numbe
   const latency = createHistogram();
   const waited = createHistogram();
 
+  function hasSettled(): boolean {
+    return clock.monotonicMs() - changedMs >= settleMs;
+  }
+
+  function change(next: number): void {
+    shareBefore = share;
+    share = next;
+    changedMs = clock.monotonicMs();
+    calm = 0;
+  }
+
   return {
     onEntry({ path, requestHeaders, responseHeaders, status, tookMs, reachedPod }) {
       entries += 1;
       // A local answer of Envoy or of the gateway used no model.
       if (!reachedPod) return;
-      const weight = whole / share;
+      const weight = whole / (hasSettled() ? share : Math.max(share, shareBefore));
       if (status >= 500) errors += weight;
       const named = requestHeaders.get(headers.publicName) ?? requestHeaders.get(headers.model);
       const model = named ?? restModel.exec(path)?.[1];
@@ -88,6 +104,12 @@ export function createUsage(clock: Clock, onUse: (model: string, requests: numbe
     },
     adjust() {
       const nowMs = clock.monotonicMs();
+      // What came in this window was logged by the share of before: judged by the new one it would be lowered again and again.
+      if (!hasSettled()) {
+        entries = 0;
+        adjustedMs = nowMs;
+        return share;
+      }
       const perSecond = entries / Math.max((nowMs - adjustedMs) / 1_000, 0.001);
       entries = 0;
       adjustedMs = nowMs;
@@ -97,11 +119,8 @@ export function createUsage(clock: Clock, onUse: (model: string, requests: numbe
       const rounded = 2 ** Math.ceil(Math.log2(whole / Math.max(wanted, 1)));
       const next = Math.max(100, Math.floor(whole / rounded));
       calm = next > share * 1.9 ? calm + 1 : 0;
-      if (next < share / 1.9) share = next;
-      else if (calm >= patience) {
-        share = Math.min(whole, share * 2);
-        calm = 0;
-      }
+      if (next < share / 1.9) change(next);
+      else if (calm >= patience) change(Math.min(whole, share * 2));
       return share;
     },
     latency,
