@@ -39,7 +39,10 @@ function readPackage(): { readonly version: string; readonly dependencies: Reado
 function commit(): string {
   const id = run("git", ["-C", root, "rev-parse", "--short=10", "HEAD"]).trim();
   if (id === "") return "";
-  return ` (${id}${run("git", ["-C", root, "status", "--porcelain", "--untracked-files=no"]).trim() === "" ? "" : " and changes"})`;
+  // What the report itself writes is no change of what is measured.
+  const paths = ["--", ".", ":!docs/measured.json", ":!README.md"];
+  const changed = run("git", ["-C", root, "status", "--porcelain", "--untracked-files=no", ...paths]).trim() !== "";
+  return ` (${id}${changed ? " and changes" : ""})`;
 }
 
 function run(command: string, args: readonly string[]): string {
