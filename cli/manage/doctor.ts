@@ -19,6 +19,7 @@ import {
 } from "./context.ts";
 import { CommandError } from "./failure.ts";
 import { formatTable, printable } from "./table.ts";
+import { withProgress } from "./wait.ts";
 
 type Verdict = "ok" | "warn" | "wrong";
 
@@ -46,17 +47,21 @@ export function addDoctor(program: Command, terminal: Terminal): void {
     .option("--etcd <ENDPOINTS>", "host:port of etcd servers, separated by commas")
     .action(async (options: Options) => {
       const session = openSession(terminal, { timeout: "3", ...options });
-      const findings = [
-        checkNode(),
-        await checkEnvoy(terminal.env["WARMPATH_ENVOY"]),
-        ...(await checkGateway(session, options)),
-        ...(await checkEtcd(textOf(options["etcd"]))),
-        ...checkCertificates([options["cert"] ?? [], options["caFile"] ?? []].flat().map(String)),
-      ];
+      const findings = await withProgress(terminal, look(session, options), async () => ({ says: "looking" }));
       const worst = findings.some(({ verdict }) => verdict === "wrong");
       session.show({ ok: !worst, findings }, () => formatFindings(findings, session));
       if (worst) terminal.setExitCode(1);
     });
+}
+
+async function look(session: Session, options: Options): Promise<readonly Finding[]> {
+  return [
+    checkNode(),
+    await checkEnvoy(session.terminal.env["WARMPATH_ENVOY"]),
+    ...(await checkGateway(session, options)),
+    ...(await checkEtcd(textOf(options["etcd"]))),
+    ...checkCertificates([options["cert"] ?? [], options["caFile"] ?? []].flat().map(String)),
+  ];
 }
 
 function formatFindings(findings: readonly Finding[], { paint, terminal }: Session): string {
