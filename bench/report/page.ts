@@ -34,7 +34,7 @@ export function buildReportPage(results: Results, benchmarks: readonly Benchmark
 <body>
 <h1>Warmpath: what was measured</h1>
 ${introduction}
-<nav aria-label="Benchmarks"><ul>${there.map(({ benchmark: { name, summary } }) => `<li><a href="#${name}">${name}</a>: ${escape(summary)}</li>`).join("\n")}</ul></nav>
+<nav aria-label="Benchmarks"><ul>${there.map(({ benchmark: { name, summary } }) => `<li><a href="#${name}">${name}</a>: ${withCode(summary)}</li>`).join("\n")}</ul></nav>
 ${buildSections(results, benchmarks)}
 </body>
 </html>
@@ -66,7 +66,7 @@ function section(benchmark: Benchmark, run: Run): string {
   const of = Object.entries(versions).map(([name, version]) => `${name} ${version}`);
   return `<section aria-labelledby="${benchmark.name}">
 <h2 id="${benchmark.name}">${benchmark.name}</h2>
-<p>${escape(sentence(benchmark.summary))}</p>
+<p>${withCode(sentence(benchmark.summary))}</p>
 <pre>${escape(run.command)}</pre>
 <p class="soft">${escape(run.at.slice(0, 16).replace("T", " "))} UTC, ${duration(run.seconds)}, on ${machine.processors} processors of ${escape(machine.processor)} with ${Math.round(machine.memoryBytes / 2 ** 30)} GiB, ${escape(machine.system)}, load average ${machine.load} before. ${escape(of.join(", "))}.${run.isQuick ? " <strong>A quick run: too small to be quoted.</strong>" : ""}</p>
 ${run.plots.map(drawPlot).join("\n")}
@@ -79,7 +79,7 @@ function figuresTable(benchmark: Benchmark, figures: Figures): string {
     const value = figures[name];
     return typeof value === "number"
       ? [
-          `<tr><td><code>${name}</code></td><td class="number">${value.toLocaleString("en-US", { maximumFractionDigits: 3 })}</td><td>${escape(meaning)}</td></tr>`,
+          `<tr><td><code>${name}</code></td><td class="number">${value.toLocaleString("en-US", { maximumFractionDigits: 3 })}</td><td>${withCode(meaning)}</td></tr>`,
         ]
       : [];
   });
@@ -111,6 +111,11 @@ function partsTable(what: string, parts: Figures): string {
       `<tr><td>${escape(name)}</td>${columns.map((column) => `<td class="number">${typeof part[column] === "number" ? part[column].toLocaleString("en-US", { maximumFractionDigits: 3 }) : ""}</td>`).join("")}</tr>`,
   );
   return `<div class="wide" tabindex="0"><table><thead><tr>${head.join("")}</tr></thead><tbody>${body.join("\n")}</tbody></table></div>`;
+}
+
+/** Words between backticks are names. */
+function withCode(text: string): string {
+  return escape(text).replaceAll(/`([^`]+)`/g, "<code>$1</code>");
 }
 
 function sentence(text: string): string {

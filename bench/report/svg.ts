@@ -4,7 +4,7 @@ import type { Axis, Plot } from "../plot.ts";
 const width = 760;
 const height = 300;
 const left = 62;
-const right = 16;
+const right = 30;
 const top = 14;
 const bottom = 46;
 const inner = { width: width - left - right, height: height - top - bottom };
