@@ -30,7 +30,13 @@ export function mix32(hash: number): number {
 
 /** The weight of a node for a key, 0 to 2^32 - 1; the highest wins. */
 export function rendezvousWeight(key: string, node: string): number {
-  return mix32(mix32(fnv1a32(key)) ^ mix32(fnv1a32(node, nodeOffset)));
+  return rendezvousWeights(key)(node);
+}
+
+/** The same for many nodes of one key. */
+export function rendezvousWeights(key: string): (node: string) => number {
+  const mixed = mix32(fnv1a32(key));
+  return (node) => mix32(mixed ^ mix32(fnv1a32(node, nodeOffset)));
 }
 
 /** All nodes, the best for the key first. */

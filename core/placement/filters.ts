@@ -89,9 +89,12 @@ export const judges: readonly Judge[] = Object.freeze([
 
 /** A pod that names no version of a format serves them all; a revision that names none is served by any. */
 function serves(pod: PodView, format: string, version: string | undefined): boolean {
-  return pod.formats.some(
-    (known) => known === format || (version === undefined ? known.startsWith(`${format}:`) : known === `${format}:${version}`),
-  );
+  for (const known of pod.formats) {
+    if (known === format) return true;
+    const isVersion = known.startsWith(format) && known[format.length] === ":";
+    if (isVersion && (version === undefined || known.slice(format.length + 1) === version)) return true;
+  }
+  return false;
 }
 
 export function hasLabel(pod: PodView, key: string, value: string): boolean {

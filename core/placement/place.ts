@@ -3,7 +3,7 @@
 // and is the best of those by rank; the explanation says for every pod why not, or with which keys.
 // O(pods) for each decision, a fraction of a microsecond for each: a decision is taken only for a miss or a change.
 import { type JudgeName, judges, type NowhereCode } from "./filters.ts";
-import { compareRanks, countHolders, type HolderPlaces, type Ranked, type RankKeys, rankKeys } from "./rank.ts";
+import { countHolders, createRanking, type Ranking, type RankKeys } from "./rank.ts";
 import type { PlacementRequest, PodView } from "./request.ts";
 
 export type PodVerdict =
@@ -28,18 +28,13 @@ export type Placement =
   | { readonly kind: "nowhere"; readonly code: NowhereCode; readonly explanation: PlacementExplanation };
 
 export function place(request: PlacementRequest, pods: readonly PodView[], nowMs: number): Placement {
-  const holders = countHolders(request, pods);
-  let best: Ranked | undefined;
-  for (const pod of pods) {
-    if (refusalOf(request, pod, nowMs) !== undefined) continue;
-    const ranked = { podId: pod.podId, keys: rankKeys(request, pod, holders) };
-    if (best === undefined || compareRanks(ranked, best) < 0) best = ranked;
-  }
+  const ranking = createRanking(request, countHolders(request, pods));
+  const best = ranking.best(pods.filter((pod) => refusalOf(request, pod, nowMs) === undefined));
   let explained: PlacementExplanation | undefined;
   // Made when it is asked for: most decisions are never explained, and a fleet may have a thousand pods.
   const explain = (): PlacementExplanation => {
     const { model, revision } = request;
-    explained ??= { model, revision, pods: pods.map((pod) => judgePod(request, pod, holders, nowMs)) };
+    explained ??= { model, revision, pods: pods.map((pod) => judgePod(request, pod, ranking, nowMs)) };
     return explained;
   };
   const explanation = {
@@ -47,7 +42,9 @@ export function place(request: PlacementRequest, pods: readonly PodView[], nowMs
       return explain();
     },
   };
-  if (best !== undefined) return Object.assign(explanation, { kind: "placed" as const, podId: best.podId, keys: best.keys });
+  if (best !== undefined) {
+    return Object.assign(explanation, { kind: "placed" as const, podId: best.podId, keys: ranking.keys(best) });
+  }
   return Object.assign(explanation, { kind: "nowhere" as const, code: nowhereCode(explain().pods) });
 }
 
@@ -63,10 +60,10 @@ function refusalOf(
   return undefined;
 }
 
-function judgePod(request: PlacementRequest, pod: PodView, holders: HolderPlaces, nowMs: number): PodVerdict {
+function judgePod(request: PlacementRequest, pod: PodView, ranking: Ranking, nowMs: number): PodVerdict {
   const refusal = refusalOf(request, pod, nowMs);
   if (refusal !== undefined) return { podId: pod.podId, kind: "refused", ...refusal };
-  return { podId: pod.podId, kind: "ranked", keys: rankKeys(request, pod, holders) };
+  return { podId: pod.podId, kind: "ranked", keys: ranking.keys(pod) };
 }
 
 /** The pod that got furthest names what is missing: with one pod of the right runtime down, others of a wrong one say nothing. */

@@ -2,7 +2,7 @@
 // Invariants: a lower key is better; keys are finite; no two pods are equal, since the last resort is the pod's id.
 // Ages and loads are compared by their order of magnitude (powers of two): gauges are old by the time they are read, and
 // exact ones would send every load of a burst to the same pod; so load queues, and at last a hash of model and pod, decide.
-import { rendezvousWeight } from "../rendezvous.ts";
+import { rendezvousWeights } from "../rendezvous.ts";
 import { hasLabel, hasRoom } from "./filters.ts";
 import type { PlacementRequest, PodView } from "./request.ts";
 
@@ -50,22 +50,90 @@ export function countHolders(request: PlacementRequest, pods: Iterable<PodView>)
   return { nodes, zones };
 }
 
-export function rankKeys(request: PlacementRequest, pod: PodView, holders: HolderPlaces): RankKeys {
-  const room = hasRoom(pod, request.sizeBytes);
-  const rate = request.requestsPerSecond;
-  const podLoad = magnitude(pod.requestsPerSecond);
+type Key = keyof RankKeys;
+
+/** In the order in which they are compared. */
+const keyOrder = [
+  "full",
+  "labelsLacking",
+  "sameNode",
+  "sameZone",
+  "elder",
+  "heat",
+  "stranger",
+  "cacheAge",
+  "queue",
+  "load",
+  "spread",
+] as const satisfies readonly Key[];
+
+/** How good pods are for one request. */
+export interface Ranking {
+  keys(pod: PodView): RankKeys;
+  /** The best of these; undefined when there is none. A key is worked out only where those before it have not decided. */
+  best(pods: Iterable<PodView>): PodView | undefined;
+}
+
+export function createRanking(request: PlacementRequest, holders: HolderPlaces): Ranking {
+  const { sizeBytes, requestsPerSecond: rate, prefersNew } = request;
+  const preferred = Object.entries(request.preferredLabels);
+  const isBusy = rate !== undefined && rate >= busyRate;
+  const isCalm = rate !== undefined && rate < calmRate;
+  const weightOf = rendezvousWeights(request.model);
+  const key: Readonly<Record<Key, (pod: PodView) => number>> = {
+    full: (pod) => (hasRoom(pod, sizeBytes) ? 0 : 1),
+    labelsLacking: (pod) => preferred.reduce((lacking, [label, value]) => lacking + (hasLabel(pod, label, value) ? 0 : 1), 0),
+    sameNode: ({ node }) => (node === undefined ? 0 : (holders.nodes.get(node) ?? 0)),
+    sameZone: ({ zone }) => (zone === undefined ? 0 : (holders.zones.get(zone) ?? 0)),
+    stranger: ({ podId }) => (isStranger(request, podId) ? 1 : 0),
+    elder: ({ ageMs }) => (prefersNew === true ? magnitude((ageMs ?? 0) / 60_000) : 0),
+    heat: (pod) => (isBusy ? magnitude(pod.requestsPerSecond) : 0),
+    cacheAge: (pod) => (hasRoom(pod, sizeBytes) ? 0 : -magnitude(pod.oldestIdleMs / 1_000)),
+    queue: ({ queued, loading }) => queued + loading,
+    load: (pod) => (isCalm ? -magnitude(pod.requestsPerSecond) : magnitude(pod.requestsPerSecond)),
+    spread: ({ podId }) => 2 ** 32 - weightOf(podId),
+  };
+  const order = keyOrder.map((name) => key[name]);
+  /** Of the best so far, as far as they were needed. */
+  let known: number[] = [];
+
+  function isBetter(pod: PodView, than: PodView): boolean {
+    let at = 0;
+    for (const keyOf of order) {
+      const own = keyOf(pod);
+      const difference = own - (known[at] ??= keyOf(than));
+      if (difference > 0) return false;
+      if (difference < 0) {
+        // Up to here both are the same.
+        known = known.slice(0, at);
+        known.push(own);
+        return true;
+      }
+      at += 1;
+    }
+    return pod.podId < than.podId;
+  }
+
   return {
-    full: room ? 0 : 1,
-    labelsLacking: Object.entries(request.preferredLabels).filter(([key, value]) => !hasLabel(pod, key, value)).length,
-    sameNode: pod.node === undefined ? 0 : (holders.nodes.get(pod.node) ?? 0),
-    sameZone: pod.zone === undefined ? 0 : (holders.zones.get(pod.zone) ?? 0),
-    stranger: isStranger(request, pod.podId) ? 1 : 0,
-    elder: request.prefersNew === true ? magnitude((pod.ageMs ?? 0) / 60_000) : 0,
-    heat: rate !== undefined && rate >= busyRate ? podLoad : 0,
-    cacheAge: room ? 0 : -magnitude(pod.oldestIdleMs / 1_000),
-    queue: pod.queued + pod.loading,
-    load: rate !== undefined && rate < calmRate ? -podLoad : podLoad,
-    spread: 2 ** 32 - rendezvousWeight(request.model, pod.podId),
+    keys: (pod) => ({
+      full: key.full(pod),
+      labelsLacking: key.labelsLacking(pod),
+      sameNode: key.sameNode(pod),
+      sameZone: key.sameZone(pod),
+      stranger: key.stranger(pod),
+      elder: key.elder(pod),
+      heat: key.heat(pod),
+      cacheAge: key.cacheAge(pod),
+      queue: key.queue(pod),
+      load: key.load(pod),
+      spread: key.spread(pod),
+    }),
+    best(pods) {
+      let best: PodView | undefined;
+      known = [];
+      for (const pod of pods) if (best === undefined || isBetter(pod, best)) best = pod;
+      return best;
+    },
   };
 }
 
@@ -93,20 +161,6 @@ export function compareRanks(a: Ranked, b: Ranked): number {
   if (a.podId === b.podId) return 0;
   return a.podId < b.podId ? -1 : 1;
 }
-
-const keyOrder = [
-  "full",
-  "labelsLacking",
-  "sameNode",
-  "sameZone",
-  "elder",
-  "heat",
-  "stranger",
-  "cacheAge",
-  "queue",
-  "load",
-  "spread",
-] as const satisfies readonly (keyof RankKeys)[];
 
 /** 0 below one, then one more with every doubling. */
 function magnitude(amount: number): number {
