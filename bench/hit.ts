@@ -11,8 +11,8 @@ import type { Benchmark, BenchmarkContext } from "./benchmark.ts";
 import { type BenchFleet, openBenchFleet, type PathName } from "./fleet.ts";
 import type { LoadResult } from "./load/plan.ts";
 import { type LoadProcess, openLoadProcess } from "./load/process.ts";
-import { type BenchCase, buildRequestFile, checkCases, chooseCases } from "./requests.ts";
 import { latencyLine, shareAxis } from "./plot.ts";
+import { type BenchCase, buildRequestFile, checkCases, chooseCases } from "./requests.ts";
 import { runRounds, type Samples } from "./rounds.ts";
 import { median, medianRatio, ratiosOf, roundTo } from "./stats.ts";
 

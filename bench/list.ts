@@ -1,4 +1,5 @@
 // Owns which benchmarks there are, in the order of the report.
+import { abuseBenchmark } from "./abuse.ts";
 import { authBenchmark } from "./auth.ts";
 import type { Benchmark } from "./benchmark.ts";
 import { controllerBenchmark } from "./controller.ts";
@@ -28,6 +29,7 @@ export const benchmarks: readonly Benchmark[] = [
   loadBenchmark,
   controllerBenchmark,
   authBenchmark,
+  abuseBenchmark,
   tracingBenchmark,
   pageBenchmark,
 ];

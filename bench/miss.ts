@@ -6,8 +6,8 @@ import { readCpuNs } from "./cpu.ts";
 import { type FakeFleet, modelName, openFakeFleet, waitFor } from "./fakefleet.ts";
 import type { Http1Request } from "./load/http1.ts";
 import { askAtOnce } from "./parked.ts";
-import { type Asked, askEach } from "./rawclient.ts";
 import { latencyLine, quantilesOf, shareAxis } from "./plot.ts";
+import { type Asked, askEach } from "./rawclient.ts";
 import { percentile, roundTo } from "./stats.ts";
 
 export const missBenchmark: Benchmark = {
