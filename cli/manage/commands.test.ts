@@ -156,13 +156,19 @@ test("trace tells where the time of a slow request went, and says so when there 
     { ...step, name: "ask", fromMs: 10, toMs: 900, loadingMs: 500, failure: "disk \u001B[31mfull" },
   ];
   const record = { kind: "miss", atMs: 0, tookMs: 1_000, failure: "pod-failed", traceId: "a".repeat(32), steps } as const;
-  for (const model of ["m", "other"]) bench.slow.add({ ...record, model });
+  for (const model of ["other", "m"]) bench.slow.add({ ...record, model });
   const { out } = await trace("m");
   assert.match(out, /^miss of m, 1970-01-01T00:00:00\.000Z, took 1000 ms, pod-failed, trace a{32}\n/);
   assert.match(out, /\n +park +█{40} +1000 ms\n +place +█·{39} +10 ms\n/);
   assert.match(out, /the pod's queue: pod-0 +█{20}·{20} +490 ms\n +pull and load: pod-0 +·{20}█{16}·{4} +400 ms {2}disk/);
   assert.ok(!out.includes("other") && !out.includes("\u001B"));
   assert.equal((await trace()).out.match(/^miss of/gm)?.length, 2);
+  await run(["models", "register", "m", ...artefact, "--url", url]);
+  const explained = await run(["explain", "a".repeat(32), "--url", url]);
+  assert.match(explained.out, /^miss of (?:m|other), .*\n[\s\S]*pull and load/);
+  await run(["models", "unregister", "m", "--url", url]);
+  assert.match((await run(["explain", "a".repeat(32), "--url", url])).out, /^miss of/);
+  assert.equal((await run(["explain", "b".repeat(32), "--url", url])).code, 3, "neither a request nor a model");
   assert.equal((JSON.parse((await trace("m", "--json")).out) as { requests: unknown[] }).requests.length, 1);
 });
 

@@ -1,21 +1,54 @@
-// Owns `warmpath explain`: why a model is where it is, why it is not loaded, why requests waited.
+// Owns `warmpath explain`: why a model is where it is, why it is not loaded, why requests waited, and of one request, by the
+// id of its trace, where its time went.
 import type { Command } from "commander";
-import { addGatewayOptions, listOf, modelPath, type Options, openSession, recordOf, type Terminal, textOf } from "./context.ts";
+import {
+  addGatewayOptions,
+  listOf,
+  modelPath,
+  type Options,
+  openSession,
+  recordOf,
+  type Session,
+  type Terminal,
+  textOf,
+} from "./context.ts";
+import { CommandError } from "./failure.ts";
 import { formatTable, printable } from "./table.ts";
+import { describeRequest, findRequest } from "./trace.ts";
+
+/** A model may be called so as well: then no request is found, and the model is explained. */
+const traceForm = /^[0-9a-f]{32}$/;
 
 export function addExplain(program: Command, terminal: Terminal): void {
   addGatewayOptions(program.command("explain"))
-    .description("why a model is where it is, why it is not loaded, why requests for it waited")
-    .argument("<MODEL>")
+    .description("why a model is where it is, why it is not loaded, why requests for it waited; or where one request's time went")
+    .argument("<MODEL|TRACE>", "a model's name, or the id of the trace of a request that was slow or failed")
     .option("--pods", "also what speaks for and against each pod")
     .action(async (name: string, options: Options) => {
       const session = openSession(terminal, options);
+      const request = traceForm.test(name) ? await findRequest(session, name) : undefined;
+      if (request !== undefined) {
+        const model = await explainModel(session, textOf(request["model"]) ?? "");
+        const said = Array.isArray(model["lines"]) ? model["lines"].map((line) => printable(String(line))) : [];
+        session.show({ request, model }, () => [describeRequest(request, session), "", ...said].join("\n"));
+        return;
+      }
       const { body } = await session.client.ask("GET", modelPath(name, "/explain"));
       const lines = Array.isArray(body["lines"]) ? body["lines"].map((line) => printable(String(line))) : [];
       session.show(body, () =>
         [...lines, ...(options["pods"] === true ? ["", formatVerdicts(body, terminal.width)] : [])].join("\n"),
       );
     });
+}
+
+/** Nothing of one that is not registered any more. */
+async function explainModel({ client }: Session, name: string): Promise<Readonly<Record<string, unknown>>> {
+  try {
+    return (await client.ask("GET", modelPath(name, "/explain"))).body;
+  } catch (error) {
+    if (error instanceof CommandError && error.kind === "not-found") return {};
+    throw error;
+  }
 }
 
 function formatVerdicts(body: Readonly<Record<string, unknown>>, width: number): string {

@@ -38,7 +38,9 @@ export function addTrace(program: Command, terminal: Terminal): void {
       const all = listOf(body["requests"]);
       const requests = all.filter((request) => model === undefined || request["model"] === model).slice(0, limit);
       session.show({ requests }, () =>
-        requests.length === 0 ? nothing(model, all.length) : requests.map((request) => describe(request, session)).join("\n\n"),
+        requests.length === 0
+          ? nothing(model, all.length)
+          : requests.map((request) => describeRequest(request, session)).join("\n\n"),
       );
     });
 }
@@ -49,7 +51,13 @@ function nothing(model: string | undefined, others: number): string {
   return `no slow or failed request${of} is remembered${rest}: only those are kept that failed or waited longer than nine of ten`;
 }
 
-function describe(request: Fields, { paint, terminal }: Session): string {
+/** The remembered request of this trace, and what is known of where its time went. */
+export async function findRequest({ client }: Session, traceId: string): Promise<Fields | undefined> {
+  const { body } = await client.ask("GET", "/api/v1/slow-requests");
+  return listOf(body["requests"]).find((request) => request["traceId"] === traceId);
+}
+
+export function describeRequest(request: Fields, { paint, terminal }: Session): string {
   const tookMs = numberOf(request["tookMs"]) ?? 0;
   const failure = textOf(request["failure"]);
   const traceId = textOf(request["traceId"]);

@@ -195,3 +195,16 @@ test("without a collector, what is logged of a request still has the id that its
     assert.deepEqual(new Set(lines.map(({ trace_id: id }) => id)), new Set([traceId]), name);
   }
 });
+
+test("a collector that is not there costs no request, and no process its end", async () => {
+  await using lone = await openFleet({ pods: 1, tracing: { endpoint: "http://127.0.0.1:1", protocol: "http", share: 1 } });
+  const models = lone.oracle.models.slice(0, 20);
+  for (let round = 0; round < 10; round++) {
+    const answers = await Promise.all(models.map((model) => ask(lone, model)));
+    assert.deepEqual(new Set(answers.map(({ status }) => status)), new Set([200]));
+  }
+  const gateway = lone.process("gateway");
+  const startMs = performance.now();
+  await gateway.stop(20_000);
+  assert.ok(performance.now() - startMs < 15_000);
+});
