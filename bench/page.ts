@@ -56,7 +56,6 @@ async function runPage(
   const changing = change(fleet, copy, AbortSignal.any([signal, ended.signal]));
   changing.catch(() => undefined);
 
-  const quiet = await gatewayShare(fleet, watchMs, signal);
   const live: number[] = [];
   let fleetBytes = 0;
   for (let round = 0; round < Math.min(rounds, quick ? 1 : 5); round++) {
@@ -73,7 +72,8 @@ async function runPage(
     if (Buffer.from(chunk).includes("event: whole")) break;
   }
 
-  say("ten seconds with a browser");
+  say("ten seconds without a browser, then ten with one");
+  const quiet = await gatewayShare(fleet, watchMs, signal);
   const page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
   await page.addInitScript(`
     globalThis.tasks = [];
