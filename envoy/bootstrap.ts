@@ -9,6 +9,7 @@ import { ApiConfigSource_ApiType, ApiVersion } from "#proto/gen/envoy/config/cor
 import { InternalListenerSchema } from "#proto/gen/envoy/extensions/bootstrap/internal_listener/v3/internal_listener_pb.ts";
 import { HttpProtocolOptionsSchema } from "#proto/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.ts";
 import { buildAuthClusters } from "./auth.ts";
+import { buildOverload, defaultLimits } from "./limits.ts";
 import { buildListeners } from "./listeners.ts";
 import { clusters, mirrorListener, rerouteListener, runtimeLayer, usageSampleKey } from "./names.ts";
 import type { BootstrapOptions } from "./options.ts";
@@ -20,6 +21,7 @@ export function buildBootstrap(options: BootstrapOptions): Bootstrap {
     node: { id: options.nodeId, cluster: "warmpath" },
     admin: { address: pipe(options.adminSocket) },
     bootstrapExtensions: [{ name: "envoy.bootstrap.internal_listener", typedConfig: packAny(InternalListenerSchema, {}) }],
+    overloadManager: buildOverload(options.limits ?? defaultLimits),
     layeredRuntime: {
       layers: [
         {

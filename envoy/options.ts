@@ -1,5 +1,6 @@
 // Owns what a bootstrap is made for.
 import type { AuthOptions } from "./auth.ts";
+import type { EnvoyLimits } from "./limits.ts";
 import type { PortTls } from "./tls.ts";
 import type { TracingOptions } from "./tracing.ts";
 
@@ -20,6 +21,8 @@ export interface BootstrapOptions {
   readonly maxMessageBytes: number;
   /** Longest time that the gateway may hold a request; at most an hour. */
   readonly maxParkMs: number;
+  /** `defaultLimits` when absent. */
+  readonly limits?: EnvoyLimits | undefined;
   /** How callers prove who they are; nobody has to when absent. */
   readonly auth?: AuthOptions | undefined;
   /** Of both inference ports; plain when absent. */

@@ -27,6 +27,8 @@ const roots = [
   "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager",
   "envoy/extensions/http/early_header_mutation/header_mutation/v3/header_mutation",
   "envoy/extensions/load_balancing_policies/least_request/v3/least_request",
+  "envoy/extensions/resource_monitors/downstream_connections/v3/downstream_connections",
+  "envoy/extensions/resource_monitors/fixed_heap/v3/fixed_heap",
   "envoy/extensions/retry/host/previous_hosts/v3/previous_hosts",
   "envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config",
   "envoy/extensions/tracers/opentelemetry/samplers/v3/parent_based_sampler",

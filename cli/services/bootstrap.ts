@@ -6,6 +6,7 @@ import { z } from "zod";
 import { errorMessage } from "#core/errors.ts";
 import { readAuthFile } from "#envoy/authfile.ts";
 import { buildBootstrap } from "#envoy/bootstrap.ts";
+import { defaultLimits } from "#envoy/limits.ts";
 import type { BootstrapOptions } from "#envoy/options.ts";
 import { buildSecrets } from "#envoy/tls.ts";
 import {
@@ -43,6 +44,12 @@ export const bootstrapFlags = z.object({
     .default(16 * 2 ** 20)
     .describe("largest gRPC message"),
   maxParkMs: whole(1_000, 3_500_000).default(600_000).describe("the gateway's --max-park-ms"),
+  maxConnections: whole(1, 1_000_000)
+    .default(defaultLimits.maxConnections)
+    .describe("connections of clients on both ports; a further one is closed at once"),
+  maxHeapBytes: whole(64 * 2 ** 20, 2 ** 40)
+    .default(defaultLimits.maxHeapBytes)
+    .describe("memory that Envoy may take before it refuses requests; leave some of its container's limit free"),
   tlsCert: file.optional().describe("PEM certificate of the inference ports; plain text without"),
   tlsKey: file.optional().describe("PEM key of --tls-cert"),
   clientCa: file.optional().describe("PEM authorities that clients must prove themselves to"),
@@ -63,7 +70,7 @@ export function describeBootstrap(): string {
 export async function runBootstrap(argv: readonly string[]): Promise<void> {
   const flags = parseFlags(bootstrapFlags, argv);
   const { out, host, httpPort, grpcPort, tlsCert, tlsKey, clientCa, auth, socket, envoyAdmin } = flags;
-  const { nodeId, maxMessageBytes, maxParkMs, otlpEndpoint, otlpProtocol, traceShare } = flags;
+  const { nodeId, maxMessageBytes, maxParkMs, maxConnections, maxHeapBytes, otlpEndpoint, otlpProtocol, traceShare } = flags;
   if ((tlsCert === undefined) !== (tlsKey === undefined)) throw new StartupError("--tls-cert and --tls-key go together");
   if (clientCa !== undefined && tlsCert === undefined) throw new StartupError("--client-ca needs --tls-cert and --tls-key");
   const folder = resolve(out);
@@ -72,6 +79,7 @@ export async function runBootstrap(argv: readonly string[]): Promise<void> {
     nodeId,
     maxMessageBytes,
     maxParkMs,
+    limits: { maxConnections, maxHeapBytes },
     auth: callers,
     adminSocket: envoyAdmin,
     gatewaySocket: socket,

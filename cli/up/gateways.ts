@@ -61,6 +61,7 @@ export async function buildEnvoy(
       grpc: { host, port: place.grpcPort },
       maxMessageBytes,
       maxParkMs,
+      limits: options.limits,
       tracing: options.tracing,
       auth: options.authFile === undefined ? undefined : await readAuthFile(options.authFile),
       tls: tls === undefined ? undefined : { ...tls.ports, secretsFolder: runFolder },

@@ -1,6 +1,7 @@
 // Owns the options of `warmpath up`.
 import { resolve } from "node:path";
 import { z } from "zod";
+import type { EnvoyLimits } from "#envoy/limits.ts";
 import type { TracingOptions } from "#envoy/tracing.ts";
 import {
   durationMsOption,
@@ -81,6 +82,8 @@ export interface UpOptions {
   readonly tls?: TlsOptions | undefined;
   /** Nothing is traced when undefined. */
   readonly tracing?: TracingOptions | undefined;
+  /** Envoy's own when absent. */
+  readonly limits?: EnvoyLimits | undefined;
   readonly logLevel: "debug" | "info" | "warn" | "error";
   readonly envoyBinary: string;
   readonly libraryFolder: string;

@@ -17,6 +17,8 @@ import { LuaSchema } from "#proto/gen/envoy/extensions/filters/http/lua/v3/lua_p
 import { RouterSchema } from "#proto/gen/envoy/extensions/filters/http/router/v3/router_pb.ts";
 import { HttpConnectionManagerSchema } from "#proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
 import { HeaderMutationSchema as EarlyHeaderMutationSchema } from "#proto/gen/envoy/extensions/http/early_header_mutation/header_mutation/v3/header_mutation_pb.ts";
+import { DownstreamConnectionsConfigSchema } from "#proto/gen/envoy/extensions/resource_monitors/downstream_connections/v3/downstream_connections_pb.ts";
+import { FixedHeapConfigSchema } from "#proto/gen/envoy/extensions/resource_monitors/fixed_heap/v3/fixed_heap_pb.ts";
 import { PreviousPrioritiesConfigSchema } from "#proto/gen/envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config_pb.ts";
 import { HttpProtocolOptionsSchema } from "#proto/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.ts";
 import { createPgvChecker } from "../../xds/pgv/checker.ts";
@@ -33,6 +35,8 @@ const registry = createRegistry(
   HttpProtocolOptionsSchema,
   InternalListenerSchema,
   LuaSchema,
+  DownstreamConnectionsConfigSchema,
+  FixedHeapConfigSchema,
   PreviousPrioritiesConfigSchema,
   RouterSchema,
 );

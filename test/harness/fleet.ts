@@ -10,6 +10,7 @@ import { createManagements, type Management, type Stats } from "#cli/up/manageme
 import { findFreePorts } from "#cli/up/ports.ts";
 import { startFleet } from "#cli/up/processes.ts";
 import { openState, registerLibrary } from "#cli/up/state.ts";
+import type { EnvoyLimits } from "#envoy/limits.ts";
 import type { TracingOptions } from "#envoy/tracing.ts";
 import type { SupervisedProcess } from "#platform/process.ts";
 import { parseRegistryTarget, type RegistryTarget } from "#platform/registry/target.ts";
@@ -36,6 +37,8 @@ export interface FleetOptions {
   readonly tls?: { readonly clientCaFile?: string; readonly client?: { readonly cert: Buffer; readonly key: Buffer } };
   /** Nothing is traced when absent. */
   readonly tracing?: TracingOptions;
+  /** Of each Envoy; its defaults when absent. */
+  readonly limits?: EnvoyLimits;
   /** Each with an Envoy of its own; 1 when absent. */
   readonly gateways?: number;
   /** By how many milliseconds the clock of the process of this name goes wrong. */
@@ -128,6 +131,7 @@ export async function openFleet(options: FleetOptions = {}): Promise<TestFleet> 
         libraryFolder,
         authFile: options.authFile,
         tracing: options.tracing,
+        limits: options.limits,
         tls: options.tls && { host: loopback, brought: undefined, clientCaFile: options.tls.clientCaFile },
       },
       state,

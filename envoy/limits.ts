@@ -1,0 +1,54 @@
+// Owns what Envoy may take, so that floods cannot take the machine: connections in number, memory in bytes. What it may not
+// take it refuses: first it lets go of free memory, then it ends those streams that hold most, then takes no more requests,
+// at last no more connections. What is under way and small goes on.
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { duration, packAny } from "#platform/any.ts";
+import type { OverloadManagerSchema, TriggerSchema } from "#proto/gen/envoy/config/overload/v3/overload_pb.ts";
+import { DownstreamConnectionsConfigSchema } from "#proto/gen/envoy/extensions/resource_monitors/downstream_connections/v3/downstream_connections_pb.ts";
+import { FixedHeapConfigSchema } from "#proto/gen/envoy/extensions/resource_monitors/fixed_heap/v3/fixed_heap_pb.ts";
+
+export interface EnvoyLimits {
+  /** Of clients, on both ports together; a further one is closed at once. */
+  readonly maxConnections: number;
+  readonly maxHeapBytes: number;
+}
+
+export const defaultLimits: EnvoyLimits = Object.freeze({ maxConnections: 10_000, maxHeapBytes: 1_536 * 2 ** 20 });
+
+const heap = "envoy.resource_monitors.fixed_heap";
+/** Streams that hold less are never ended: 2^20 bytes. */
+const trackedPowerOfTwo = 20;
+
+export function buildOverload({ maxConnections, maxHeapBytes }: EnvoyLimits): MessageInitShape<typeof OverloadManagerSchema> {
+  return {
+    refreshInterval: duration(250),
+    bufferFactoryConfig: { minimumAccountToTrackPowerOfTwo: trackedPowerOfTwo },
+    resourceMonitors: [
+      {
+        name: heap,
+        configType: { case: "typedConfig", value: packAny(FixedHeapConfigSchema, { maxHeapSizeBytes: BigInt(maxHeapBytes) }) },
+      },
+      {
+        name: "envoy.resource_monitors.global_downstream_max_connections",
+        configType: {
+          case: "typedConfig",
+          value: packAny(DownstreamConnectionsConfigSchema, { maxActiveDownstreamConnections: BigInt(maxConnections) }),
+        },
+      },
+    ],
+    actions: [
+      { name: "envoy.overload_actions.shrink_heap", triggers: [above(0.8)] },
+      { name: "envoy.overload_actions.reset_high_memory_stream", triggers: [between(0.85, 0.95)] },
+      { name: "envoy.overload_actions.stop_accepting_requests", triggers: [above(0.95)] },
+      { name: "envoy.overload_actions.stop_accepting_connections", triggers: [above(0.98)] },
+    ],
+  };
+}
+
+function above(value: number): MessageInitShape<typeof TriggerSchema> {
+  return { name: heap, triggerOneof: { case: "threshold", value: { value } } };
+}
+
+function between(scalingThreshold: number, saturationThreshold: number): MessageInitShape<typeof TriggerSchema> {
+  return { name: heap, triggerOneof: { case: "scaled", value: { scalingThreshold, saturationThreshold } } };
+}
