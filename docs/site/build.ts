@@ -1,11 +1,12 @@
 // Owns how the documentation becomes a site: every page of docs/, README.md, and what they point at in the repository, as
 // HTML that needs nothing from elsewhere and can be opened from the disk.
-import { cp, mkdir, readFile, writeFile } from "node:fs/promises";
+
 import { existsSync, globSync, statSync } from "node:fs";
+import { cp, mkdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, extname, join, posix, relative } from "node:path";
 import { fileURLToPath } from "node:url";
-import { buildSections } from "../../bench/report/page.ts";
 import { benchmarks } from "../../bench/list.ts";
+import { buildSections } from "../../bench/report/page.ts";
 import { parseResults } from "../../bench/report/results.ts";
 import { createRenderer, type Rendered } from "./markdown.ts";
 import { parts } from "./pages.ts";
