@@ -21,71 +21,81 @@ export type NowhereCode = Extract<ErrorCode, "no-runtime" | "no-pods" | "pod-fai
 export interface Judge {
   readonly name: JudgeName;
   readonly code: NowhereCode;
-  /** Why not; undefined when there is nothing against the pod. */
-  readonly judge: (this: void, request: PlacementRequest, pod: PodView, nowMs: number) => string | undefined;
+  /** Asked of every pod for every decision. */
+  readonly refuses: (this: void, request: PlacementRequest, pod: PodView, nowMs: number) => boolean;
+  /** Why, for a pod that it refuses: only for those who ask. */
+  readonly reason: (this: void, request: PlacementRequest, pod: PodView) => string;
 }
 
 export const judges: readonly Judge[] = Object.freeze([
   {
     name: "runtime",
     code: "no-runtime",
-    judge: ({ runtime }, pod) =>
-      runtime === undefined || runtime === pod.runtime ? undefined : `its runtime is ${pod.runtime}, not ${runtime}`,
+    refuses: ({ runtime }, pod) => runtime !== undefined && runtime !== pod.runtime,
+    reason: ({ runtime }, pod) => `its runtime is ${pod.runtime}, not ${runtime}`,
   },
   {
     name: "format",
     code: "no-runtime",
-    judge: ({ format, formatVersion }, pod) =>
-      serves(pod, format, formatVersion)
-        ? undefined
-        : `it does not serve the format ${format}${formatVersion === undefined ? "" : `:${formatVersion}`}`,
+    refuses: ({ format, formatVersion }, pod) => !serves(pod, format, formatVersion),
+    reason: ({ format, formatVersion }) =>
+      `it does not serve the format ${format}${formatVersion === undefined ? "" : `:${formatVersion}`}`,
   },
   {
     name: "labels",
     code: "no-runtime",
-    judge({ requiredLabels }, pod) {
-      const missing = Object.entries(requiredLabels).find(([key, value]) => !hasLabel(pod, key, value));
-      return missing === undefined ? undefined : `it lacks the label ${missing[0]}=${missing[1]}`;
+    refuses: ({ requiredLabels }, pod) => missingLabel(requiredLabels, pod) !== undefined,
+    reason({ requiredLabels }, pod) {
+      const key = missingLabel(requiredLabels, pod) ?? "";
+      return `it lacks the label ${key}=${requiredLabels[key]}`;
     },
   },
   {
     name: "capacity",
     code: "no-capacity",
-    judge: ({ sizeBytes }, pod) =>
-      sizeBytes <= pod.capacityBytes ? undefined : `its ${pod.capacityBytes} bytes cannot hold ${sizeBytes}`,
+    refuses: ({ sizeBytes }, pod) => sizeBytes > pod.capacityBytes,
+    reason: ({ sizeBytes }, pod) => `its ${pod.capacityBytes} bytes cannot hold ${sizeBytes}`,
   },
   {
     name: "reachable",
     code: "no-pods",
-    judge: (_, pod) => (pod.reachable ? undefined : "it cannot be reached"),
+    refuses: (_, pod) => !pod.reachable,
+    reason: () => "it cannot be reached",
   },
   {
     name: "draining",
     code: "no-pods",
-    judge: (_, pod) => (pod.draining ? "it is draining" : undefined),
+    refuses: (_, pod) => pod.draining,
+    reason: () => "it is draining",
   },
   {
     name: "excluded",
     code: "pod-failed",
-    judge({ excluded }, pod, nowMs) {
+    refuses({ excluded }, pod, nowMs) {
       const exclusion = excluded.get(pod.podId);
-      return exclusion !== undefined && nowMs < exclusion.untilMs ? exclusion.reason : undefined;
+      return exclusion !== undefined && nowMs < exclusion.untilMs;
     },
+    reason: ({ excluded }, pod) => excluded.get(pod.podId)?.reason ?? "a load failed there lately",
   },
   {
     name: "holding",
     code: "no-capacity",
-    judge: ({ holders }, pod) => (holders.has(pod.podId) ? "it has a copy already" : undefined),
+    refuses: ({ holders }, pod) => holders.has(pod.podId),
+    reason: () => "it has a copy already",
   },
   {
     name: "anti-thrash",
     code: "no-capacity",
-    judge({ waitingUser, sizeBytes, minAgeMs }, pod) {
-      if (waitingUser || hasRoom(pod, sizeBytes) || pod.oldestIdleMs >= minAgeMs) return undefined;
-      return `it is full and its oldest copy was used ${pod.oldestIdleMs} ms ago, less than ${minAgeMs}`;
-    },
+    refuses: ({ waitingUser, sizeBytes, minAgeMs }, pod) =>
+      !waitingUser && !hasRoom(pod, sizeBytes) && pod.oldestIdleMs < minAgeMs,
+    reason: ({ minAgeMs }, pod) => `it is full and its oldest copy was used ${pod.oldestIdleMs} ms ago, less than ${minAgeMs}`,
   },
 ] satisfies readonly Judge[]);
+
+function missingLabel(required: PlacementRequest["requiredLabels"], pod: PodView): string | undefined {
+  for (const key in required) if (!hasLabel(pod, key, required[key] ?? "")) return key;
+  return undefined;
+}
 
 /** A pod that names no version of a format serves them all; a revision that names none is served by any. */
 function serves(pod: PodView, format: string, version: string | undefined): boolean {

@@ -29,55 +29,40 @@ export type Placement =
 
 export function place(request: PlacementRequest, pods: readonly PodView[], nowMs: number): Placement {
   const ranking = createRanking(request, countHolders(request, pods));
-  const best = ranking.best(pods.filter((pod) => refusalOf(request, pod, nowMs) === undefined));
+  const fit: PodView[] = [];
+  // The pod that got furthest names what is missing: with one pod of the right runtime down, others of a wrong one say nothing.
+  let furthest = -1;
+  for (const pod of pods) {
+    const refusal = refusalOf(request, pod, nowMs);
+    if (refusal < 0) fit.push(pod);
+    else furthest = Math.max(furthest, refusal);
+  }
+  const best = ranking.best(fit);
   let explained: PlacementExplanation | undefined;
-  // Made when it is asked for: most decisions are never explained, and a fleet may have a thousand pods.
-  const explain = (): PlacementExplanation => {
-    const { model, revision } = request;
-    explained ??= { model, revision, pods: pods.map((pod) => judgePod(request, pod, ranking, nowMs)) };
-    return explained;
-  };
   const explanation = {
+    // Made when it is asked for: most decisions are never explained, and a fleet may have a thousand pods.
     get explanation(): PlacementExplanation {
-      return explain();
+      const { model, revision } = request;
+      explained ??= { model, revision, pods: pods.map((pod) => judgePod(request, pod, ranking, nowMs)) };
+      return explained;
     },
   };
   if (best !== undefined) {
     return Object.assign(explanation, { kind: "placed" as const, podId: best.podId, keys: ranking.keys(best) });
   }
-  return Object.assign(explanation, { kind: "nowhere" as const, code: nowhereCode(explain().pods) });
+  return Object.assign(explanation, { kind: "nowhere" as const, code: judges[furthest]?.code ?? "no-pods" });
 }
 
-function refusalOf(
-  request: PlacementRequest,
-  pod: PodView,
-  nowMs: number,
-): { readonly judge: JudgeName; readonly reason: string } | undefined {
-  for (const { name, judge } of judges) {
-    const reason = judge(request, pod, nowMs);
-    if (reason !== undefined) return { judge: name, reason };
-  }
-  return undefined;
+/** Which judge refuses the pod, by its place; -1: none does. */
+function refusalOf(request: PlacementRequest, pod: PodView, nowMs: number): number {
+  return judges.findIndex(({ refuses }) => refuses(request, pod, nowMs));
 }
 
 function judgePod(request: PlacementRequest, pod: PodView, ranking: Ranking, nowMs: number): PodVerdict {
-  const refusal = refusalOf(request, pod, nowMs);
-  if (refusal !== undefined) return { podId: pod.podId, kind: "refused", ...refusal };
-  return { podId: pod.podId, kind: "ranked", keys: ranking.keys(pod) };
-}
-
-/** The pod that got furthest names what is missing: with one pod of the right runtime down, others of a wrong one say nothing. */
-function nowhereCode(verdicts: readonly PodVerdict[]): NowhereCode {
-  let code: NowhereCode = "no-pods";
-  let furthest = -1;
-  for (const verdict of verdicts) {
-    const at = verdict.kind === "refused" ? judges.findIndex(({ name }) => name === verdict.judge) : -1;
-    if (at > furthest) {
-      furthest = at;
-      code = judges[at]?.code ?? code;
-    }
-  }
-  return code;
+  const { podId } = pod;
+  const judge = judges[refusalOf(request, pod, nowMs)];
+  if (judge === undefined) return { podId, kind: "ranked", keys: ranking.keys(pod) };
+  return { podId, kind: "refused", judge: judge.name, reason: judge.reason(request, pod) };
 }
 
 /** One line for people and logs, such as `nowhere for m: 3 pods (2 draining, 1 capacity)`. */
