@@ -86,7 +86,7 @@ const rows: readonly Row[] = [
     value: (t) => `${t.ms("changeToAckP50Ms")}; ${t.ms("changeToAckP99Ms")}`,
   },
   {
-    figure: "requests under ten kinds of fault, failed",
+    figure: "requests while parts of the fleet die, stand still or forget; failed",
     of: "faults",
     value: (t) => `${t.count("requests")}; ${t.count("failed")}`,
   },

@@ -2,9 +2,14 @@
 // gateway. What the processes log of such a request, and the exemplars of their metrics, lead to the same trace.
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
 import { readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { openRegistry } from "#platform/registry/open.ts";
+import { openFakePod } from "../harness/fakepod.ts";
 import { openFleet, type TestFleet } from "../harness/fleet.ts";
 import { type Collector, openCollector, type SeenSpan } from "../harness/otlp.ts";
 import { waitUntil } from "../harness/wait.ts";
@@ -170,6 +175,52 @@ test("a model whose home is another gateway is one trace over both", async () =>
     return;
   }
   assert.fail("of forty models none has the other gateway as its home");
+});
+
+test("the model server is sent the context of Envoy's last span, of a hit and of a miss", async () => {
+  await using stack = new AsyncDisposableStack();
+  const seen: (string | undefined)[] = [];
+  const server = createServer((request, response) => {
+    seen.push(String(request.headers["traceparent"]));
+    request.resume().once("end", () => response.setHeader("content-type", "application/json").end("{}"));
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  stack.defer(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const address = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const registry = stack.use(await openRegistry(fleet.registry));
+  stack.use(await openFakePod({ registry, podId: "other-0", runtime: "other", restAddress: address, grpcAddress: address }));
+  const put = await fleet.manage("PUT", "/api/v1/models/elsewhere", { format: "other", storageUri: "file:///x" });
+  assert.equal(put.status, 201, put.text);
+  for (const kind of ["miss", "hit"]) {
+    const before = (await fleet.stats()).javascriptRequests;
+    // The pod may not be linked yet: then it is answered so, and asked again.
+    const { traceId } = await waitUntil(
+      `a ${kind} is answered`,
+      () => ask(fleet, "elsewhere"),
+      ({ status }) => status === 200,
+      deadlineMs,
+    );
+    const spans = await trace(traceId, kind === "miss" ? "miss" : "ingress");
+    const [, sentTrace, sentSpan, flags] = (seen.at(-1) ?? "").split("-");
+    assert.deepEqual([sentTrace, flags], [traceId, "01"]);
+    const last = spans.find(({ spanId }) => spanId === sentSpan);
+    assert.equal(
+      last?.service,
+      "warmpath-envoy",
+      `${kind}: what is sent is Envoy's own span of ${spans.map(({ name }) => name).join()}`,
+    );
+    if (kind === "hit") assert.equal((await fleet.stats()).javascriptRequests, before);
+    await waitUntil(
+      "the model is routed",
+      async () => (await fleet.manage("GET", "/api/v1/models/elsewhere")).json as { readonly acknowledged: boolean },
+      ({ acknowledged }) => acknowledged,
+      deadlineMs,
+    );
+  }
 });
 
 test("exemplars of gateway and adapter lead to the trace of a miss", async () => {
