@@ -1,26 +1,17 @@
 // Owns how the gateway's parts are put together. Order of start: registry -> every present pod linked (or given time
 // enough) -> the socket on which Envoy finds xDS, ext_proc and the log sink. So an Envoy that outlived its gateway is
 // never given a table smaller than what the pods hold.
-import { randomUUID } from "node:crypto";
-import { rmSync } from "node:fs";
-import { type handleClientStreamingCall, Server } from "@grpc/grpc-js";
 import { createHistogram } from "#core/samples.ts";
 import { defaultScalingPolicy, type ScalingPolicy } from "#core/scaling.ts";
 import { sleep, systemClock } from "#platform/clock.ts";
-import { addService, allowResets, bindServer, closeServer, type ServiceHandlers } from "#platform/grpc.ts";
 import type { Log } from "#platform/log.ts";
 import { createProcessMetrics } from "#platform/processmetrics.ts";
 import { parseRegistryTarget } from "#platform/registry/target.ts";
 import { createTracer } from "#platform/telemetry.ts";
-import { type Identity, openPeerIdentity } from "#platform/tls/identity.ts";
-import { AccessLogService, type StreamAccessLogsResponse } from "#proto/gen/envoy/service/accesslog/v3/als_pb.ts";
-import { ExternalProcessor } from "#proto/gen/envoy/service/ext_proc/v3/external_processor_pb.ts";
-import { GRPCInferenceService } from "#proto/gen/inference/open_inference_pb.ts";
-import { Peer } from "#proto/gen/warmpath/peer/v1/peer_pb.ts";
+import { openPeerIdentity } from "#platform/tls/identity.ts";
 import { createXds } from "#xds/main.ts";
 import { createIndex, serverMetadata } from "./about.ts";
 import { openAccess, openToAll } from "./access.ts";
-import { decodeAccessLogs, type LogEntry } from "./accesslog.ts";
 import { readCallers } from "./admin/callers.ts";
 import { createExplain } from "./admin/explain.ts";
 import { createModels } from "./admin/models.ts";
@@ -30,15 +21,15 @@ import { metricsRoutes } from "./admin/routes/metrics.ts";
 import { pageRoutes } from "./admin/routes/page.ts";
 import { createAdmin } from "./admin/server.ts";
 import { createGatewayState } from "./admin/state.ts";
-import { type Book, openBook } from "./book.ts";
+import { openBook } from "./book.ts";
 import { createCopies } from "./copies.ts";
 import { createDecisions } from "./decisions.ts";
 import { createDrains } from "./drains.ts";
 import { openEnvoyStats } from "./envoystats.ts";
-import { createProcessor, processCodecs } from "./extproc/service.ts";
+import { createProcessor } from "./extproc/service.ts";
 import { createFeed, tickMs } from "./feed.ts";
 import { createFleet } from "./fleet.ts";
-import { createHome, type Home } from "./home.ts";
+import { createHome } from "./home.ts";
 import { createJournal } from "./journal.ts";
 import { createLinks } from "./links.ts";
 import { createLoads } from "./loads.ts";
@@ -57,12 +48,13 @@ import { createRevisions } from "./revisions.ts";
 import { createRoutes } from "./routes.ts";
 import { createScaler } from "./scaler.ts";
 import { serverCalls } from "./servercalls.ts";
+import { serveEnvoy, servePeers } from "./servers.ts";
 import { createShares } from "./shares.ts";
 import { createSleepers } from "./sleepers.ts";
 import { createSlowMisses } from "./slow.ts";
 import { createMissSpans, silentSpan } from "./spans.ts";
 import { createSuspects } from "./suspects.ts";
-import { createUsage, type Usage } from "./usage.ts";
+import { createUsage } from "./usage.ts";
 import { createWithdrawn } from "./withdraw.ts";
 
 export interface Gateway {
@@ -324,20 +316,6 @@ export async function startGateway(
   const present = await book.listPods();
   await waitForLinks(() => present.every((podId) => links.isLinked(podId)), signal);
 
-  const server = new Server({
-    "grpc.max_receive_message_length": 16 << 20,
-    "grpc.max_concurrent_streams": 1_000_000,
-    "grpc.enable_channelz": 0,
-  });
-  allowResets(server);
-  xds.addTo(server);
-  addService(server, ExternalProcessor, { process: (stream) => processor.process(stream) }, processCodecs);
-  addService(
-    server,
-    GRPCInferenceService,
-    serverCalls(() => ready, listIndex),
-  );
-  addService(server, AccessLogService, { streamAccessLogs: sinkOf(usage) }, logCodecs);
   await servePeers({
     options,
     stack,
@@ -357,13 +335,8 @@ export async function startGateway(
       maxWaitMs: options.maxParkMs,
     }),
   });
-  // A gateway that was killed leaves its socket behind.
-  rmSync(options.socket, { force: true });
-  await bindServer(server, `unix:${options.socket}`);
-  stack.defer(async () => {
-    xds.close();
-    await closeServer(server, 500);
-  });
+  const about = serverCalls(() => ready, listIndex);
+  await serveEnvoy({ socket: options.socket, stack, xds, processor, usage, about });
   every(usageMs, stack, () => {
     const uses = usage.take();
     links.sendUsage(uses);
@@ -449,35 +422,6 @@ export async function startGateway(
   };
 }
 
-interface PeerParts {
-  readonly options: GatewayOptions;
-  readonly stack: AsyncDisposableStack;
-  readonly book: Book;
-  readonly home: Home;
-  readonly identity: Identity | undefined;
-  readonly service: ServiceHandlers<typeof Peer>;
-}
-
-/** Listens for other gateways, then tells them where. */
-async function servePeers({ options, stack, book, home, identity, service }: PeerParts): Promise<void> {
-  const server = new Server({ "grpc.max_receive_message_length": 16 << 20, "grpc.enable_channelz": 0 });
-  allowResets(server);
-  addService(server, Peer, service);
-  const port = await bindServer(server, authority(options.peerHost, options.peerPort), identity?.serverCredentials(["gateway"]));
-  stack.defer(() => closeServer(server, 500));
-  book.watchGateways({ onGateway: (member) => home.setMember(member), onGone: (gatewayId) => home.removeMember(gatewayId) });
-  book.announce({
-    gatewayId: options.gatewayId,
-    incarnation: randomUUID(),
-    peerAddress: authority(options.peerName ?? options.peerHost, port),
-  });
-}
-
-/** An IPv6 host in brackets. */
-function authority(host: string, port: number): string {
-  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
-}
-
 function scalingPolicy({ copyRate, copyConcurrency, secondCopyAfterMs }: GatewayOptions): ScalingPolicy {
   return { ...defaultScalingPolicy, ratePerCopy: copyRate, concurrencyPerCopy: copyConcurrency, secondCopyAfterMs };
 }
@@ -491,15 +435,3 @@ function every(ms: number, stack: AsyncDisposableStack, work: () => void): void 
   const timer = setInterval(work, ms);
   stack.defer(() => clearInterval(timer));
 }
-
-function sinkOf(usage: Usage): handleClientStreamingCall<readonly LogEntry[], StreamAccessLogsResponse> {
-  return (call) => {
-    call.on("data", (entries: readonly LogEntry[]) => {
-      for (const entry of entries) usage.onEntry(entry);
-    });
-    // Envoy keeps the stream open for good; when it breaks, Envoy opens another.
-    call.on("error", () => undefined);
-  };
-}
-
-const logCodecs = { streamAccessLogs: { requestDeserialize: decodeAccessLogs } } as const;
