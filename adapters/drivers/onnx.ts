@@ -5,6 +5,7 @@ import { Client, type Dispatcher, errors, Pool } from "undici";
 import { z } from "zod";
 import { errorMessage } from "#core/errors.ts";
 import type { Clock } from "#platform/clock.ts";
+import { openDeadline } from "#platform/deadline.ts";
 import type { Driver, DriverListener, Failure, Listed, LoadRequest } from "./driver.ts";
 import { createWatch, type Pulse } from "./watch.ts";
 
@@ -138,10 +139,8 @@ class OnnxDriver implements Driver {
   }
 
   async #call(to: Dispatcher, request: Dispatcher.RequestOptions, timeoutMs: number, signal: AbortSignal): Promise<Called> {
-    const { statusCode, body } = await to.request({
-      ...request,
-      signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
-    });
+    using deadline = openDeadline(timeoutMs, signal);
+    const { statusCode, body } = await to.request({ ...request, signal: deadline.signal });
     const json = parseJson(await readText(body));
     if (statusCode === 200) return { kind: "ok", body: json };
     const failure = failureSchema.safeParse(json);
