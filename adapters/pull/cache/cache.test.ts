@@ -9,7 +9,7 @@ import { waitFor } from "#platform/testing.ts";
 import type { Artefact, Pulled } from "../puller.ts";
 import { openPullBench, type PullBench } from "../testing/bench.ts";
 import { etagOf, openTestWebServer, type Script, serveFile, type TestWebServer } from "../testing/webserver.ts";
-import { openDiskCache, type Wanted } from "./cache.ts";
+import { keyOf, openDiskCache, type Wanted } from "./cache.ts";
 
 const never = new AbortController().signal;
 
@@ -223,3 +223,8 @@ function startOf(pid: number): string {
   const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
   return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] ?? "";
 }
+
+test("keys of different facts are different", () => {
+  const facts = [["a", "bc"], ["ab", "c"], ["abc"], [["a"], "bc"], { a: "bc" }, ["a", "b", "c"], "a,bc", null];
+  assert.equal(new Set(facts.map(keyOf)).size, facts.length);
+});

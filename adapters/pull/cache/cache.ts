@@ -7,14 +7,15 @@
 // Invariants: what lies under content/ is complete; it is checked each time it is given out; used + reserved bytes stay
 // within the bound; an artefact that is held by somebody is never removed; one process owns the folder.
 import { createHash, randomUUID } from "node:crypto";
-import { renameSync } from "node:fs";
-import { mkdir, readdir, rename, rm, stat, utimes } from "node:fs/promises";
+import { mkdir, readdir, rename, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import type { Log } from "#platform/log.ts";
 import { PullError } from "../trouble.ts";
+import { Entries, type Entry, type FoundEntry } from "./entries.ts";
 import { type Check, checkFiles, digestOf, type Manifest, readManifest, writeManifest } from "./manifest.ts";
 import { claimFolder } from "./owner.ts";
 import { createSpace, type Space } from "./space.ts";
+import { createTrash, type Trash } from "./trash.ts";
 
 export interface Lease {
   /** The folder of the artefact's files. */
@@ -58,19 +59,6 @@ export interface DiskCacheOptions {
   readonly log: Log;
 }
 
-interface Entry {
-  readonly digest: string;
-  readonly folder: string;
-  readonly sizeBytes: number;
-  readonly keys: Set<string>;
-  pins: number;
-  /** Its content was hashed since this process began. */
-  hashed: boolean;
-  touchedMs: number;
-  /** No longer found; removed with the last pin. */
-  dropped: boolean;
-}
-
 interface Flight {
   readonly done: Promise<Entry>;
   readonly stop: AbortController;
@@ -79,7 +67,6 @@ interface Flight {
 }
 
 const touchEveryMs = 60_000;
-const maxKeys = 64;
 
 export async function openDiskCache(options: DiskCacheOptions): Promise<DiskCache> {
   const { folder } = options;
@@ -93,17 +80,15 @@ export async function openDiskCache(options: DiskCacheOptions): Promise<DiskCach
 class ContentCache implements DiskCache {
   readonly #options: DiskCacheOptions;
   readonly #space: Space;
-  readonly #entries = new Map<string, Entry>();
-  /** Those that nobody holds, the least recently used first. */
-  readonly #idle = new Set<Entry>();
-  readonly #byKey = new Map<string, Entry>();
+  readonly #entries = new Entries();
+  readonly #trash: Trash;
   /** Bytes of transfers that were cut off, by key; the oldest first. */
   readonly #leftOver = new Map<string, number>();
   readonly #flights = new Map<string, Flight>();
-  readonly #removals = new Set<Promise<void>>();
 
   constructor(options: DiskCacheOptions) {
     this.#options = options;
+    this.#trash = createTrash(join(options.folder, "trash"), options.log);
     this.#space = createSpace(options.maxBytes, (bytes) => this.#evict(bytes));
   }
 
@@ -118,7 +103,7 @@ class ContentCache implements DiskCache {
   /** Takes over what an earlier process left. */
   async open(): Promise<void> {
     const at = (...names: readonly string[]): string => join(this.#options.folder, ...names);
-    for (const name of await readdir(at("trash"))) await rm(at("trash", name), { recursive: true, force: true });
+    await this.#trash.empty();
     const found: { readonly digest: string; readonly folder: string; readonly manifest: Manifest; readonly usedMs: number }[] =
       [];
     for (const name of await readdir(at("content"))) {
@@ -126,7 +111,7 @@ class ContentCache implements DiskCache {
       const manifest = await readManifest(folder);
       const digest = manifest === undefined ? "" : digestOf(manifest);
       if (manifest === undefined || !name.startsWith(`${digest}-`) || found.some((other) => other.digest === digest)) {
-        this.#discard(folder);
+        this.#trash.discard(folder);
       } else found.push({ digest, folder, manifest, usedMs: (await stat(join(folder, "manifest.json"))).mtimeMs });
     }
     for (const each of found.toSorted((a, b) => a.usedMs - b.usedMs)) this.#add({ ...each, hashed: false });
@@ -141,11 +126,11 @@ class ContentCache implements DiskCache {
   async take(wanted: Wanted, signal: AbortSignal): Promise<Lease> {
     for (;;) {
       signal.throwIfAborted();
-      const known = this.#byKey.get(wanted.key);
+      const known = this.#entries.byKey(wanted.key);
       if (known !== undefined) {
         const lease = await this.#lease(known, signal);
         if (lease !== undefined) {
-          this.#remember(known, wanted.sourceKey);
+          this.#entries.remember(known, wanted.sourceKey);
           return lease;
         }
         continue;
@@ -156,7 +141,7 @@ class ContentCache implements DiskCache {
   }
 
   async takeLast(sourceKey: string, signal: AbortSignal): Promise<Lease | undefined> {
-    const known = this.#byKey.get(sourceKey);
+    const known = this.#entries.byKey(sourceKey);
     return known === undefined ? undefined : await this.#lease(known, signal);
   }
 
@@ -164,7 +149,7 @@ class ContentCache implements DiskCache {
     const flights = [...this.#flights.values()];
     for (const { stop } of flights) stop.abort(new Error("the adapter is stopping"));
     await Promise.allSettled(flights.map(({ done }) => done));
-    await Promise.all(this.#removals);
+    await this.#trash.settled();
   }
 
   /** Waits for the transfer of this key, which ends when nobody waits for it any longer. */
@@ -202,7 +187,7 @@ class ContentCache implements DiskCache {
     const stop = new AbortController();
     const transfer = this.#transfer(wanted, stop.signal).then((entry) => {
       // Until each that waits has a lease of its own.
-      this.#pin(entry);
+      this.#entries.pin(entry);
       flight.entry = entry;
       if (flight.waiting === 0) this.#unpin(entry);
       return entry;
@@ -241,7 +226,7 @@ class ContentCache implements DiskCache {
       if (entry === undefined) {
         this.#space.free(reserved);
         if (resumable) await this.#keepLeftOver(key, staging);
-        else this.#discard(staging);
+        else this.#trash.discard(staging);
       }
     }
   }
@@ -264,10 +249,10 @@ class ContentCache implements DiskCache {
 
   async #complete(staging: string, manifest: Manifest): Promise<Entry> {
     const digest = digestOf(manifest);
-    const known = this.#entries.get(digest);
+    const known = this.#entries.byDigest(digest);
     if (known !== undefined) {
-      for (const key of manifest.keys) this.#remember(known, key);
-      this.#discard(staging);
+      for (const key of manifest.keys) this.#entries.remember(known, key);
+      this.#trash.discard(staging);
       return known;
     }
     await writeManifest(staging, manifest);
@@ -276,28 +261,9 @@ class ContentCache implements DiskCache {
     return this.#add({ digest, folder, manifest, hashed: true });
   }
 
-  #add(found: {
-    readonly digest: string;
-    readonly folder: string;
-    readonly manifest: Manifest;
-    readonly hashed: boolean;
-  }): Entry {
-    const { digest, folder, manifest, hashed } = found;
-    const sizeBytes = manifest.files.reduce((sum, file) => sum + file.sizeBytes, 0);
-    const entry: Entry = {
-      digest,
-      folder,
-      sizeBytes,
-      keys: new Set(),
-      pins: 0,
-      hashed,
-      touchedMs: Date.now(),
-      dropped: false,
-    };
-    this.#entries.set(digest, entry);
-    this.#idle.add(entry);
-    this.#space.use(sizeBytes);
-    for (const key of manifest.keys) this.#remember(entry, key);
+  #add(found: FoundEntry): Entry {
+    const entry = this.#entries.add(found, Date.now());
+    this.#space.use(entry.sizeBytes);
     return entry;
   }
 
@@ -305,14 +271,14 @@ class ContentCache implements DiskCache {
   async #lease(entry: Entry, signal: AbortSignal): Promise<Lease | undefined> {
     if (entry.dropped) return undefined;
     const { folder } = entry;
-    this.#pin(entry);
+    this.#entries.pin(entry);
     let kept = false;
     try {
       const manifest = await readManifest(folder);
       const check: Check = entry.hashed ? "facts" : "content";
       if (manifest === undefined || !(await checkFiles(folder, manifest, check, signal))) {
         this.#options.log.warn("an artefact on the disk is not what it was and is fetched anew", { digest: entry.digest });
-        this.#drop(entry);
+        this.#entries.drop(entry);
         return undefined;
       }
       entry.hashed = true;
@@ -341,43 +307,14 @@ class ContentCache implements DiskCache {
     await utimes(join(folder, "manifest.json"), nowMs / 1_000, nowMs / 1_000).catch(() => undefined);
   }
 
-  #pin(entry: Entry): void {
-    entry.pins += 1;
-    this.#idle.delete(entry);
-  }
-
   #unpin(entry: Entry): void {
-    entry.pins -= 1;
-    if (entry.pins > 0) return;
-    if (entry.dropped) this.#remove(entry);
-    else this.#idle.add(entry);
+    if (this.#entries.unpin(entry)) this.#remove(entry);
     this.#space.changed();
-  }
-
-  #remember(entry: Entry, key: string): void {
-    const before = this.#byKey.get(key);
-    if (before === entry || entry.dropped) return;
-    before?.keys.delete(key);
-    this.#byKey.set(key, entry);
-    entry.keys.add(key);
-    const [oldest] = entry.keys;
-    if (entry.keys.size > maxKeys && oldest !== undefined) {
-      entry.keys.delete(oldest);
-      this.#byKey.delete(oldest);
-    }
-  }
-
-  #drop(entry: Entry): void {
-    if (entry.dropped) return;
-    entry.dropped = true;
-    this.#entries.delete(entry.digest);
-    this.#idle.delete(entry);
-    for (const key of entry.keys) if (this.#byKey.get(key) === entry) this.#byKey.delete(key);
   }
 
   #remove(entry: Entry): void {
     this.#space.free(entry.sizeBytes);
-    this.#discard(entry.folder);
+    this.#trash.discard(entry.folder);
   }
 
   /** Frees at least so many bytes if it can: cut-off transfers first, then the least recently used. */
@@ -388,11 +325,11 @@ class ContentCache implements DiskCache {
       this.#leftOver.delete(key);
       this.#space.free(size);
       freed += size;
-      this.#discard(join(this.#options.folder, "partial", key));
+      this.#trash.discard(join(this.#options.folder, "partial", key));
     }
-    for (const entry of this.#idle) {
+    for (const entry of this.#entries.idle) {
       if (freed >= bytes) return;
-      this.#drop(entry);
+      this.#entries.drop(entry);
       this.#remove(entry);
       freed += entry.sizeBytes;
     }
@@ -400,25 +337,10 @@ class ContentCache implements DiskCache {
 
   async #keepLeftOver(key: string, staging: string): Promise<void> {
     const bytes = await folderBytes(staging);
-    if (bytes === 0) return this.#discard(staging);
+    if (bytes === 0) return this.#trash.discard(staging);
     this.#leftOver.set(key, bytes);
     this.#space.use(bytes);
     this.#space.trim();
-  }
-
-  /** Out of sight at once, off the disk soon. */
-  #discard(path: string): void {
-    const away = join(this.#options.folder, "trash", randomUUID());
-    try {
-      renameSync(path, away);
-    } catch (error) {
-      if (!isAbsent(error)) this.#options.log.warn("what is needed no more cannot be removed from the disk", { error });
-      return;
-    }
-    const removal = rm(away, { recursive: true, force: true })
-      .catch((error: unknown) => this.#options.log.warn("what is needed no more cannot be removed from the disk", { error }))
-      .finally(() => this.#removals.delete(removal));
-    this.#removals.add(removal);
   }
 }
 
@@ -437,8 +359,4 @@ async function folderBytes(folder: string): Promise<number> {
 
 function isDiskFull(error: unknown): boolean {
   return error instanceof Error && "code" in error && (error.code === "ENOSPC" || error.code === "EDQUOT");
-}
-
-function isAbsent(error: unknown): boolean {
-  return error instanceof Error && "code" in error && error.code === "ENOENT";
 }

@@ -1,5 +1,8 @@
 // The store for Azure's blob storage against the emulator, which checks signatures.
 import assert from "node:assert/strict";
+import { readdir } from "node:fs/promises";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { test } from "node:test";
 import { BlobServiceClient } from "@azure/storage-blob";
 import { azuriteAccount, azuriteKey, openAzurite } from "#test/storage/servers.ts";
@@ -43,3 +46,46 @@ test("the store of Azure's blobs tells that its credentials are not accepted", a
   const odd = await bench.puller.pull({ storageUri: "azure://models/iris", storageKey: "odd" }, never);
   assert.ok(odd.kind === "failed" && odd.failure === "storage" && /connection string/.test(odd.reason), JSON.stringify(odd));
 });
+
+// The emulator gives 5,000 on a page: so many take minutes to make.
+for (const [what, second] of [
+  ["every page of a list is read", undefined],
+  ["a page that fails makes the pull fail, not the model small", 403],
+] as const) {
+  test(`the store of Azure's blobs: ${what}`, async () => {
+    const blob = (name: string): string =>
+      `<Blob><Name>many/${name}</Name><Properties><Content-Length>1</Content-Length><Etag>0x1</Etag><BlobType>BlockBlob</BlobType></Properties></Blob>`;
+    const list = (names: readonly string[], next: string): string =>
+      `<?xml version="1.0" encoding="utf-8"?><EnumerationResults ContainerName="models"><Blobs>${names.map(blob).join("")}</Blobs><NextMarker>${next}</NextMarker></EnumerationResults>`;
+    const server = createServer((request, response) => {
+      const { pathname, searchParams } = new URL(request.url ?? "", "http://azure");
+      if (searchParams.get("comp") === "list") {
+        const isSecond = searchParams.get("marker") === "page-2";
+        if (isSecond && second !== undefined) return void response.writeHead(second).end();
+        response.writeHead(200, { "content-type": "application/xml" });
+        return void response.end(isSecond ? list(["c"], "") : list(["a", "b"], "page-2"));
+      }
+      if (!/\/many\/[abc]$/.test(pathname)) return void response.writeHead(404, { "x-ms-error-code": "BlobNotFound" }).end();
+      return void response.writeHead(200, { etag: '"0x1"', "content-length": 1, "x-ms-blob-type": "BlockBlob" }).end("x");
+    });
+    const listening = Promise.withResolvers<void>();
+    server.listen(0, "127.0.0.1", listening.resolve);
+    await listening.promise;
+    await using bench = await openPullBench();
+    try {
+      const { port } = server.address() as AddressInfo;
+      await bench.setEntry("default_azure", {
+        type: "azure",
+        connection_string: connect(`http://127.0.0.1:${port}`, azuriteKey),
+      });
+      const pulled = await bench.puller.pull({ storageUri: "azure://models/many" }, new AbortController().signal);
+      if (second === undefined) {
+        assert.ok(pulled.kind === "ok", JSON.stringify(pulled));
+        assert.deepEqual((await readdir(pulled.path)).toSorted(), ["a", "b", "c"]);
+      } else assert.ok(pulled.kind === "failed" && pulled.failure === "storage", JSON.stringify(pulled));
+    } finally {
+      server.closeAllConnections();
+      server.close();
+    }
+  });
+}
