@@ -12,7 +12,7 @@ import {
   type MetricsOptions,
   secondsBuckets,
 } from "#platform/metrics.ts";
-import type { HoldingGauges } from "./agent/holding.ts";
+import type { HoldingGauges } from "./agent/gauges.ts";
 import type { AgentWatch } from "./agent/watch.ts";
 
 const failureKinds = ["model", "pod", "storage", "capacity"] as const;

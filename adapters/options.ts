@@ -78,6 +78,15 @@ export const adapterFlags = z.object({
         .max(2 ** 50),
     )
     .describe("memory for models, such as 512Mi"),
+  memoryLimit: sizeBytesOption
+    .pipe(
+      z
+        .int()
+        .min(1)
+        .max(2 ** 50),
+    )
+    .optional()
+    .describe("what the model server's processes may take in all, where they can be seen; copies leave before it is reached"),
   headroomBytes: sizeBytesOption
     .pipe(
       z

@@ -44,12 +44,15 @@ export async function runAdapter(argv: readonly string[], signal: AbortSignal, s
           }),
         );
   const metricsAddress = scraped === undefined ? undefined : authority(metricsHost, scraped.port);
+  // Only the built-in one knows our mark.
+  const absenceByStatus = options.driver !== "onnx";
   const puller = await openPullers(options, log, stack);
   const adapter = stack.use(
     await openAdapter({
-      pod: { podId, runtime, restAddress, grpcAddress, labels, formats, metricsAddress },
+      pod: { podId, runtime, restAddress, grpcAddress, labels, formats, absenceByStatus, metricsAddress },
       holding: {
         capacityBytes,
+        memoryLimitBytes: options.memoryLimit,
         headroomBytes: options.headroomBytes ?? Math.floor(capacityBytes / 64),
         minAgeMs: options.minAge,
         loadConcurrency,

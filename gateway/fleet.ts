@@ -40,6 +40,8 @@ export interface PodInfo {
   readonly labels: Readonly<Record<string, string>>;
   /** What its model server can serve: `onnx`, or with a version, `sklearn:1`. */
   readonly formats: readonly string[];
+  /** Its model server does not mark its "not found". */
+  readonly absenceByStatus?: boolean;
   /** `host:port` where its adapter tells metrics. */
   readonly metricsAddress?: string;
 }

@@ -88,6 +88,7 @@ export function parsePod(message: PodMessage): PodInfo | undefined {
     ...(message.streamsByHeader ? { streamsByHeader: true } : {}),
     labels: { ...message.labels },
     formats: message.formats.length === 0 ? [message.runtime] : [...message.formats],
+    ...(message.absenceByStatus ? { absenceByStatus: true } : {}),
     ...(parseAddress(message.metricsAddress) === undefined ? {} : { metricsAddress: message.metricsAddress }),
   };
 }

@@ -6,15 +6,18 @@
 // from before the model server was lost never counts as success. A load that may have reached the model server and failed
 // is unloaded there; and from time to time both are compared, so that neither holds what the other does not know for long.
 import { errorMessage } from "#core/errors.ts";
-import { parseRevisionId, parseServerName } from "#core/model.ts";
 import { type Clock, sleep } from "#platform/clock.ts";
+import { openDeadline } from "#platform/deadline.ts";
 import { type Log, withLogKeys } from "#platform/log.ts";
 import { logKeysOf } from "#platform/telemetry.ts";
 import type { Driver, Failure, HeldModel, Loaded } from "../drivers/driver.ts";
-import type { Artefact, Puller } from "../pull/puller.ts";
+import type { Puller } from "../pull/puller.ts";
+import { compareHolding, parseHeld, serverNameOf } from "./comparison.ts";
 import { type CopyView, copyKey } from "./copies.ts";
 import type { HeldCopy, HoldingEffect, HoldingEvent } from "./events.ts";
-import type { Holding, HoldingGauges } from "./holding.ts";
+import type { HoldingGauges } from "./gauges.ts";
+import type { Holding } from "./holding.ts";
+import { createKeptArtefacts } from "./kept.ts";
 import { type AgentWatch, type DepartureWatch, type LoadFacts, type LoadWatch, noWatch } from "./watch.ts";
 
 /** What goes to gateways. */
@@ -57,6 +60,7 @@ const doubtedSilenceMs = 4_000;
 /** The same while it loads a model, which may keep it busy. */
 const loadingSilenceMs = 9_000;
 const listTimeoutMs = 5_000;
+const memoryTimeoutMs = 5_000;
 /** A model server that died is known to have done so within this. */
 const noticeMs = 1_000;
 /** Somebody waits to hear of the failure. */
@@ -81,8 +85,7 @@ class PodAgent implements Agent {
   #timer: NodeJS.Timeout | undefined;
   /** By key, of copies that are leaving. */
   readonly #departures = new Map<string, DepartureWatch>();
-  /** How to let go of what loaded copies still need on the disk, by their names on the model server. */
-  readonly #artefacts = new Map<string, () => Promise<void>>();
+  readonly #artefacts = createKeptArtefacts();
   /** The one that is being handled, and those that came meanwhile. */
   readonly #events: HoldingEvent[] = [];
 
@@ -126,9 +129,8 @@ class PodAgent implements Agent {
     if (view?.state !== "ready") return false;
     const life = this.#life;
     const name = serverNameOf(view);
-    const ready = await driver
-      .ready(name, view.revision, AbortSignal.any([signal, this.#stop.signal, AbortSignal.timeout(verifyTimeoutMs)]))
-      .catch(() => undefined);
+    using deadline = openDeadline(verifyTimeoutMs, signal, this.#stop.signal);
+    const ready = await driver.ready(name, view.revision, deadline.signal).catch(() => undefined);
     if (ready === false && life === this.#life && holding.view(key)?.state === "ready") {
       log.warn("the model server does not hold a copy that it should", { model: view.model, revision: view.revision });
       this.#missing(key, name);
@@ -148,7 +150,7 @@ class PodAgent implements Agent {
         {
           onUp: (held) => {
             log.info("the model server is up", { models: held.length });
-            this.post({ kind: "server-up", held: held.flatMap((model) => this.#parseHeld(model)) });
+            this.post({ kind: "server-up", held: held.flatMap((model) => this.#parseHeld(model)), limits: driver.limits?.() });
             this.#firstUp.resolve();
           },
           onLost: (reason, how) => {
@@ -158,7 +160,7 @@ class PodAgent implements Agent {
             this.#suspects.set(lost.signal, this.#inServer.size);
             this.#life = new AbortController();
             this.post({ kind: "server-lost", silent: how === "silent" });
-            for (const serverName of Array.from(this.#artefacts.keys())) this.#spawn(this.#releaseArtefact(serverName));
+            for (const serverName of this.#artefacts.names) this.#spawn(this.#artefacts.release(serverName));
             lost.abort(new Error(`the model server is lost: ${reason}`));
           },
         },
@@ -169,7 +171,7 @@ class PodAgent implements Agent {
       this.#stop.abort(new Error("the adapter is stopping"));
       clearTimeout(this.#timer);
       await Promise.allSettled(this.#underWay);
-      await Promise.all(Array.from(this.#artefacts.keys(), (serverName) => this.#releaseArtefact(serverName)));
+      await Promise.all(this.#artefacts.names.map((serverName) => this.#artefacts.release(serverName)));
     }
   }
 
@@ -178,50 +180,46 @@ class PodAgent implements Agent {
     while (!signal.aborted) {
       await sleep(compareMs, signal).catch(() => undefined);
       if (!signal.aborted && driver.alive()) await this.#compare(signal);
+      if (!signal.aborted && driver.alive()) await this.#lookAtMemory();
     }
   }
 
-  /** Speaks only of what was one way before and after the list was read: what changed meanwhile is told by itself. */
+  async #lookAtMemory(): Promise<void> {
+    const life = this.#life;
+    using deadline = openDeadline(memoryTimeoutMs, this.#stop.signal, life.signal);
+    const bytes = await this.#parts.driver.memoryBytes?.(deadline.signal).catch(() => undefined);
+    if (bytes !== undefined && life === this.#life && !this.#stop.signal.aborted) this.post({ kind: "memory-seen", bytes });
+  }
+
   async #compare(signal: AbortSignal): Promise<void> {
     const { driver, log } = this.#parts;
     const life = this.#life;
-    const before = this.#onServer();
-    const listed = await driver.list(AbortSignal.any([signal, AbortSignal.timeout(listTimeoutMs)])).catch(() => undefined);
+    const before = this.views();
+    using deadline = openDeadline(listTimeoutMs, signal);
+    const listed = await driver.list(deadline.signal).catch(() => undefined);
     if (listed?.kind !== "ok" || life !== this.#life || signal.aborted) return;
-    const after = this.#onServer();
-    const there = new Set(listed.held.map((model) => `${model.serverName} ${model.revision}`));
-    for (const [name, view] of before) {
-      if (view.state !== "ready" || after.get(name)?.state !== "ready" || there.has(`${name} ${view.revision}`)) continue;
+    const { missing, strange } = compareHolding(before, this.views(), listed.held);
+    for (const view of missing) {
       log.warn("the model server does not hold a copy that it should", { model: view.model, revision: view.revision });
-      this.#missing(copyKey(view), name);
+      this.#missing(copyKey(view), serverNameOf(view));
     }
-    const strange = listed.held.filter(({ serverName }) => !before.has(serverName) && !after.has(serverName));
     const found = strange.flatMap((model) => this.#parseHeld(model));
     if (found.length === 0) return;
     log.warn("the model server holds copies that nobody waits for", { copies: found.length });
     this.post({ kind: "copies-found", held: found });
   }
 
-  /** What is in the model server, or on its way in or out, by its name there. */
-  #onServer(): ReadonlyMap<string, CopyView> {
-    const views = this.views().filter(({ state }) => state === "loading" || state === "ready" || state === "leaving");
-    return new Map(views.map((view) => [serverNameOf(view), view]));
-  }
-
-  #parseHeld(model: HeldModel): HeldCopy[] {
-    const name = parseServerName(model.serverName);
-    const revision = parseRevisionId(model.revision);
-    if (name.kind === "ok" && revision.kind === "ok") {
-      const { serverName, sizeBytes } = model;
-      return [{ model: name.name, revision: revision.id, slot: name.slot, serverName, sizeBytes }];
+  #parseHeld(model: HeldModel): readonly HeldCopy[] {
+    const parsed = parseHeld(model);
+    if (parsed === undefined) {
+      this.#parts.log.warn("the model server holds what no adapter loaded", { name: model.serverName.slice(0, 100) });
     }
-    this.#parts.log.warn("the model server holds what no adapter loaded", { name: model.serverName.slice(0, 100) });
-    return [];
+    return parsed === undefined ? [] : [parsed];
   }
 
   #missing(key: string, serverName: string): void {
     this.post({ kind: "copy-missing", key });
-    this.#spawn(this.#releaseArtefact(serverName));
+    this.#spawn(this.#artefacts.release(serverName));
   }
 
   #perform(effect: HoldingEffect): void {
@@ -237,7 +235,7 @@ class PodAgent implements Agent {
       case "draining":
         return this.#parts.onMessage(effect);
       case "probe":
-        return this.#spawn(withLogKeys({}, () => this.#probe(effect.key, effect.revision)));
+        return this.#spawn(withLogKeys({}, () => this.#probe(effect)));
       case "load":
         return this.#spawn(withLogKeys(logKeysOf(effect.traceparent), () => this.#load(effect)));
       case "unload":
@@ -268,18 +266,25 @@ class PodAgent implements Agent {
     done.catch(this.#fault.reject);
   }
 
-  async #probe(key: string, artefact: Artefact): Promise<void> {
-    const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(probeTimeoutMs)]);
-    const probed = await this.#parts.puller.probe(artefact, signal).catch((error: unknown) => failedBy("storage", error));
-    if (probed.kind === "ok") return this.post({ kind: "probed", key, artefactBytes: probed.sizeBytes });
-    this.#watch.probeFailed(probed.failure);
-    return this.post({ kind: "probe-failed", key, failure: probed.failure, reason: probed.reason });
+  async #probe({ key, serverName, revision }: Extract<HoldingEffect, { kind: "probe" }>): Promise<void> {
+    const { puller, driver } = this.#parts;
+    using deadline = openDeadline(probeTimeoutMs, this.#stop.signal);
+    const probed = await puller.probe(revision, deadline.signal).catch((error: unknown) => failedBy("storage", error));
+    if (probed.kind === "failed") {
+      this.#watch.probeFailed(probed.failure);
+      return this.post({ kind: "probe-failed", key, failure: probed.failure, reason: probed.reason });
+    }
+    const { sizeBytes: artefactBytes } = probed;
+    const asked = { ...revision, serverName, artefactBytes };
+    const predictedBytes = await driver.predictBytes?.(asked, deadline.signal).catch(() => undefined);
+    return this.post({ kind: "probed", key, artefactBytes, predictedBytes });
   }
 
   async #load(effect: Extract<HoldingEffect, { kind: "load" }>): Promise<void> {
     const { log, clock, loadTimeoutMs = 120_000 } = this.#parts;
     const life = this.#life.signal;
-    const signal = AbortSignal.any([this.#stop.signal, life, AbortSignal.timeout(loadTimeoutMs)]);
+    using deadline = openDeadline(loadTimeoutMs, this.#stop.signal, life);
+    const { signal } = deadline;
     const startMs = clock.monotonicMs();
     const watch = this.#watch.loadStarts(factsOf(effect));
     const result = await this.#pullAndLoad(effect, watch, signal).catch((error: unknown) => failedBy("pod", error));
@@ -290,7 +295,8 @@ class PodAgent implements Agent {
     if (result.kind === "ok" && !lost) {
       watch.end({ kind: "ok", sizeBytes: result.sizeBytes });
       log.debug("a copy is loaded", { key, sizeBytes: result.sizeBytes, reservedBytes, loadMs: clock.monotonicMs() - startMs });
-      return this.post({ kind: "loaded", key, sizeBytes: result.sizeBytes, measured: result.measured });
+      this.post({ kind: "loaded", key, sizeBytes: result.sizeBytes, measured: result.measured });
+      return await this.#lookAtMemory();
     }
     const failure = result.kind === "ok" ? failedBy("pod", life.reason) : result;
     watch.end({ kind: "failed", failure: failure.failure, reason: failure.reason });
@@ -302,8 +308,8 @@ class PodAgent implements Agent {
 
   /** A dead model server breaks its connections before the watch has looked. True when it is lost by now. */
   async #isLost(life: AbortSignal): Promise<boolean> {
-    const quick = AbortSignal.any([this.#stop.signal, life, AbortSignal.timeout(noticeMs)]);
-    const listed = await this.#parts.driver.list(quick).catch(() => undefined);
+    using quick = openDeadline(noticeMs, this.#stop.signal, life);
+    const listed = await this.#parts.driver.list(quick.signal).catch(() => undefined);
     if (listed?.kind === "ok" || life.aborted || this.#stop.signal.aborted) return life.aborted;
     const { promise, resolve } = Promise.withResolvers<void>();
     const late = setTimeout(resolve, noticeMs);
@@ -347,12 +353,12 @@ class PodAgent implements Agent {
         .catch((error: unknown) => failedBy("pod", error));
       serverEnds(loaded.kind === "failed" ? loaded.reason : undefined);
       if (loaded.kind === "failed" && (loaded.failure === "pod" || signal.aborted)) {
-        const patience = AbortSignal.any([life, this.#stop.signal, AbortSignal.timeout(cleanUpTimeoutMs)]);
-        if (!patience.aborted) await driver.unload(serverName, patience).catch(() => undefined);
+        using patience = openDeadline(cleanUpTimeoutMs, life, this.#stop.signal);
+        if (!patience.signal.aborted) await driver.unload(serverName, patience.signal).catch(() => undefined);
       }
       if (loaded.kind === "ok" && driver.keepsArtefact && !life.aborted) {
         kept = true;
-        await this.#keepArtefact(serverName, () => pulled.release());
+        await this.#artefacts.keep(serverName, () => pulled.release());
       }
       return loaded;
     } finally {
@@ -360,32 +366,19 @@ class PodAgent implements Agent {
     }
   }
 
-  /** Until the copy is unloaded, another one is loaded under its name, or the model server is lost. */
-  async #keepArtefact(serverName: string, release: () => Promise<void>): Promise<void> {
-    const before = this.#artefacts.get(serverName);
-    this.#artefacts.set(serverName, release);
-    await before?.();
-  }
-
-  async #releaseArtefact(serverName: string): Promise<void> {
-    const release = this.#artefacts.get(serverName);
-    this.#artefacts.delete(serverName);
-    await release?.();
-  }
-
   async #unload({ key, serverName }: Extract<HoldingEffect, { kind: "unload" }>): Promise<void> {
     const { driver, log, unloadTimeoutMs = 30_000 } = this.#parts;
     const life = this.#life;
-    const signal = AbortSignal.any([this.#stop.signal, life.signal, AbortSignal.timeout(unloadTimeoutMs)]);
+    using deadline = openDeadline(unloadTimeoutMs, this.#stop.signal, life.signal);
     const departure = this.#departures.get(key);
     departure?.withdrawn();
-    const result = await driver.unload(serverName, signal).catch((error: unknown) => failedBy("pod", error));
+    const result = await driver.unload(serverName, deadline.signal).catch((error: unknown) => failedBy("pod", error));
     departure?.unloaded(result.kind === "ok" ? undefined : result.reason);
     if (result.kind === "ok" || life !== this.#life) this.#departures.delete(key);
     // With the model server went the copy; the holding knows it already.
     if (life !== this.#life || this.#stop.signal.aborted) return undefined;
     if (result.kind === "ok") {
-      await this.#releaseArtefact(serverName);
+      await this.#artefacts.release(serverName);
       return this.post({ kind: "unloaded", key });
     }
     log.warn("an unload failed and will be tried again", { key, reason: result.reason });
@@ -398,10 +391,6 @@ function factsOf(effect: Extract<HoldingEffect, { kind: "load" }>): LoadFacts {
   // A key is the model, an @ and the revision.
   const model = key.slice(0, -revision.id.length - 1);
   return { model, revision: revision.id, loadClass, queuedMs, reservedBytes, traceparent };
-}
-
-function serverNameOf(view: CopyView): string {
-  return view.slot === 0 ? view.model : `${view.model}~${view.slot}`;
 }
 
 function failedBy(failure: Failure["failure"], error: unknown): Failure {

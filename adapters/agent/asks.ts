@@ -30,6 +30,7 @@ export interface Ask {
   lastUsedMs: number;
   /** Undefined until it was looked up. */
   artefactBytes: number | undefined;
+  predictedBytes?: number | undefined;
   place: "queue" | "hand" | "parked";
   /** Since when it waits for copies that are used much more than it. */
   hotSinceMs: number | undefined;
@@ -42,7 +43,10 @@ export interface AsksOptions {
   readonly agedTurnEvery: number;
 }
 
-export type NewAsk = Omit<Ask, "gateways" | "artefactBytes" | "place" | "askedMs" | "traceparent" | "hotSinceMs"> & {
+export type NewAsk = Omit<
+  Ask,
+  "gateways" | "artefactBytes" | "predictedBytes" | "place" | "askedMs" | "traceparent" | "hotSinceMs"
+> & {
   readonly gatewayId: string;
   readonly traceparent?: string | undefined;
 };

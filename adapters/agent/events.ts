@@ -1,7 +1,7 @@
 // Owns what goes into the holding (events) and what comes out of it (effects).
 import type { LoadClass } from "#core/loadqueue.ts";
 import type { Priority, Revision } from "#core/model.ts";
-import type { FailureKind } from "../drivers/driver.ts";
+import type { FailureKind, ServerLimits } from "../drivers/driver.ts";
 import type { CopyFailureKind, CopyName, CopyView } from "./copies.ts";
 
 export type HoldingEvent =
@@ -30,8 +30,13 @@ export type HoldingEvent =
       readonly kind: "used";
       readonly uses: readonly { readonly key: string; readonly idleMs: number; readonly requests: number }[];
     }
-  /** The artefact's bytes, asked for by a `probe`. */
-  | { readonly kind: "probed"; readonly key: string; readonly artefactBytes: number }
+  /** The artefact's bytes, asked for by a `probe`; and what the model server thinks that a copy will take, if it told. */
+  | {
+      readonly kind: "probed";
+      readonly key: string;
+      readonly artefactBytes: number;
+      readonly predictedBytes?: number | undefined;
+    }
   | { readonly kind: "probe-failed"; readonly key: string; readonly failure: FailureKind; readonly reason: string }
   /** `measured`: by the model server; otherwise it is what was expected, and nothing is learned from it. */
   | { readonly kind: "loaded"; readonly key: string; readonly sizeBytes: number; readonly measured: boolean }
@@ -45,11 +50,13 @@ export type HoldingEvent =
   | { readonly kind: "unloaded"; readonly key: string }
   | { readonly kind: "unload-failed"; readonly key: string }
   /** The model server answers; these are all the copies it holds. */
-  | { readonly kind: "server-up"; readonly held: readonly HeldCopy[] }
+  | { readonly kind: "server-up"; readonly held: readonly HeldCopy[]; readonly limits?: ServerLimits | undefined }
   /** `silent`: it stands still, and loads had better go elsewhere. */
   | { readonly kind: "server-lost"; readonly silent?: boolean }
   /** The model server holds these besides: loads that outlived whoever asked for them. */
   | { readonly kind: "copies-found"; readonly held: readonly HeldCopy[] }
+  /** What the whole model server takes. */
+  | { readonly kind: "memory-seen"; readonly bytes: number }
   /** The model server says that it does not hold this copy, which is `ready` here. */
   | { readonly kind: "copy-missing"; readonly key: string }
   /** A gateway wants this copy here no more. */
@@ -71,7 +78,7 @@ export type RefusalWhy = "queue-full" | "no-room" | "stopping" | "deadline";
 
 export type HoldingEffect =
   /** Look up how many bytes the artefact has. */
-  | { readonly kind: "probe"; readonly key: string; readonly revision: Revision }
+  | { readonly kind: "probe"; readonly key: string; readonly serverName: string; readonly revision: Revision }
   | {
       readonly kind: "load";
       readonly key: string;

@@ -329,6 +329,25 @@ describe("holding", () => {
     assert.deepEqual(states(up), { e: "leaving" });
   });
 
+  test("a model server that died and does not come back: what waits for it goes elsewhere, and what comes at once", () => {
+    const bench = createBench({ capacityBytes: 200 });
+    bench.make("a");
+    const refused = (effects: readonly HoldingEffect[]): readonly string[] =>
+      effects.flatMap((effect) => (effect.kind === "refuse" ? [effect.model] : []));
+    bench.step({ kind: "server-lost" });
+    bench.ask("b");
+    const dueMs = bench.holding.nextDueMs();
+    assert.equal(dueMs, bench.nowMs + 2_000);
+    bench.nowMs += 1_999;
+    assert.deepEqual(refused(bench.step({ kind: "tick" })), []);
+    bench.nowMs += 1;
+    assert.deepEqual(refused(bench.step({ kind: "tick" })), ["b"]);
+    assert.equal(bench.holding.nextDueMs(), undefined);
+    assert.deepEqual(refused(bench.ask("c")), ["c"]);
+    bench.step({ kind: "server-up", held: [] });
+    assert.deepEqual(loads(bench.ask("d")), ["d"]);
+  });
+
   test("a model server that says nothing: what is queued, and what comes, goes elsewhere until it is up again", () => {
     const bench = createBench({ capacityBytes: 200 });
     bench.make("a");

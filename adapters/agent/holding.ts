@@ -7,18 +7,25 @@
 // - A copy asked for while it is leaving goes its way to the end and is queued again behind it: gateways may have taken
 //   its route away already, so turning back would need as many messages as loading again.
 // - Every ask ends: its copy becomes ready or failed, or it is refused, or nobody asks any longer.
-import { noHeat, rateOf, warmUp } from "#core/heat.ts";
-import type { LoadClass } from "#core/loadqueue.ts";
+import { noHeat, warmUp } from "#core/heat.ts";
+import { createAllowance } from "./allowance.ts";
 import { type Ask, createAsks } from "./asks.ts";
-import { type CopyName, type CopyView, copyKey } from "./copies.ts";
+import { type CopyView, copyKey } from "./copies.ts";
 import { createDepartures } from "./departures.ts";
+import { createDrain } from "./drain.ts";
 import type { HeldCopy, HoldingEffect, HoldingEvent, RefusalWhy } from "./events.ts";
-import { Ledger, type NewCopy, viewOf } from "./ledger.ts";
+import { buildGauges, type HoldingGauges } from "./gauges.ts";
+import { Ledger, viewOf } from "./ledger.ts";
+import { createPublication } from "./publication.ts";
 import { createRoom, neverFits } from "./room.ts";
-import { createSizes, type SizeFacts } from "./sizes.ts";
+import { createServerState } from "./serverstate.ts";
+import { createSizes } from "./sizes.ts";
+import { factsOf, nameOf, newCopyOf, queuedView } from "./views.ts";
 
 export interface HoldingOptions {
   readonly capacityBytes: number;
+  /** What the whole model server may take; the capacity alone counts when absent. */
+  readonly memoryLimitBytes?: number | undefined;
   /** Kept free beyond what loads need, so that the next one need not wait for an eviction; 0 when absent. */
   readonly headroomBytes?: number;
   /** The anti-thrash age, 10 s when absent. */
@@ -29,27 +36,12 @@ export interface HoldingOptions {
   readonly unloadConcurrency?: number;
   /** 2 s when absent. */
   readonly withdrawTimeoutMs?: number;
+  /** How long loads wait for a model server that died before they go elsewhere; 2 s when absent. */
+  readonly deadPatienceMs?: number;
   /** 10,000 when absent. */
   readonly maxQueued?: number;
   /** Failed copies remembered, 1,000 when absent. */
   readonly maxFailed?: number;
-}
-
-export interface HoldingGauges {
-  readonly capacityBytes: number;
-  readonly usedBytes: number;
-  readonly reservedBytes: number;
-  readonly queued: number;
-  readonly queuedByClass: Readonly<Record<LoadClass, number>>;
-  readonly loading: number;
-  readonly ready: number;
-  readonly oldestIdleMs: number;
-  readonly evictions: number;
-  readonly loads: number;
-  readonly loadFailures: number;
-  readonly draining: boolean;
-  /** By the gateways' reports of use. */
-  readonly requestsPerSecond: number;
 }
 
 export interface Holding {
@@ -67,14 +59,13 @@ const maxParked = 100;
 const worthMovingMs = 3_600_000;
 const maxProbing = 16;
 
-const stillness = "the model server does not answer";
-
 export function createHolding(options: HoldingOptions): Holding {
   return new PodHolding(options);
 }
 
 class PodHolding implements Holding {
-  readonly #options: Required<HoldingOptions>;
+  readonly #options: Required<Omit<HoldingOptions, "memoryLimitBytes">> & Pick<HoldingOptions, "memoryLimitBytes">;
+  readonly #allowance;
   readonly #gateways = new Set<string>();
   readonly #ledger;
   readonly #asks;
@@ -83,24 +74,17 @@ class PodHolding implements Holding {
   readonly #sizes = createSizes();
   /** May outlive the ask that wanted it, so its number is bounded by itself. */
   readonly #probing = new Set<string>();
-  #up = false;
-  /** The model server was lost because it says nothing. */
-  #silent = false;
+  readonly #server;
   #stopping = false;
-  #draining = false;
-  #drainUntilMs = 0;
-  /** Of the pod as a whole. */
+  readonly #drain = createDrain();
+  readonly #publication = createPublication();
   #heat = noHeat;
-  #sequence = 0;
   #evictions = 0;
   #loads = 0;
   #loadFailures = 0;
   // What one step gathers.
   #nowMs = 0;
   #effects: HoldingEffect[] = [];
-  #leaving: string[] = [];
-  #causes = new Map<string, string>();
-  #told: { readonly gatewayId: string; readonly key: string }[] = [];
 
   constructor(options: HoldingOptions) {
     if (!Number.isSafeInteger(options.capacityBytes) || options.capacityBytes < 1)
@@ -111,14 +95,18 @@ class PodHolding implements Holding {
       loadConcurrency: 2,
       unloadConcurrency: 4,
       withdrawTimeoutMs: 2_000,
+      deadPatienceMs: 2_000,
       maxQueued: 10_000,
       maxFailed: 1_000,
       ...options,
     };
+    this.#allowance = createAllowance(this.#options);
     this.#ledger = new Ledger(this.#options);
+    this.#server = createServerState(this.#options.deadPatienceMs);
     this.#asks = createAsks({ maxQueued: this.#options.maxQueued, maxParked, agedAfterMs: 5_000, agedTurnEvery: 4 });
     this.#departures = createDepartures(this.#options);
     this.#room = createRoom(this.#ledger, this.#asks, this.#options, {
+      allowance: this.#allowance,
       neededBytes: (ask) => this.#sizes.predict(factsOf(ask)),
       probe: (ask) => this.#probe(ask),
       leave: (key, by) => this.#leave(key, by?.traceparent),
@@ -131,7 +119,9 @@ class PodHolding implements Holding {
     this.#nowMs = nowMs;
     for (const ask of this.#asks.expire(nowMs)) this.#refuse(ask, "deadline", "it waited in the queue until its deadline");
     this.#handle(event, nowMs);
-    if (this.#up) this.#room.make(nowMs);
+    const away = this.#server.away(nowMs);
+    if (away !== undefined) for (const ask of Array.from(this.#asks.values())) this.#refuse(ask, "stopping", away);
+    if (this.#server.up) this.#room.make(nowMs);
     this.#publish(nowMs);
     for (const key of this.#departures.takeDue(nowMs)) {
       const copy = this.#ledger.get(key);
@@ -165,7 +155,7 @@ class PodHolding implements Holding {
       case "probed": {
         this.#probing.delete(event.key);
         const ask = this.#asks.get(event.key);
-        if (ask !== undefined) ask.artefactBytes = event.artefactBytes;
+        if (ask !== undefined) Object.assign(ask, { artefactBytes: event.artefactBytes, predictedBytes: event.predictedBytes });
         return undefined;
       }
       case "probe-failed": {
@@ -176,7 +166,7 @@ class PodHolding implements Holding {
         this.#loadFailures += 1;
         // What is leaving under this name says `gone` in its time; the failure would be lost behind it.
         if (this.#ledger.has(ask.key)) return this.#refuse(ask, "no-room", event.reason);
-        return this.#ledger.failQueued(nameFor(ask), { kind: event.failure, reason: event.reason });
+        return this.#ledger.failQueued(newCopyOf(ask), { kind: event.failure, reason: event.reason });
       }
       case "loaded":
         return this.#loaded(event, nowMs);
@@ -191,12 +181,16 @@ class PodHolding implements Holding {
         return this.#departures.unloadFailed(event.key, nowMs);
       case "server-up":
       case "copies-found":
-        this.#up ||= event.kind === "server-up";
-        if (this.#up) this.#silent = false;
+        if (event.kind === "server-up") {
+          this.#server.came();
+          this.#allowance.told(event.limits ?? {});
+        }
         for (const held of event.held) this.#adopt(held, nowMs);
         return undefined;
       case "server-lost":
-        return this.#lose(event.silent === true);
+        return this.#lose(event.silent === true, nowMs);
+      case "memory-seen":
+        return this.#allowance.seen(event.bytes, this.#ledger.usedBytes + this.#ledger.reservedBytes);
       case "copy-missing": {
         const copy = this.#ledger.get(event.key);
         return copy?.state === "ready" ? this.#ledger.drop(copy) : undefined;
@@ -223,7 +217,7 @@ class PodHolding implements Holding {
   #attach(gatewayId: string, nowMs: number): void {
     this.#gateways.add(gatewayId);
     // The others take it as the list that they have.
-    if (this.#draining) this.#effects.push(this.#drainingNow(nowMs));
+    if (this.#drain.active) this.#effects.push(this.#drain.effect(this.#ledger.all(), nowMs));
     const withdrawals = this.#departures.attached(gatewayId);
     if (withdrawals.length === 0) return;
     const changes = withdrawals.flatMap(({ keys }) => keys).flatMap((key) => this.view(key) ?? []);
@@ -238,7 +232,7 @@ class PodHolding implements Holding {
     };
     const userWaits = loadClass === "waiting-user";
     const lastUsedMs = nowMs - (userWaits ? 0 : event.idleMs);
-    this.#told.push({ gatewayId, key });
+    this.#publication.answers(gatewayId, key);
     const copy = this.#ledger.get(key);
     if (copy !== undefined) copy.pinned = event.pinned ?? false;
     if (copy?.state === "ready") return this.#ledger.touch(key, lastUsedMs);
@@ -248,11 +242,13 @@ class PodHolding implements Holding {
       return undefined;
     }
     if (this.#stopping) return refuse("stopping", "the pod is stopping");
-    if (this.#draining) return refuse("stopping", "the pod is being emptied");
-    if (this.#silent) return refuse("stopping", stillness);
-    const facts = { key, format: revision.format, sizeHintBytes: revision.sizeHintBytes, artefactBytes: undefined };
+    if (this.#drain.active) return refuse("stopping", "the pod is being emptied");
+    const away = this.#server.away(nowMs);
+    if (away !== undefined) return refuse("stopping", away);
+    const facts = { key, format: revision.format, sizeHintBytes: revision.sizeHintBytes };
     const neededBytes = this.#sizes.predict(facts) ?? 0;
-    if (neededBytes > this.#options.capacityBytes) return refuse("no-room", neverFits(neededBytes, this.#options.capacityBytes));
+    const { capacityBytes } = this.#allowance;
+    if (neededBytes > capacityBytes) return refuse("no-room", neverFits(neededBytes, capacityBytes));
     const deadlineMs = nowMs + event.waitMs;
     const { priority = "normal", pinned = false, requestsPerSecond = 0, traceparent } = event;
     const asked = { gatewayId, traceparent, key, model, revision, serverName, loadClass, priority };
@@ -307,21 +303,13 @@ class PodHolding implements Holding {
 
   /** Everything serves on; what was not used for long is not worth another place. */
   #startDrain(patienceMs: number, nowMs: number): void {
-    if (this.#draining) return;
-    this.#draining = true;
-    this.#drainUntilMs = nowMs + patienceMs;
+    if (this.#drain.active) return;
+    this.#drain.begin(patienceMs, nowMs);
     for (const ask of Array.from(this.#asks.values())) this.#refuse(ask, "stopping", "the pod is being emptied");
     for (const copy of this.#ledger.all()) {
       if (copy.state === "ready" && nowMs - copy.lastUsedMs > worthMovingMs) this.#leave(copy.key);
     }
-    this.#effects.push(this.#drainingNow(nowMs));
-  }
-
-  /** The most recently used ones first. */
-  #drainingNow(nowMs: number): Extract<HoldingEffect, { kind: "draining" }> {
-    const ready = this.#ledger.all().filter(({ state }) => state === "ready");
-    const copies = ready.sort((a, b) => b.lastUsedMs - a.lastUsedMs).map(viewOf);
-    return { kind: "draining", copies, patienceMs: Math.max(0, this.#drainUntilMs - nowMs) };
+    this.#effects.push(this.#drain.effect(this.#ledger.all(), nowMs));
   }
 
   #adopt(held: HeldCopy, nowMs: number): void {
@@ -343,10 +331,9 @@ class PodHolding implements Holding {
   }
 
   /** All copies went with the model server. A load under way is told of by whoever performs it. */
-  #lose(silent: boolean): void {
-    this.#up = false;
-    this.#silent = silent;
-    if (silent) for (const ask of Array.from(this.#asks.values())) this.#refuse(ask, "stopping", stillness);
+  #lose(silent: boolean, nowMs: number): void {
+    this.#server.lost(silent, nowMs);
+    this.#allowance.lost();
     this.#departures.clear();
     for (const copy of this.#ledger.all()) {
       if (copy.state === "ready" || copy.state === "leaving") this.#ledger.drop(copy);
@@ -358,51 +345,36 @@ class PodHolding implements Holding {
     if (copy?.state !== "ready") return;
     this.#ledger.leave(copy);
     this.#evictions += 1;
-    this.#leaving.push(key);
-    if (traceparent !== undefined) this.#causes.set(key, traceparent);
+    this.#publication.leaves(key, traceparent);
   }
 
-  #probe({ key, revision }: Ask): void {
+  #probe({ key, serverName, revision }: Ask): void {
     if (this.#probing.has(key) || this.#probing.size >= maxProbing) return;
     this.#probing.add(key);
-    this.#effects.push({ kind: "probe", key, revision });
+    this.#effects.push({ kind: "probe", key, serverName, revision });
   }
 
   #start(ask: Ask, reservedBytes: number, nowMs: number): void {
     const { key, serverName, revision, loadClass, traceparent } = ask;
     this.#asks.remove(key);
-    this.#ledger.load(nameFor(ask), reservedBytes);
+    this.#ledger.load(newCopyOf(ask), reservedBytes);
     const queuedMs = Math.max(0, nowMs - ask.askedMs);
     this.#effects.push({ kind: "load", key, serverName, revision, reservedBytes, loadClass, queuedMs, traceparent });
   }
 
   #publish(nowMs: number): void {
-    const changed = this.#ledger.takeChanged();
-    const leaving = new Set(this.#leaving.filter((key) => this.#ledger.get(key)?.state === "leaving"));
-    const told = this.#told.filter(({ key }) => !changed.has(key) && !leaving.has(key));
-    const changes = Array.from(changed).flatMap(([key, name]) => (leaving.has(key) ? [] : [this.view(key) ?? goneView(name)]));
-    if (changes.length > 0) {
-      this.#effects.push({ kind: "publish", sequence: ++this.#sequence, changes, withdraw: false });
-    }
-    if (leaving.size > 0) {
-      const keys = [...leaving];
-      const sequence = ++this.#sequence;
-      const changes = keys.flatMap((key) => this.view(key) ?? []);
-      const causes = this.#causes.size === 0 ? {} : { causes: this.#causes };
-      this.#effects.push({ kind: "publish", sequence, changes, withdraw: true, ...causes });
-      this.#departures.begin({ sequence, keys }, this.#gateways, nowMs);
-    }
-    for (const { gatewayId, key } of told) {
-      const view = this.view(key);
-      if (view !== undefined) this.#effects.push({ kind: "tell", gatewayId, changes: [view], withdrawals: [] });
-    }
-    this.#leaving = [];
-    if (this.#causes.size > 0) this.#causes = new Map();
-    this.#told = [];
+    const { effects, withdrawal } = this.#publication.take(this.#ledger.takeChanged(), (key) => this.view(key));
+    this.#effects.push(...effects);
+    if (withdrawal !== undefined) this.#departures.begin(withdrawal, this.#gateways, nowMs);
   }
 
   nextDueMs(): number | undefined {
-    const times = [this.#asks.nextDueMs(), this.#departures.nextDueMs(), this.#up ? this.#room.nextDueMs() : undefined];
+    const times = [
+      this.#asks.nextDueMs(),
+      this.#departures.nextDueMs(),
+      this.#server.up ? this.#room.nextDueMs() : undefined,
+      this.#asks.size > 0 ? this.#server.awayAtMs() : undefined,
+    ];
     const known = times.filter((timeMs) => timeMs !== undefined);
     return known.length === 0 ? undefined : Math.min(...known);
   }
@@ -420,43 +392,13 @@ class PodHolding implements Holding {
   }
 
   gauges(nowMs: number): HoldingGauges {
-    const { oldestUsedMs } = this.#ledger;
-    return {
-      capacityBytes: this.#options.capacityBytes,
-      usedBytes: this.#ledger.usedBytes,
-      reservedBytes: this.#ledger.reservedBytes,
-      queued: this.#asks.size,
-      queuedByClass: { ...this.#asks.byClass },
-      loading: this.#ledger.loading,
-      ready: this.#ledger.ready,
-      oldestIdleMs: oldestUsedMs === undefined ? 0 : Math.max(0, nowMs - oldestUsedMs),
+    const counts = {
+      capacityBytes: this.#allowance.capacityBytes,
       evictions: this.#evictions,
       loads: this.#loads,
       loadFailures: this.#loadFailures,
-      draining: this.#draining,
-      requestsPerSecond: rateOf(this.#heat, nowMs),
+      draining: this.#drain.active,
     };
+    return buildGauges({ ledger: this.#ledger, asks: this.#asks, heat: this.#heat, counts }, nowMs);
   }
-}
-
-function nameOf(ask: Ask): CopyName {
-  return { model: ask.model, revision: ask.revision.id, slot: ask.revision.slot };
-}
-
-function factsOf(ask: Ask): SizeFacts {
-  const { key, revision, artefactBytes } = ask;
-  return { key, format: revision.format, sizeHintBytes: revision.sizeHintBytes, artefactBytes };
-}
-
-function nameFor(ask: Ask): NewCopy {
-  const { key, serverName, lastUsedMs, loadClass, pinned } = ask;
-  return { ...nameOf(ask), key, serverName, lastUsedMs, pinned, facts: factsOf(ask), userWaits: loadClass === "waiting-user" };
-}
-
-function queuedView(ask: Ask): CopyView {
-  return { ...nameOf(ask), state: "queued", sizeBytes: 0, lastUsedMs: ask.lastUsedMs };
-}
-
-function goneView(name: CopyName): CopyView {
-  return { ...name, state: "gone", sizeBytes: 0, lastUsedMs: 0 };
 }

@@ -8,17 +8,17 @@
 // - Nothing that is used much leaves for what is asked for much less: such a load waits a little, and is then refused.
 // - For background loads no copy leaves that was used within the anti-thrash age: they are parked until there is one.
 import { chooseVictims, type EvictionRequest } from "#core/placement/evict.ts";
+import type { Allowance } from "./allowance.ts";
 import type { Ask, Asks } from "./asks.ts";
 import type { Ledger } from "./ledger.ts";
 
 export interface RoomOptions {
-  readonly capacityBytes: number;
   readonly headroomBytes: number;
   readonly minAgeMs: number;
-  readonly loadConcurrency: number;
 }
 
 export interface RoomActions {
+  readonly allowance: Pick<Allowance, "bytes" | "capacityBytes" | "loadConcurrency">;
   /** Undefined: the artefact must be looked up first. */
   neededBytes(ask: Ask): number | undefined;
   probe(ask: Ask): void;
@@ -40,7 +40,8 @@ const hotPatienceMs = 2_000;
 const headroomAgePart = 0.1;
 
 export function createRoom(ledger: Ledger, asks: Asks, options: RoomOptions, actions: RoomActions): Room {
-  const { capacityBytes, headroomBytes, minAgeMs, loadConcurrency } = options;
+  const { headroomBytes, minAgeMs } = options;
+  const { allowance } = actions;
   let parkedUntilMs = 0;
 
   /** The bytes that will be free in time, or why there are none. */
@@ -58,7 +59,7 @@ export function createRoom(ledger: Ledger, asks: Asks, options: RoomOptions, act
   };
 
   const repay = (nowMs: number): void => {
-    const overBytes = ledger.usedBytes + ledger.reservedBytes - ledger.leavingBytes - capacityBytes;
+    const overBytes = ledger.usedBytes + ledger.reservedBytes - ledger.leavingBytes - allowance.bytes;
     if (overBytes <= 0) return;
     const candidates = ledger.candidates(nowMs);
     evict(overBytes, 0, nowMs, { waitingUser: true, requestsPerSecond: Number.POSITIVE_INFINITY, minAgeMs, candidates });
@@ -71,7 +72,7 @@ export function createRoom(ledger: Ledger, asks: Asks, options: RoomOptions, act
       parkedUntilMs = nowMs + parkedRetryMs;
     }
     let inHand = asks.hand().length;
-    while (inHand + ledger.loading < 2 * loadConcurrency && asks.take(nowMs) !== undefined) inHand += 1;
+    while (inHand + ledger.loading < 2 * allowance.loadConcurrency && asks.take(nowMs) !== undefined) inHand += 1;
   };
 
   const park = (ask: Ask, why: "too-young" | "too-hot", nowMs: number): void => {
@@ -95,7 +96,7 @@ export function createRoom(ledger: Ledger, asks: Asks, options: RoomOptions, act
     make(nowMs): void {
       repay(nowMs);
       fillHand(nowMs);
-      let freeBytes = capacityBytes - ledger.usedBytes - ledger.reservedBytes;
+      let freeBytes = allowance.bytes - ledger.usedBytes - ledger.reservedBytes;
       let comingBytes = ledger.leavingBytes;
       for (const ask of asks.hand()) {
         const neededBytes = actions.neededBytes(ask);
@@ -103,8 +104,8 @@ export function createRoom(ledger: Ledger, asks: Asks, options: RoomOptions, act
           actions.probe(ask);
           continue;
         }
-        if (neededBytes > capacityBytes) {
-          actions.refuse(ask, neverFits(neededBytes, capacityBytes));
+        if (neededBytes > allowance.capacityBytes) {
+          actions.refuse(ask, neverFits(neededBytes, allowance.capacityBytes));
           continue;
         }
         const holder = ledger.holderOf(ask.serverName);
@@ -126,7 +127,7 @@ export function createRoom(ledger: Ledger, asks: Asks, options: RoomOptions, act
           }
           comingBytes += evicted;
         }
-        if (holder === undefined && neededBytes <= freeBytes && ledger.loading < loadConcurrency) {
+        if (holder === undefined && neededBytes <= freeBytes && ledger.loading < allowance.loadConcurrency) {
           actions.start(ask, neededBytes);
           freeBytes -= neededBytes;
         } else {

@@ -26,6 +26,12 @@ describe("sizes", () => {
     assert.equal(sizes.predict(facts("b", { sizeHintBytes: 700 })), 700);
   });
 
+  test("believes the model server's own guess before what was learned, and after the hint", () => {
+    const sizes = createSizes();
+    assert.equal(sizes.predict({ key: "a", format: "f", sizeHintBytes: undefined, artefactBytes: 10, predictedBytes: 70 }), 70);
+    assert.equal(sizes.predict({ key: "a", format: "f", sizeHintBytes: 50, artefactBytes: 10, predictedBytes: 70 }), 50);
+  });
+
   test("learns a high ratio of the recent ones, for artefacts of like size and format", () => {
     const sizes = createSizes();
     for (let n = 1; n <= 10; n++) sizes.learn(facts(`m${n}`, { artefactBytes: 1_000 }), n * 1_000);

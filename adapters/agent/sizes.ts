@@ -1,4 +1,5 @@
-// Owns the prediction of how many bytes a copy will take: what it took before, else the hint, else the artefact's bytes
+// Owns the prediction of how many bytes a copy will take: what it took before, else the hint, else
+// what the model server predicts, else the artefact's bytes
 // times the ratio learned for artefacts of its format and like size, else a cautious first guess.
 // Ratios are kept apart by size, since a small artefact grows by a session's fixed cost and a large one hardly at all.
 // Invariant: bounded memory, whatever formats and copies come by.
@@ -7,7 +8,9 @@ export interface SizeFacts {
   readonly key: string;
   readonly format: string;
   readonly sizeHintBytes: number | undefined;
-  readonly artefactBytes: number | undefined;
+  readonly artefactBytes?: number | undefined;
+  /** By the model server itself. */
+  readonly predictedBytes?: number | undefined;
 }
 
 export interface Sizes {
@@ -45,8 +48,8 @@ export function createSizes(): Sizes {
   };
 
   return {
-    predict({ key, format, sizeHintBytes, artefactBytes }): number | undefined {
-      const known = measured.get(key) ?? sizeHintBytes;
+    predict({ key, format, sizeHintBytes, artefactBytes, predictedBytes }): number | undefined {
+      const known = measured.get(key) ?? sizeHintBytes ?? predictedBytes;
       if (known !== undefined) return known;
       if (artefactBytes === undefined) return undefined;
       const ratio = ratioOf(format, artefactBytes);

@@ -45,6 +45,21 @@ export type Listed = { readonly kind: "ok"; readonly held: readonly HeldModel[] 
 /** It died or was restarted, and is about to come back; or it stands still, and nobody knows for how long. */
 export type Loss = "died" | "silent";
 
+/** What a model server says of itself. */
+export interface ServerLimits {
+  readonly capacityBytes?: number;
+  /** Loads at a time. */
+  readonly loadConcurrency?: number;
+}
+
+export interface PredictRequest {
+  readonly serverName: string;
+  readonly format: string;
+  readonly formatVersion?: string;
+  readonly storageUri: string;
+  readonly artefactBytes: number;
+}
+
 /** What the watch over the model server tells. Strictly in turn: up, lost, up, lost ... */
 export interface DriverListener {
   /** It answers, for the first time or again, and holds these. */
@@ -67,6 +82,12 @@ export interface Driver extends AsyncDisposable {
   list(signal: AbortSignal): Promise<Listed>;
   /** Undefined: the server did not say. */
   ready(serverName: string, revision: string, signal: AbortSignal): Promise<boolean | undefined>;
+  /** What the whole model server takes; undefined where that cannot be seen. Absent: it tells exactly what its models take. */
+  readonly memoryBytes?: (signal: AbortSignal) => Promise<number | undefined>;
+  /** Since it is up; absent: it says nothing of the kind. */
+  readonly limits?: () => ServerLimits;
+  /** The model server's own guess before a load; undefined: it has none. Absent: it cannot be asked. */
+  readonly predictBytes?: (request: PredictRequest, signal: AbortSignal) => Promise<number | undefined>;
   /** Requests get no answer: for a while so long a silence counts as a loss. */
   doubt(silenceMs: number): void;
   /** As the watch saw it last. */

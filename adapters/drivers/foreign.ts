@@ -11,8 +11,21 @@
 // - What the model server holds is compared with what is remembered at bounded cost: a server that can list is asked once,
 //   another one is asked for a few copies at a time.
 import type { Clock } from "#platform/clock.ts";
-import type { Driver, DriverListener, Failure, HeldModel, Listed, Loaded, LoadRequest } from "./driver.ts";
+import { type Deadline, openDeadline } from "#platform/deadline.ts";
+import type {
+  Driver,
+  DriverListener,
+  Failure,
+  HeldModel,
+  Listed,
+  Loaded,
+  LoadRequest,
+  PredictRequest,
+  ServerLimits,
+} from "./driver.ts";
 import { createLifeline, type Lifeline, type Seen } from "./lifeline.ts";
+import { createLoadMeter } from "./memory/loadmeter.ts";
+import type { MemoryMeter } from "./memory/processes.ts";
 import type { CopyRecord } from "./record.ts";
 import { createWatch, type Pulse, type Watch } from "./watch.ts";
 
@@ -30,6 +43,9 @@ export interface ForeignServer extends AsyncDisposable {
   readonly live?: (signal: AbortSignal) => Promise<boolean>;
   /** In each of its lives before anything else, with the names that it may hold from before; failed: not yet. */
   readonly greet?: (remembered: readonly string[], signal: AbortSignal) => Promise<Done>;
+  /** As of a driver, once it was greeted. */
+  readonly limits?: () => ServerLimits;
+  readonly predictBytes?: (request: PredictRequest, signal: AbortSignal) => Promise<number | undefined>;
   /** The names of all that it holds. Absent: it cannot tell. */
   readonly index?: (signal: AbortSignal) => Promise<{ readonly kind: "ok"; readonly names: ReadonlySet<string> } | Failure>;
   /** Absent: it cannot tell, and is believed to hold what it was made to load in this life. */
@@ -49,6 +65,8 @@ export interface ForeignOptions {
   readonly silenceMs?: number;
   /** How long one load may take, whoever waits for it; 300 s when absent. */
   readonly loadTimeoutMs?: number;
+  /** Measures models that the server tells nothing of; nothing is learned of these when absent. */
+  readonly memory?: MemoryMeter;
 }
 
 const liveTimeoutMs = 5_000;
@@ -63,6 +81,10 @@ export function createForeignDriver(server: ForeignServer, record: CopyRecord, o
 
 class ForeignDriver implements Driver {
   readonly keepsArtefact: boolean;
+  readonly memoryBytes?: (signal: AbortSignal) => Promise<number | undefined>;
+  readonly limits?: () => ServerLimits;
+  readonly predictBytes?: (request: PredictRequest, signal: AbortSignal) => Promise<number | undefined>;
+  readonly #meter;
   readonly #server: ForeignServer;
   readonly #record: CopyRecord;
   readonly #options: ForeignOptions;
@@ -87,6 +109,12 @@ class ForeignDriver implements Driver {
     this.#server = server;
     this.#record = record;
     this.#options = options;
+    const meter = options.memory === undefined ? undefined : createLoadMeter(options.memory);
+    this.#meter = meter;
+    const { limits, predictBytes } = server;
+    if (limits !== undefined) this.limits = limits;
+    if (predictBytes !== undefined) this.predictBytes = predictBytes;
+    if (meter !== undefined) this.memoryBytes = (signal) => meter.total(signal);
     this.#lifeline = createLifeline({ address: server.address, http2: server.http2, onClosed: () => this.#watch.hurry() });
     this.#watch = createWatch({
       clock,
@@ -106,6 +134,7 @@ class ForeignDriver implements Driver {
           const lost = this.#life;
           this.#life = new AbortController();
           this.#compared = false;
+          this.#meter?.reset();
           lost.abort(new Error(`the model server is lost: ${reason}`));
           listener.onLost(reason, how);
         },
@@ -130,7 +159,9 @@ class ForeignDriver implements Driver {
     return await this.#alone(serverName, signal, work, {
       timeoutMs: this.#options.loadTimeoutMs ?? 300_000,
       givenUp: async (loaded) => {
-        if (cancels || loaded?.kind === "ok") await this.#unload(serverName, this.#ends(unloadTimeoutMs));
+        if (!cancels && loaded?.kind !== "ok") return;
+        using ends = this.#ends(unloadTimeoutMs);
+        await this.#unload(serverName, ends.signal);
       },
     });
   }
@@ -177,25 +208,38 @@ class ForeignDriver implements Driver {
       if (unloaded.kind === "failed") return unloaded;
     }
     await this.#record.put({ serverName, revision, sizeBytes: expectedBytes, loaded: false });
+    const measure = await this.#meter?.begin(request);
     this.#loading += 1;
-    const loaded = await this.#server.load(request).finally(() => {
-      this.#loading -= 1;
-    });
+    const loaded = await this.#server
+      .load(request)
+      .catch((error: unknown) => {
+        measure?.fail();
+        throw error;
+      })
+      .finally(() => {
+        this.#loading -= 1;
+      });
     if (loaded.kind === "failed") {
+      measure?.fail();
       // After a failure of the pod nothing is known; whoever asked unloads.
       if (loaded.failure === "pod") this.#watch.hurry();
       else await this.#forget(serverName);
       return loaded;
     }
-    const { sizeBytes = expectedBytes } = loaded;
+    const grownBytes = await measure?.end();
+    const toldBytes = loaded.sizeBytes ?? grownBytes;
+    const sizeBytes = toldBytes ?? expectedBytes;
     await this.#record.put({ serverName, revision, sizeBytes, loaded: true });
-    return { kind: "ok", sizeBytes, measured: loaded.sizeBytes !== undefined };
+    return { kind: "ok", sizeBytes, measured: toldBytes !== undefined };
   }
 
   async #unload(serverName: string, signal: AbortSignal): Promise<Done> {
     const unloaded = await this.#server.unload(serverName, signal);
-    if (unloaded.kind === "ok") await this.#forget(serverName);
-    else if (unloaded.failure === "pod") this.#watch.hurry();
+    const before = this.#record.get(serverName);
+    if (unloaded.kind === "ok") {
+      if (before?.loaded === true) this.#meter?.unloaded(before.sizeBytes);
+      await this.#forget(serverName);
+    } else if (unloaded.failure === "pod") this.#watch.hurry();
     return unloaded;
   }
 
@@ -206,7 +250,8 @@ class ForeignDriver implements Driver {
 
   async #isReady(serverName: string, signal: AbortSignal): Promise<boolean | undefined> {
     if (this.#server.ready === undefined) return this.#watch.up;
-    return await this.#server.ready(serverName, AbortSignal.any([signal, this.#end.signal]));
+    using either = openDeadline(liveTimeoutMs, signal, this.#end.signal);
+    return await this.#server.ready(serverName, either.signal);
   }
 
   /** Runs when nothing else goes on under the name. A caller who gives up is let go at once; the work goes on. */
@@ -222,7 +267,8 @@ class ForeignDriver implements Driver {
       await orAborted(before, signal);
     }
     let left = false;
-    const result = this.#run(work, this.#ends(rule.timeoutMs));
+    const ends = this.#ends(rule.timeoutMs);
+    const result = this.#run(work, ends.signal);
     const finish = async (): Promise<void> => {
       try {
         // Whoever waits for the result is told of what it throws.
@@ -230,6 +276,7 @@ class ForeignDriver implements Driver {
         // At the very moment of giving up, the work may have heard of it first.
         if (left || (done === undefined && signal.aborted)) await rule.givenUp?.(done).catch(() => undefined);
       } finally {
+        ends[Symbol.dispose]();
         this.#busy.delete(serverName);
       }
     };
@@ -254,8 +301,8 @@ class ForeignDriver implements Driver {
     }
   }
 
-  #ends(timeoutMs: number): AbortSignal {
-    return AbortSignal.any([this.#end.signal, this.#life.signal, AbortSignal.timeout(timeoutMs)]);
+  #ends(timeoutMs: number): Deadline {
+    return openDeadline(timeoutMs, this.#end.signal, this.#life.signal);
   }
 
   /** Forgets what the model server does not hold any more. */
@@ -324,8 +371,8 @@ class ForeignDriver implements Driver {
   async #pulse(signal: AbortSignal): Promise<Pulse> {
     const seen = await this.#lifeline.look(signal);
     if (seen.kind !== "up") return seen;
-    const live =
-      (await this.#server.live?.(AbortSignal.any([signal, AbortSignal.timeout(liveTimeoutMs)])).catch(() => false)) ?? true;
+    using deadline = openDeadline(liveTimeoutMs, signal);
+    const live = (await this.#server.live?.(deadline.signal).catch(() => false)) ?? true;
     signal.throwIfAborted();
     if (!live) {
       // Some answer nothing while they load. The load has a deadline of its own.

@@ -2,6 +2,7 @@
 // Invariant: a call ends with an answer, with `gone` or with `late`; it throws only the reason of its signal.
 import { type Dispatcher, errors, Pool } from "undici";
 import { errorMessage } from "#core/errors.ts";
+import { openDeadline } from "#platform/deadline.ts";
 import type { Failure } from "./driver.ts";
 
 export type Answer =
@@ -40,16 +41,25 @@ export function createHttpCaller(address: string): HttpCaller {
   });
   return {
     async call({ method, path, body, timeoutMs, signal }): Promise<Answer> {
-      try {
+      using deadline = openDeadline(timeoutMs, signal);
+      const send = async (): Promise<Answer> => {
         const request: Dispatcher.RequestOptions = {
           method,
           path,
           ...(body === undefined ? {} : { headers: { "content-type": "application/json" }, body: JSON.stringify(body) }),
-          signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
+          signal: deadline.signal,
         };
         const { statusCode, body: answer } = await pool.request(request);
         const text = await readText(answer);
         return { kind: "answer", status: statusCode, text, json: parseJson(text) };
+      };
+      try {
+        return await send().catch(async (error: unknown) => {
+          // The server may have closed a kept connection at the very moment of its use. Every call may be made twice; a
+          // server that died refuses the second one.
+          if (!wasReset(error) || deadline.signal.aborted) throw error;
+          return await send();
+        });
       } catch (error) {
         signal.throwIfAborted();
         return { kind: isGone(error) ? "gone" : "late", reason: errorMessage(error) };
@@ -112,6 +122,10 @@ export function parseJson(text: string): unknown {
 }
 
 const goneCodes: ReadonlySet<string> = new Set(["ECONNREFUSED", "ENOENT", "ECONNRESET", "EPIPE"]);
+
+function wasReset(error: unknown): boolean {
+  return error instanceof errors.SocketError || (error instanceof Error && "code" in error && error.code === "ECONNRESET");
+}
 
 /** Nobody listens, or who did has closed the connection. */
 export function isGone(error: unknown): boolean {

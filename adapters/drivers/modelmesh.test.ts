@@ -13,6 +13,7 @@ import {
   LoadModelResponseSchema,
   ModelRuntime,
   ModelSizeResponseSchema,
+  PredictModelSizeResponseSchema,
   RuntimeStatusResponse_Status,
   RuntimeStatusResponseSchema,
   UnloadModelResponseSchema,
@@ -32,6 +33,8 @@ interface Runtime extends DriverHarness {
   startingFor: number;
   /** What loadModel says of the size; with 0, modelSize says 4,096. */
   sizeInLoad: bigint;
+  /** What predictModelSize says; 0 is nothing, `not` that it is not implemented. */
+  predicts: bigint | "not";
 }
 
 class ScriptedError extends Error {
@@ -53,7 +56,7 @@ async function openRuntime(where: "port" | "socket"): Promise<Runtime> {
   let hanging: PromiseWithResolvers<void> | undefined;
   let server: Server;
   let port = 0;
-  const script = { startingFor: 0, sizeInLoad: 2_048n };
+  const script: Pick<Runtime, "startingFor" | "sizeInLoad" | "predicts"> = { startingFor: 0, sizeInLoad: 2_048n, predicts: 0n };
 
   const unary = <T>(done: sendUnaryData<T>, work: () => Promise<T>): void => {
     const run = async (): Promise<void> => {
@@ -90,6 +93,12 @@ async function openRuntime(where: "port" | "socket"): Promise<Runtime> {
           held.delete(request.modelId);
           return create(UnloadModelResponseSchema);
         }),
+      predictModelSize: ({ request }, done) =>
+        unary(done, async () => {
+          calls.push(`predict ${request.modelId} ${request.modelType} ${request.modelPath}`);
+          if (script.predicts === "not") throw fail(codes.UNIMPLEMENTED, "no");
+          return create(PredictModelSizeResponseSchema, { sizeInBytes: script.predicts });
+        }),
       modelSize: (_, done) => unary(done, async () => create(ModelSizeResponseSchema, { sizeInBytes: 4_096n })),
       runtimeStatus: (_, done) =>
         unary(done, async () => {
@@ -102,6 +111,8 @@ async function openRuntime(where: "port" | "socket"): Promise<Runtime> {
           return create(RuntimeStatusResponseSchema, {
             status: RuntimeStatusResponse_Status.READY,
             modelLoadingTimeoutMs: 60_000,
+            capacityInBytes: 5_000n,
+            maxLoadingConcurrency: 3,
           });
         }),
     });
@@ -196,6 +207,22 @@ describe("what ModelMesh's runtimes rely on", { timeout: 60_000 }, () => {
       assert.deepEqual(await driver.load(request(runtime, "m1")), { kind: "ok", sizeBytes: 2_048, measured: true });
       runtime.sizeInLoad = 0n;
       assert.deepEqual(await driver.load(request(runtime, "m2")), { kind: "ok", sizeBytes: 4_096, measured: true });
+    });
+  });
+
+  test("what the runtime predicts and says of itself is heard; one that cannot predict is not asked again", async () => {
+    await withDriver(async (runtime, driver) => {
+      assert.deepEqual(driver.limits?.(), { capacityBytes: 5_000, loadConcurrency: 3 });
+      const asked = { serverName: "m1", format: "own", formatVersion: "2", storageUri: "s3://b/m", artefactBytes: 7 };
+      assert.equal(await driver.predictBytes?.(asked, never), undefined);
+      runtime.predicts = 900n;
+      assert.equal(await driver.predictBytes?.(asked, never), 900);
+      assert.deepEqual(runtime.calls.slice(-1), ["predict m1 mt:own:2 s3://b/m"]);
+      runtime.predicts = "not";
+      assert.equal(await driver.predictBytes?.(asked, never), undefined);
+      const calls = runtime.calls.length;
+      assert.equal(await driver.predictBytes?.(asked, never), undefined);
+      assert.equal(runtime.calls.length, calls);
     });
   });
 

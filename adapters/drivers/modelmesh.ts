@@ -7,7 +7,7 @@
 // - A runtime cannot tell what it holds: after a start of the adapter it is taken to be empty, and made so.
 // - FAILED_PRECONDITION and INVALID_ARGUMENT mean that nothing was tried. Every other failed or cancelled load is followed
 //   by an unload.
-import { readdir, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { status as codes } from "@grpc/grpc-js";
@@ -16,11 +16,13 @@ import {
   LoadModelRequestSchema,
   ModelRuntime,
   ModelSizeRequestSchema,
+  PredictModelSizeRequestSchema,
   RuntimeStatusRequestSchema,
   RuntimeStatusResponse_Status as Status,
   UnloadModelRequestSchema,
 } from "#proto/gen/mmesh/model_runtime_pb.ts";
-import type { Failure, LoadRequest } from "./driver.ts";
+import { artefactBytes } from "./artefact.ts";
+import type { Failure, LoadRequest, ServerLimits } from "./driver.ts";
 import type { Done, ForeignServer } from "./foreign.ts";
 import { ask, channelOptions, isUnanswered, unansweredCall } from "./grpc.ts";
 import { failedWith } from "./http.ts";
@@ -33,8 +35,8 @@ export interface ModelmeshOptions {
 const statusTimeoutMs = 10_000;
 const callTimeoutMs = 30_000;
 const sizeTimeoutMs = 10_000;
+const predictTimeoutMs = 500;
 const defaultLoadTimeoutMs = 90_000;
-const maxFiles = 10_000;
 
 const absent: ReadonlySet<number> = new Set([codes.NOT_FOUND]);
 const nothingTried: ReadonlySet<number> = new Set([codes.FAILED_PRECONDITION, codes.INVALID_ARGUMENT]);
@@ -43,6 +45,9 @@ const exhausted: ReadonlySet<number> = new Set([codes.RESOURCE_EXHAUSTED]);
 export function createModelmesh({ address }: ModelmeshOptions): ForeignServer {
   const client = createClient(ModelRuntime, address, undefined, { channel: channelOptions });
   let loadTimeoutMs = defaultLoadTimeoutMs;
+  let limits: ServerLimits = {};
+  /** Not any more once it says that it cannot. */
+  let predicts = true;
 
   const unload = async (modelId: string, signal: AbortSignal): Promise<Done> => {
     const request = create(UnloadModelRequestSchema, { modelId });
@@ -66,7 +71,7 @@ export function createModelmesh({ address }: ModelmeshOptions): ForeignServer {
       const request = create(RuntimeStatusRequestSchema);
       const called = await ask(client.runtimeStatus(request, { timeoutMs: statusTimeoutMs, signal }), signal);
       if (called.kind === "error") return unansweredCall(called);
-      const { status, modelLoadingTimeoutMs } = called.answer;
+      const { status, modelLoadingTimeoutMs, capacityInBytes, maxLoadingConcurrency } = called.answer;
       if (status !== Status.READY) {
         return {
           kind: "failed",
@@ -74,6 +79,11 @@ export function createModelmesh({ address }: ModelmeshOptions): ForeignServer {
           reason: `the runtime says that it is ${status === Status.STARTING ? "starting" : "failing"}`,
         };
       }
+      limits = {
+        ...(capacityInBytes > 0n ? { capacityBytes: Number(capacityInBytes) } : {}),
+        ...(maxLoadingConcurrency > 0 ? { loadConcurrency: maxLoadingConcurrency } : {}),
+      };
+      predicts = true;
       loadTimeoutMs = modelLoadingTimeoutMs > 0 ? modelLoadingTimeoutMs : defaultLoadTimeoutMs;
       // It should have purged itself; unloading what is not there is well.
       for (const modelId of remembered) {
@@ -82,14 +92,24 @@ export function createModelmesh({ address }: ModelmeshOptions): ForeignServer {
       }
       return { kind: "ok" };
     },
+    limits: () => limits,
+    async predictBytes(request, signal): Promise<number | undefined> {
+      if (!predicts) return undefined;
+      const { serverName: modelId, storageUri: modelPath, artefactBytes: disk_size_bytes } = request;
+      const modelKey = JSON.stringify({ model_type: modelTypeOf(request), disk_size_bytes });
+      const message = create(PredictModelSizeRequestSchema, { modelId, modelType: labelOf(request), modelPath, modelKey });
+      const called = await ask(client.predictModelSize(message, { timeoutMs: predictTimeoutMs, signal }), signal);
+      if (called.kind === "error" && called.code === codes.UNIMPLEMENTED) predicts = false;
+      return called.kind === "ok" && called.answer.sizeInBytes > 0n ? Number(called.answer.sizeInBytes) : undefined;
+    },
     async load(request): Promise<{ readonly kind: "ok"; readonly sizeBytes?: number } | Failure> {
-      const { serverName: modelId, path, format, formatVersion, signal } = request;
+      const { serverName: modelId, path, signal } = request;
       const modelKey = await modelKeyOf(request);
       if (modelKey === undefined)
         return { kind: "failed", failure: "storage", reason: "the artefact is not on the disk any more" };
       const message = create(LoadModelRequestSchema, {
         modelId,
-        modelType: formatVersion === undefined ? `mt:${format}` : `mt:${format}:${formatVersion}`,
+        modelType: labelOf(request),
         modelPath: path,
         modelKey: JSON.stringify(modelKey),
       });
@@ -113,27 +133,27 @@ export function createModelmesh({ address }: ModelmeshOptions): ForeignServer {
 }
 
 /** As ModelMesh's puller hands it on. */
-async function modelKeyOf({
-  path,
-  format,
-  formatVersion,
-  schemaPath,
-}: LoadRequest): Promise<Record<string, unknown> | undefined> {
-  const found = await stat(path).catch(() => undefined);
-  if (found === undefined) return undefined;
-  const schemaFolder = found.isDirectory() ? path : dirname(path);
+async function modelKeyOf(request: LoadRequest): Promise<Record<string, unknown> | undefined> {
+  const { path, schemaPath } = request;
+  const sizeBytes = await artefactBytes(path);
+  if (sizeBytes === undefined) return undefined;
   return {
-    model_type: { name: format, ...(formatVersion === undefined ? {} : { version: formatVersion }) },
-    disk_size_bytes: found.isDirectory() ? await folderBytes(path) : found.size,
-    ...(schemaPath === undefined ? {} : { schema_path: join(schemaFolder, schemaPath) }),
+    model_type: modelTypeOf(request),
+    disk_size_bytes: sizeBytes,
+    ...(schemaPath === undefined ? {} : { schema_path: join(await folderOf(path), schemaPath) }),
   };
 }
 
-async function folderBytes(folder: string): Promise<number> {
-  let sizeBytes = 0;
-  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
-  for (const entry of entries.slice(0, maxFiles)) {
-    if (entry.isFile()) sizeBytes += (await stat(join(entry.parentPath, entry.name))).size;
-  }
-  return sizeBytes;
+type Formatted = Pick<LoadRequest, "format" | "formatVersion">;
+
+function modelTypeOf({ format, formatVersion }: Formatted): Record<string, string> {
+  return { name: format, ...(formatVersion === undefined ? {} : { version: formatVersion }) };
+}
+
+function labelOf({ format, formatVersion }: Formatted): string {
+  return formatVersion === undefined ? `mt:${format}` : `mt:${format}:${formatVersion}`;
+}
+
+async function folderOf(path: string): Promise<string> {
+  return (await stat(path)).isDirectory() ? path : dirname(path);
 }

@@ -4,6 +4,7 @@ import type { Clock } from "#platform/clock.ts";
 import { StartupError } from "#platform/lifecycle.ts";
 import type { Driver } from "./driver.ts";
 import { createForeignDriver, type ForeignServer } from "./foreign.ts";
+import { createProcessMeter } from "./memory/processes.ts";
 import { createMlserver } from "./mlserver.ts";
 import { createModelmesh } from "./modelmesh.ts";
 import type { DriverName } from "./names.ts";
@@ -32,8 +33,13 @@ export interface DriverOptions {
 export function createDriver(options: DriverOptions, clock: Clock): Driver {
   if (options.driver === "onnx") return createOnnxDriver({ adminSocket: need(options, "adminSocket"), clock });
   const records = options.records ?? `${need(options, options.repository === undefined ? "records" : "repository")}.copies`;
-  return createForeignDriver(createServer(options, options.driver), createRecord(records), { clock });
+  const server = createServer(options, options.driver);
+  const memory = mute.has(options.driver) ? createProcessMeter(server.address) : undefined;
+  return createForeignDriver(server, createRecord(records), { clock, ...(memory === undefined ? {} : { memory }) });
 }
+
+/** They do not tell what their models take, or few of their backends do. */
+const mute: ReadonlySet<DriverName> = new Set(["mlserver", "triton", "ovms"]);
 
 function createServer(options: DriverOptions, driver: Exclude<DriverName, "onnx">): ForeignServer {
   const { restAddress, grpcAddress, serverAddress } = options;

@@ -15,7 +15,7 @@ import { createRecord } from "./record.ts";
 import { type DriverHarness, describeDriver } from "./suite.ts";
 
 /** Failed models stay in its configuration, with what became of them. */
-function scriptOf(configFile: string, failed = new Map<string, string>()): Script {
+function scriptOf(configFile: string, isSlow: () => boolean, failed = new Map<string, string>()): Script {
   const state = (state: string, message = ""): unknown => ({
     model_version_status: [
       { version: "1", state, status: { error_code: message === "" ? "OK" : "UNKNOWN", error_message: message } },
@@ -30,7 +30,8 @@ function scriptOf(configFile: string, failed = new Map<string, string>()): Scrip
       ).model_config_list;
       const names = new Set(list.map(({ config }) => config.name));
       for (const name of [...held.keys(), ...failed.keys()]) {
-        if (names.has(name)) continue;
+        // It answers the reload, and takes its time.
+        if (names.has(name) || isSlow()) continue;
         held.delete(name);
         failed.delete(name);
       }
@@ -56,7 +57,14 @@ function scriptOf(configFile: string, failed = new Map<string, string>()): Scrip
   };
 }
 
-async function openHarness(): Promise<DriverHarness & { openDriver(): Driver; readonly asked: readonly string[] }> {
+interface OvmsHarness extends DriverHarness {
+  readonly asked: readonly string[];
+  readonly held: Map<string, string>;
+  /** What is to be unloaded stays for a while. */
+  setSlow(slow: boolean): void;
+}
+
+async function openHarness(): Promise<OvmsHarness> {
   const folder = await openRunFolder();
   const at = (...names: string[]): string => join(folder.path, ...names);
   for (const [name, text] of [
@@ -69,8 +77,11 @@ async function openHarness(): Promise<DriverHarness & { openDriver(): Driver; re
     await writeFile(at(name, "model.bin"), "weights");
   }
   const configFile = at("model_config_list.json");
-  const server = await openScripted(scriptOf(configFile));
+  let slow = false;
+  const server = await openScripted(scriptOf(configFile, () => slow));
   return {
+    setSlow: (next) => (slow = next),
+    held: server.held,
     openDriver: () =>
       createForeignDriver(
         createOvms({ address: server.address, repository: at("repository"), configFile }),
@@ -128,5 +139,22 @@ describe("what is special about OpenVINO Model Server", { timeout: 60_000 }, () 
     assert.deepEqual(await second.unload("m3", never), { kind: "ok" });
     assert.equal(await second.ready("m3", "r1", never), false);
     assert.equal(await second.ready("m4", "r1", never), true);
+  });
+
+  test("an unload is done when the server does not hold it any more, not when it took the configuration", async () => {
+    await using harness = await openHarness();
+    await using driver = harness.openDriver();
+    const never = new AbortController().signal;
+    const request = { serverName: "m", revision: "r1", path: harness.goodPath, format: "openvino_ir", expectedBytes: 1 };
+    assert.equal((await driver.load({ ...request, signal: never })).kind, "ok");
+    harness.setSlow(true);
+    let done = false;
+    const unloaded = driver.unload("m", never).finally(() => (done = true));
+    const states = (): number => harness.asked.filter((one) => one === "GET /v1/config").length;
+    const asked = states();
+    await waitFor(() => states() >= asked + 3);
+    assert.equal(done, false);
+    harness.held.delete("m");
+    assert.deepEqual(await unloaded, { kind: "ok" });
   });
 });

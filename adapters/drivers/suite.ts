@@ -26,6 +26,9 @@ export interface DriverHarness extends AsyncDisposable {
   readonly exhaustingPath?: string;
 }
 
+/** Longer than some polls of the watch. */
+const slowMs = 1_500;
+
 type Told = { readonly up: readonly HeldModel[] } | { readonly lost: string };
 
 export function describeDriver(name: string, openHarness: () => Promise<DriverHarness>): void {
@@ -97,6 +100,15 @@ export function describeDriver(name: string, openHarness: () => Promise<DriverHa
       const mended = await load("broken");
       assert.equal(mended.kind, "ok", JSON.stringify(mended));
       assert.deepEqual(await driver.unload("broken", never), { kind: "ok" });
+    });
+
+    test("waits for a slow answer, and takes it for no loss", async () => {
+      harness.hang();
+      const slow = load("slow");
+      setTimeout(() => harness.resume(), slowMs);
+      assert.equal((await slow).kind, "ok");
+      assert.deepEqual(await driver.unload("slow", never), { kind: "ok" });
+      assert.equal(told.length, 1);
     });
 
     test("another driver finds what is held already", async () => {

@@ -16,7 +16,7 @@ import {
 } from "#proto/gen/warmpath/link/v1/link_pb.ts";
 import { type CopyFailureKind, type CopyState, type CopyView, copyKey } from "../agent/copies.ts";
 import type { RefusalWhy } from "../agent/events.ts";
-import type { HoldingGauges } from "../agent/holding.ts";
+import type { HoldingGauges } from "../agent/gauges.ts";
 
 export type ToGateway = NonNullable<MessageInitShape<typeof PodMessageSchema>["message"]>;
 

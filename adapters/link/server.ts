@@ -34,6 +34,8 @@ export interface PodFacts {
   readonly labels: Readonly<Record<string, string>>;
   /** `onnx`, or with a version, `sklearn:1`. */
   readonly formats: readonly string[];
+  /** The model server does not mark its "not found" with x-warm-not-here. */
+  readonly absenceByStatus?: boolean | undefined;
   /** Where /metrics of this adapter is; empty when it has none. */
   readonly metricsAddress?: string | undefined;
 }
@@ -254,9 +256,11 @@ function openStream(
     case: "pod",
     value: {
       ...pod,
-      capacityBytes: BigInt(pod.capacityBytes),
+      // The model server may say that it has less.
+      capacityBytes: BigInt(Math.min(pod.capacityBytes, agent.gauges().capacityBytes)),
       labels: { ...pod.labels },
       formats: [...pod.formats],
+      absenceByStatus: pod.absenceByStatus === true,
       metricsAddress: pod.metricsAddress ?? "",
     },
   });

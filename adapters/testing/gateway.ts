@@ -45,6 +45,7 @@ export interface TestGateway extends Disposable {
 export interface LoadOptions {
   readonly revision?: string;
   readonly storageUri?: string;
+  readonly format?: string;
   readonly slot?: number;
   readonly loadClass?: LoadClass;
   readonly waitMs?: number;
@@ -163,11 +164,11 @@ export function openTestGateway(address: string, options: TestGatewayOptions = {
     },
     send,
     load(model, { revision = "r1", storageUri = `file:///models/${model}`, slot = 0, ...rest } = {}): void {
-      const { loadClass = LoadClass.WAITING_USER, waitMs = 10_000, sizeHintBytes = 0 } = rest;
+      const { loadClass = LoadClass.WAITING_USER, waitMs = 10_000, sizeHintBytes = 0, format = "onnx" } = rest;
       send({
         case: "load",
         value: {
-          revision: { model, revision, slot, format: "onnx", storageUri, sizeHintBytes: BigInt(sizeHintBytes) },
+          revision: { model, revision, slot, format, storageUri, sizeHintBytes: BigInt(sizeHintBytes) },
           loadClass,
           waitMs,
         },

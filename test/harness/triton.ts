@@ -2,27 +2,15 @@
 // explicit model control, with a small model that adds and subtracts.
 import { cp, mkdir, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { dyingWithParent } from "#cli/up/parentdeath.ts";
-import { findFreePorts } from "#cli/up/ports.ts";
-import { type SupervisedProcess, superviseProcess } from "#platform/process.ts";
 import { openRunFolder } from "#platform/tempdir.ts";
-import { createRestClient } from "./http.ts";
+import { delegate, type ModelServer, openModelServer } from "./modelserver.ts";
 import { packagesFolder } from "./python.ts";
 
-export interface Triton extends AsyncDisposable {
-  /** `host:port` */
-  readonly restAddress: string;
-  readonly grpcAddress: string;
+export interface Triton extends ModelServer {
   readonly repository: string;
-  /** addsub/, broken/ (its code throws), missing/ (has no model file) */
+  /** addsub/, subadd/ (the other way round), broken/ (its code throws), large/ (there is no memory for it), missing/ (has no model file) */
   readonly models: string;
-  readonly pid: number;
-  revive(): Promise<void>;
-  kill(): Promise<void>;
-  tail(): string;
 }
-
-const host = "127.0.0.1";
 
 const config = `backend: "python"
 input [ { name: "INPUT0" data_type: TYPE_FP32 dims: [ 4 ] }, { name: "INPUT1" data_type: TYPE_FP32 dims: [ 4 ] } ]
@@ -48,83 +36,53 @@ class TritonPythonModel:
 
 export async function openTriton(): Promise<Triton> {
   const packages = await packagesFolder("triton", new URL("../servers/triton.txt", import.meta.url).pathname);
-  const folder = await openRunFolder();
+  await using opening = new AsyncDisposableStack();
+  const folder = opening.use(await openRunFolder());
   const at = (...names: string[]): string => join(folder.path, ...names);
   // Its embedded interpreter looks nowhere else for packages, so numpy goes beside the backend.
-  const server = join(packages, "pytriton", "tritonserver");
+  const program = join(packages, "pytriton", "tritonserver");
   const backend = at("backends", "python");
   await mkdir(at("backends"));
-  await cp(join(server, "backends", "python"), backend, { recursive: true });
+  await cp(join(program, "backends", "python"), backend, { recursive: true });
   await cp(
-    join(server, "python_backend_stubs", "3.11", "triton_python_backend_stub"),
+    join(program, "python_backend_stubs", "3.11", "triton_python_backend_stub"),
     join(backend, "triton_python_backend_stub"),
   );
   for (const name of ["numpy", "numpy.libs"]) await symlink(join(packages, name), join(backend, name));
   const repository = at("repository");
   await mkdir(repository);
   await writeModels(at("models"));
-  const [restPort = 0, grpcPort = 0] = await findFreePorts(host, 2);
-  const restAddress = `${host}:${restPort}`;
-  const printed: string[] = [];
-  let child: SupervisedProcess;
-  const revive = async (): Promise<void> => {
-    child = superviseProcess({
-      name: "triton",
-      ...(await dyingWithParent({
-        command: join(server, "bin", "tritonserver"),
-        args: [
-          `--model-repository=${repository}`,
-          `--backend-directory=${at("backends")}`,
-          "--model-control-mode=explicit",
-          `--http-address=${host}`,
-          `--http-port=${restPort}`,
-          `--grpc-address=${host}`,
-          `--grpc-port=${grpcPort}`,
-          "--allow-metrics=false",
-          "--exit-timeout-secs=2",
-        ],
-      })),
+  const server = opening.use(
+    await openModelServer("triton", ({ host, rest, grpc }) => ({
+      command: join(program, "bin", "tritonserver"),
+      args: [
+        `--model-repository=${repository}`,
+        `--backend-directory=${at("backends")}`,
+        "--model-control-mode=explicit",
+        `--http-address=${host}`,
+        `--http-port=${rest}`,
+        `--grpc-address=${host}`,
+        `--grpc-port=${grpc}`,
+        "--allow-metrics=false",
+        "--exit-timeout-secs=2",
+      ],
       env: { LD_LIBRARY_PATH: join(packages, "nvidia_pytriton.libs") },
-      readyProbe: async () => {
-        await using client = createRestClient(`http://${restAddress}`);
-        return (await client.ask("/v2/health/ready")).status === 200;
-      },
-      readyTimeoutMs: 60_000,
-      restart: { kind: "never" },
-      onOutput: (line) => void printed.push(line),
-    });
-    await child.ready.catch((cause: unknown) => {
-      throw new Error(`Triton did not start\n${printed.slice(-20).join("\n")}`, { cause });
-    });
-  };
-  await revive();
-  return {
-    restAddress,
-    grpcAddress: `${host}:${grpcPort}`,
-    repository,
-    models: at("models"),
-    revive,
-    get pid() {
-      return child.pid ?? 0;
-    },
-    async kill(): Promise<void> {
-      process.kill(child.pid ?? 0, "SIGKILL");
-      await child.stop();
-    },
-    tail: () => printed.slice(-20).join("\n"),
-    async [Symbol.asyncDispose](): Promise<void> {
-      await child.stop();
-      await folder[Symbol.asyncDispose]();
-    },
-  };
+    })),
+  );
+  const opened = opening.move();
+  return delegate(server, { repository, models: at("models"), [Symbol.asyncDispose]: () => opened.disposeAsync() });
 }
 
 async function writeModels(folder: string): Promise<void> {
   const files: Readonly<Record<string, string>> = {
     "addsub/config.pbtxt": config,
     "addsub/1/model.py": code,
+    "subadd/config.pbtxt": config,
+    "subadd/1/model.py": code.replace('"OUTPUT0", a + b', '"OUTPUT0", a - b').replace('"OUTPUT1", a - b', '"OUTPUT1", a + b'),
     "broken/config.pbtxt": config,
     "broken/1/model.py": "raise RuntimeError('no model')\n",
+    "large/config.pbtxt": config,
+    "large/1/model.py": "raise MemoryError('no memory for it')\n",
     "missing/config.pbtxt": config,
     "missing/1/readme.md": "no model\n",
   };

@@ -11,6 +11,7 @@ import { onceElsewhere, retryBodyBytes } from "#envoy/retries.ts";
 import { duration } from "#platform/any.ts";
 import { HeaderValueOption_HeaderAppendAction } from "#proto/gen/envoy/config/core/v3/base_pb.ts";
 import type {
+  HeaderMatcherSchema,
   RetryPolicySchema,
   RouteAction_RequestMirrorPolicySchema,
 } from "#proto/gen/envoy/config/route/v3/route_components_pb.ts";
@@ -18,7 +19,7 @@ import { type RouteConfiguration, RouteConfigurationSchema } from "#proto/gen/en
 import { FractionalPercent_DenominatorType } from "#proto/gen/envoy/type/v3/percent_pb.ts";
 import { anyGrpc, closedGrpc, v2Grpc, waitedGrpc } from "./grpcroutes.ts";
 import { openai, v1Model, v1Verb, v2Rest, waitedRest } from "./restroutes.ts";
-import { clusterName, type Leg, type LegShare, type Plan, planName, type Wire } from "./set.ts";
+import { clusterName, type Leg, type LegShare, type Plan, planLegs, planName, type Wire } from "./set.ts";
 import type { Route, Way } from "./way.ts";
 
 /** `auth`: callers prove who they are. */
@@ -33,7 +34,7 @@ export function buildRoutes(plan: Plan, auth: boolean): RouteConfiguration {
       {
         name: "models",
         domains: ["*"],
-        retryPolicy: buildRetry(),
+        retryPolicy: buildRetry(planLegs(plan).some(({ set }) => set.pods.some(({ absenceByStatus }) => absenceByStatus))),
         // The first answer counts, and nothing that a model server works on is cut off.
         hedgePolicy: { hedgeOnPerTryTimeout: true },
         includeIsTimeoutRetryHeader: true,
@@ -100,6 +101,32 @@ function buildMirror(
   };
 }
 
+type Header = MessageInitShape<typeof HeaderMatcherSchema>;
+
+/**
+ * How foreign model servers say that a model is not there: 404; over gRPC NOT_FOUND, or with other codes in words (older
+ * Triton: UNAVAILABLE, MLServer: INVALID_ARGUMENT). The gateway then asks the pod; one that does hold the model gets the
+ * request again, and its answer is the answer.
+ */
+const absent: readonly Header[] = [
+  exactHeader(":status", "404"),
+  exactHeader("grpc-status", "5"),
+  {
+    name: "grpc-message",
+    headerMatchSpecifier: {
+      case: "stringMatch",
+      value: { matchPattern: { case: "safeRegex", value: { regex: "(Request for unknown model|Model .+ not found).*" } } },
+    },
+  },
+];
+
+function exactHeader(name: string, value: string): Header {
+  return {
+    name,
+    headerMatchSpecifier: { case: "stringMatch", value: { matchPattern: { case: "exact", value } } },
+  };
+}
+
 /** How long a pod may say nothing before the gateway is asked whether it still lives. */
 const silentTryMs = 2_000;
 
@@ -110,6 +137,8 @@ const silentTryMs = 2_000;
  * until the gateway sees that the pod is lost. So there is one more try and no second: that would be another pod of the
  * set, and a long inference would be computed twice.
  */
-function buildRetry(): MessageInitShape<typeof RetryPolicySchema> {
-  return { ...onceElsewhere(), perTryTimeout: duration(silentTryMs) };
+function buildRetry(absenceByStatus: boolean): MessageInitShape<typeof RetryPolicySchema> {
+  const once = onceElsewhere();
+  const retriableHeaders = [...(once.retriableHeaders ?? []), ...(absenceByStatus ? absent : [])];
+  return { ...once, retriableHeaders, perTryTimeout: duration(silentTryMs) };
 }

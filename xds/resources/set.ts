@@ -19,6 +19,8 @@ export interface PodAddress {
   readonly grpc: SocketAddress;
   /** Of a stream of requests its model server takes the header mm-model-id for what all its messages mean; else each counts. */
   readonly streamsByHeader?: boolean | undefined;
+  /** A model that is not there is answered with a status alone, and not marked as the built-in model server does. */
+  readonly absenceByStatus?: boolean | undefined;
 }
 
 export interface PlacementSet {
@@ -42,8 +44,8 @@ const alone = new WeakMap<PodAddress, PlacementSet>();
 function hashSet(pods: Iterable<PodAddress>): PlacementSet {
   const sorted = [...pods].sort((a, b) => (a.podId < b.podId ? -1 : 1));
   const hash = createHash("sha256");
-  for (const { podId, rest, grpc, streamsByHeader } of sorted) {
-    hash.update(JSON.stringify([podId, rest.host, rest.port, grpc.host, grpc.port, streamsByHeader === true]));
+  for (const { podId, rest, grpc, streamsByHeader = false, absenceByStatus = false } of sorted) {
+    hash.update(JSON.stringify([podId, rest.host, rest.port, grpc.host, grpc.port, streamsByHeader, absenceByStatus]));
   }
   return { id: hash.digest("hex").slice(0, 12), pods: sorted };
 }
