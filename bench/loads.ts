@@ -10,6 +10,7 @@ import { addConstantGraph } from "#runtimes/onnx/testing/graphs.ts";
 import type { Benchmark, BenchmarkContext, Figures } from "./benchmark.ts";
 import { readMemory } from "./fakefleet.ts";
 import { type LoadClient, openLoadClient } from "./loads/client.ts";
+import { measureMlserver } from "./loads/mlserver.ts";
 import { openBenchAdapter, openModelServer, openScriptedServer } from "./loads/pod.ts";
 import { measurePulls } from "./loads/pull.ts";
 import { median, orderOfRound, percentile, roundTo } from "./stats.ts";
@@ -29,6 +30,8 @@ export const loadBenchmark: Benchmark = {
     serverLoadP50Ms: "of these the server's own load, over its management socket",
     loadsPerSecond: `tiny ONNX models on one pod, ${burst} asked for at once; median of the rounds`,
     pullRatio: "64 MiB from a real server of Google's API: as fast as its own client alone is 1; median of the rounds",
+    pullRatioS3: "the same from a real server of S3's API, whose client makes one request as ours does",
+    mlserverLoadP50Ms: "one more scikit-learn model on a real MLServer that holds 1,000; median of 100",
     adapterRssBytes: `memory of the adapter's process that holds ${held} models, beside a scripted model server`,
   },
   run,
@@ -36,9 +39,17 @@ export const loadBenchmark: Benchmark = {
 
 async function run({ rounds, say }: BenchmarkContext, signal: AbortSignal): Promise<Figures> {
   const loads = await measureLoads(rounds, signal, say);
-  const pullRatio = await measurePulls(rounds, signal, say);
+  const pullRatio = await measurePulls("gcs", rounds, signal, say);
+  const pullRatioS3 = await measurePulls("s3", rounds, signal, say);
+  const mlserverLoadP50Ms = await measureMlserver(signal, say);
   const adapterRssBytes = await measureMemory(signal, say);
-  return { ...loads, pullRatio: roundTo(pullRatio, 2), adapterRssBytes };
+  return {
+    ...loads,
+    pullRatio: roundTo(pullRatio, 2),
+    pullRatioS3: roundTo(pullRatioS3, 2),
+    mlserverLoadP50Ms: roundTo(mlserverLoadP50Ms, 1),
+    adapterRssBytes,
+  };
 }
 
 async function measureLoads(rounds: number, signal: AbortSignal, say: (line: string) => void): Promise<Figures> {
