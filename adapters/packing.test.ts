@@ -5,9 +5,10 @@ import { execFile } from "node:child_process";
 import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
-import { promisify } from "node:util";
+import { inspect, promisify } from "node:util";
 import { systemClock } from "#platform/clock.ts";
 import { silentLog } from "#platform/log.ts";
+import { waitFor } from "#platform/testing.ts";
 import { CopyState } from "#proto/gen/warmpath/link/v1/link_pb.ts";
 import { createRestClient } from "#test/harness/http.ts";
 import { mlserverPython, openMlserver } from "#test/harness/mlserver.ts";
@@ -90,7 +91,17 @@ test("500 models of mixed sizes within a memory limit that the kernel enforces",
     if (gateway.copies.get(`${model}@r1`)?.state !== CopyState.READY) {
       loads += 1;
       gateway.load(model, { storageUri: `file://${join(artefacts, kind)}`, format: "sklearn", waitMs: 60_000 });
-      const copy = await gateway.reaches(model, CopyState.READY, 60_000);
+      const seen = (): unknown => ({ copy: gateway.copies.get(`${model}@r1`), refused: gateway.refused, state: adapter.state() });
+      const copy = await waitFor(
+        () => {
+          const found = gateway.copies.get(`${model}@r1`);
+          if (found?.state === CopyState.FAILED || gateway.refused.length > 0) throw new Error(inspect(seen()));
+          return found?.state === CopyState.READY ? found : undefined;
+        },
+        { timeoutMs: 60_000 },
+      ).catch((cause: unknown) => {
+        throw new Error(`${model} (${kind}): ${inspect(seen(), { depth: 4 })}`, { cause });
+      });
       assert.ok(copy.sizeBytes > 0n);
     }
     // It may have left again for another one that is loaded beside it; then there is nothing to ask.

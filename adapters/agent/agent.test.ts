@@ -23,7 +23,7 @@ describe("the agent", () => {
     const broken: Holding = {
       step(event, nowMs): readonly HoldingEffect[] {
         if (event.kind === "probed") throw new Error("a copy cannot go from here to there");
-        if (event.kind === "tick") return [{ kind: "probe", key: "a@r1", revision: parsed.revision }];
+        if (event.kind === "tick") return [{ kind: "probe", key: "a@r1", serverName: "a", revision: parsed.revision }];
         return holding.step(event, nowMs);
       },
       nextDueMs: () => undefined,

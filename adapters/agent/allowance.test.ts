@@ -37,6 +37,16 @@ test("what looked like the server's own and was not is given back; a new life be
   assert.equal(allowance.bytes, 1_000);
 });
 
+test("sizes that were thought too large and are learned smaller do not open the limit", () => {
+  const allowance = createAllowance({ loadConcurrency: 2, capacityBytes: 10_000, memoryLimitBytes: 2_000 });
+  allowance.seen(1_500, 0);
+  // Ten copies of 100 are thought to take 400 each; then they are known to take 100.
+  allowance.seen(2_500, 4_000);
+  assert.ok(allowance.bytes <= 500, `${allowance.bytes}`);
+  for (let n = 0; n < 30; n++) allowance.seen(2_501 + n, 500);
+  assert.ok(allowance.bytes <= 500, `${allowance.bytes}`);
+});
+
 test("a peak that came and went costs a part, never all", () => {
   const allowance = createAllowance({ loadConcurrency: 2, capacityBytes: 1_000, memoryLimitBytes: 1_000 });
   allowance.seen(200, 0);

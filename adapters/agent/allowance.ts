@@ -31,10 +31,13 @@ export interface AllowanceOptions {
 }
 
 const littlePart = 0.5;
+const fadingPart = 0.9;
 
 export function createAllowance({ capacityBytes, loadConcurrency, memoryLimitBytes }: AllowanceOptions): Allowance {
   let limits: ServerLimits = {};
   let own: number | undefined;
+  /** What it took without any copy, where that was seen. */
+  let emptyBytes = 0;
   let peakBytes = 0;
   let mostAccounted = 0;
   const capacity = (): number => Math.min(capacityBytes, limits.capacityBytes ?? capacityBytes);
@@ -43,14 +46,18 @@ export function createAllowance({ capacityBytes, loadConcurrency, memoryLimitByt
       limits = next;
     },
     seen(bytes, accountedBytes): void {
-      const beyondBytes = Math.max(0, bytes - accountedBytes);
+      if (accountedBytes === 0 && own === undefined) emptyBytes = bytes;
+      // Sizes that are too large would make it look smaller than it is.
+      const beyondBytes = Math.max(emptyBytes, bytes - accountedBytes);
       const holdsLittle = own === undefined || accountedBytes < littlePart * ((memoryLimitBytes ?? Infinity) - own);
       if (own === undefined || beyondBytes < own || (bytes > peakBytes && holdsLittle)) own = beyondBytes;
+      // Sizes may have been learned anew since the last peak; one peak that came with little says little.
+      mostAccounted = Math.max(accountedBytes, (bytes > peakBytes ? fadingPart : 1) * mostAccounted);
       peakBytes = Math.max(peakBytes, bytes);
-      mostAccounted = Math.max(mostAccounted, accountedBytes);
     },
     lost(): void {
       own = undefined;
+      emptyBytes = 0;
       peakBytes = 0;
       mostAccounted = 0;
     },

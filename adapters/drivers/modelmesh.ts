@@ -38,6 +38,7 @@ const sizeTimeoutMs = 10_000;
 const predictTimeoutMs = 500;
 const defaultLoadTimeoutMs = 90_000;
 
+const unable: ReadonlySet<number> = new Set([codes.UNIMPLEMENTED]);
 const absent: ReadonlySet<number> = new Set([codes.NOT_FOUND]);
 const nothingTried: ReadonlySet<number> = new Set([codes.FAILED_PRECONDITION, codes.INVALID_ARGUMENT]);
 const exhausted: ReadonlySet<number> = new Set([codes.RESOURCE_EXHAUSTED]);
@@ -99,7 +100,7 @@ export function createModelmesh({ address }: ModelmeshOptions): ForeignServer {
       const modelKey = JSON.stringify({ model_type: modelTypeOf(request), disk_size_bytes });
       const message = create(PredictModelSizeRequestSchema, { modelId, modelType: labelOf(request), modelPath, modelKey });
       const called = await ask(client.predictModelSize(message, { timeoutMs: predictTimeoutMs, signal }), signal);
-      if (called.kind === "error" && called.code === codes.UNIMPLEMENTED) predicts = false;
+      if (called.kind === "error" && unable.has(called.code)) predicts = false;
       return called.kind === "ok" && called.answer.sizeInBytes > 0n ? Number(called.answer.sizeInBytes) : undefined;
     },
     async load(request): Promise<{ readonly kind: "ok"; readonly sizeBytes?: number } | Failure> {

@@ -30,7 +30,7 @@ async function openHarness(): Promise<DriverHarness> {
     format: "python",
     goodPath: join(triton.models, "addsub"),
     brokenPath: join(triton.models, "broken"),
-    exhaustingPath: join(server.models, "large"),
+    exhaustingPath: join(triton.models, "large"),
     absentPath: join(triton.models, "absent"),
     kill: () => triton.kill(),
     revive: () => triton.revive(),

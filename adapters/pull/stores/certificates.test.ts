@@ -56,18 +56,18 @@ describe("certificates of an entry", { timeout: 60_000 }, () => {
 
   test("are believed, and shown to the server", async () => {
     const { path, reason } = await pull({ certificate: authority.cert, client_certificate: own.cert, client_key: own.key });
-    assert.ok(path !== undefined, reason);
+    assert.ok(path !== undefined, String(reason));
     assert.equal(await readFile(path, "utf8"), "model");
     assert.equal(callers.at(-1), "the-adapter");
   });
 
   test("without them the server is not believed, or does not let in; and one that is none is told as such", async () => {
     const stranger = await pull({});
-    assert.equal(stranger.failure, "storage", stranger.reason);
+    assert.equal(stranger.failure, "storage", String(stranger.reason));
     const nobody = await pull({ certificate: authority.cert });
-    assert.equal(nobody.failure, "storage", nobody.reason);
+    assert.equal(nobody.failure, "storage", String(nobody.reason));
     const broken = await pull({ certificate: "no certificate", client_certificate: own.cert, client_key: own.key });
-    assert.equal(broken.failure, "storage", broken.reason);
+    assert.equal(broken.failure, "storage", String(broken.reason));
     assert.ok(!String(broken.reason).includes(own.key.slice(40, 80)));
   });
 });
