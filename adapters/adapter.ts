@@ -12,7 +12,7 @@ import type { HoldingGauges } from "./agent/gauges.ts";
 import type { Holding, HoldingOptions } from "./agent/holding.ts";
 import { createHolding } from "./agent/holding.ts";
 import type { AgentWatch } from "./agent/watch.ts";
-import type { Driver } from "./drivers/driver.ts";
+import type { Driver, IdInjection } from "./drivers/driver.ts";
 import { createLinkServer, type LinkServer, type PodFacts } from "./link/server.ts";
 import type { Puller } from "./pull/puller.ts";
 
@@ -81,7 +81,8 @@ export async function openAdapter(parts: AdapterParts): Promise<Adapter> {
     onMessage: (message) => started.link?.tell(message),
   });
   const { streamsByHeader = false } = driver;
-  const pod = { ...parts.pod, incarnation, capacityBytes: parts.holding.capacityBytes, streamsByHeader };
+  const idInjections = (): readonly IdInjection[] => driver.limits?.().idInjections ?? [];
+  const pod = { ...parts.pod, incarnation, capacityBytes: parts.holding.capacityBytes, streamsByHeader, idInjections };
   const link = createLinkServer({ pod, agent, clock, log });
   started.link = link;
   const server = new Server({ "grpc.max_receive_message_length": maxGatewayMessageBytes });
@@ -102,6 +103,8 @@ export async function openAdapter(parts: AdapterParts): Promise<Adapter> {
 
   try {
     await firstUp(agent.up, ended, parts.firstUpMs ?? 10_000, log);
+    // Gateways that came before have not heard what the model server says of itself.
+    if (!driver.alive() && driver.limits !== undefined) void agent.up.then(() => link.renew());
     const linkPort = await bindServer(server, `${parts.link.host}:${parts.link.port}`, parts.link.credentials);
     const linkAddress = `${parts.link.host}:${linkPort}`;
     const state = (): ReturnType<Adapter["state"]> => ({

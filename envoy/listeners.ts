@@ -124,6 +124,7 @@ function atTheEdge({ auth }: BootstrapOptions) {
     headers.badName,
     headers.publicName,
     headers.serverName,
+    headers.inject,
     headers.loadMs,
     headers.cluster,
     headers.slot,

@@ -78,3 +78,24 @@ local function rename(handle, body, from, text, size, name)
     handle:headers():replace("content-length", tostring(size_now))
   end
 end
+
+-- Names the model in a message of another service: at the end of it, where the last of a field that stands twice counts and
+-- nested messages are merged. `path`: the numbers of the fields that lead there, such as "1.2".
+local function inject(handle, body, path, name)
+  local length = body:length()
+  if length < 5 then return end
+  local flag, a, b, c, d = string.byte(body:getBytes(0, 5), 1, 5)
+  -- Of what is compressed or cut off nothing is known.
+  if flag ~= 0 or ((a * 256 + b) * 256 + c) * 256 + d ~= length - 5 then return end
+  local numbers = {}
+  for number in string.gmatch(path, "%d+") do table.insert(numbers, 1, tonumber(number)) end
+  local added = name
+  for _, number in ipairs(numbers) do added = encode_varint(number * 8 + 2) .. encode_varint(#added) .. added end
+  local message = (length > 5 and body:getBytes(5, length - 5) or "") .. added
+  local n = #message
+  local frame = string.char(0, math.floor(n / 16777216) % 256, math.floor(n / 65536) % 256, math.floor(n / 256) % 256, n % 256)
+  local size_now = body:setBytes(frame .. message)
+  if handle:headers():get("content-length") ~= nil then
+    handle:headers():replace("content-length", tostring(size_now))
+  end
+end

@@ -10,6 +10,8 @@ export const headers = {
   publicName: "x-warm-public-name",
   /** On the reroute listener: what the revision is called on the chosen pod, when the message or body must say so. */
   serverName: "x-warm-server-name",
+  /** On the reroute listener: where in the message of another service the name belongs, such as `1.1`. */
+  inject: "x-warm-inject",
   /** On the answer to a request that waited: milliseconds from its arrival at the gateway until its route was live. */
   loadMs: "x-warm-load-ms",
   /** A client says how urgent its request is while models load: `high`, `normal` or `low`. The one such header that may come from outside. */

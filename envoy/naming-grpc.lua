@@ -99,13 +99,16 @@ function envoy_on_request(handle)
   end
   headers:replace("x-warm-model", name)
   handle:clearRouteCache()
-  if body == nil and method ~= STREAM then return end
   local route = handle:metadata()
   local slot = route:get("slot")
   local server_name = slot ~= nil and name .. "~" .. slot or name
   if method == STREAM then
     -- Else the header that the route adds tells the model server which model all messages mean.
     if route:get("by_message") ~= nil then agree(handle, name, server_name, from_message) end
+  elseif body == nil then
+    local inside = route:get("inject")
+    local message = inside ~= nil and handle:body() or nil
+    if message ~= nil then inject(handle, message, inside, server_name) end
   elseif slot ~= nil then
     rename(handle, body, from, text, size, server_name)
   end

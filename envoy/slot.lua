@@ -1,5 +1,6 @@
 -- The slot filter of the reroute listener: makes the message or body name the revision on the pod that the gateway chose.
--- The gateway says so in x-warm-server-name, where a path or header cannot. message.lua, json.lua, body.lua, frames.lua and
+-- The gateway says so in x-warm-server-name, where a path or header cannot; of another service in mm-model-id, and in
+-- x-warm-inject where in the message. message.lua, json.lua, body.lua, frames.lua and
 -- agree.lua stand before this.
 
 local OWN = "warm.slot"
@@ -8,6 +9,14 @@ function envoy_on_request(handle)
   local headers = handle:headers()
   if headers:get("x-envoy-is-timeout-retry") == "true" then
     handle:streamInfo():dynamicMetadata():set(OWN, "hedge", true)
+  end
+  local inside = headers:get("x-warm-inject")
+  if inside ~= nil then
+    headers:remove("x-warm-inject")
+    local named = headers:get("mm-model-id")
+    local message = named ~= nil and handle:body() or nil
+    if message ~= nil then inject(handle, message, inside, named) end
+    return
   end
   local name = headers:get("x-warm-server-name")
   if name == nil then return end

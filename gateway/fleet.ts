@@ -42,6 +42,8 @@ export interface PodInfo {
   readonly formats: readonly string[];
   /** Its model server does not mark its "not found". */
   readonly absenceByStatus?: boolean;
+  /** Methods whose messages must name the model: `package.Service/Method` to the numbers of the fields, `1.1`. */
+  readonly idInjections?: ReadonlyMap<string, string>;
   /** `host:port` where its adapter tells metrics. */
   readonly metricsAddress?: string;
 }

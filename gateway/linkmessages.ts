@@ -78,6 +78,7 @@ export function parsePod(message: PodMessage): PodInfo | undefined {
   const rest = parseAddress(message.restAddress);
   const grpc = parseAddress(message.grpcAddress);
   if (id.kind === "refused" || rest === undefined || grpc === undefined) return undefined;
+  const injections = parseInjections(message.idInjections);
   return {
     podId: id.name,
     incarnation: message.incarnation,
@@ -89,6 +90,7 @@ export function parsePod(message: PodMessage): PodInfo | undefined {
     labels: { ...message.labels },
     formats: message.formats.length === 0 ? [message.runtime] : [...message.formats],
     ...(message.absenceByStatus ? { absenceByStatus: true } : {}),
+    ...(injections.size > 0 ? { idInjections: injections } : {}),
     ...(parseAddress(message.metricsAddress) === undefined ? {} : { metricsAddress: message.metricsAddress }),
   };
 }
@@ -118,4 +120,24 @@ function parseAddress(text: string): { host: string; port: number } | undefined 
 
 function finite(value: number): number {
   return Number.isFinite(value) && value > 0 ? value : 0;
+}
+
+const maxInjections = 64;
+const maxInjectionDepth = 8;
+const maxFieldNumber = 2 ** 29 - 1;
+
+/** Those that are well formed, in order of their names. */
+function parseInjections(messages: PodMessage["idInjections"]): ReadonlyMap<string, string> {
+  const good = messages
+    .slice(0, maxInjections)
+    .filter(
+      ({ method, path }) =>
+        method.length <= 200 &&
+        /^[A-Za-z_][A-Za-z0-9_.]*\/[A-Za-z_][A-Za-z0-9_]*$/.test(method) &&
+        path.length > 0 &&
+        path.length <= maxInjectionDepth &&
+        path.every((number) => number >= 1 && number <= maxFieldNumber),
+    )
+    .map(({ method, path }): [string, string] => [method, path.join(".")]);
+  return new Map(good.sort(([a], [b]) => (a < b ? -1 : 1)));
 }

@@ -20,6 +20,8 @@ export interface RerouteTarget {
   readonly slot: number;
   /** Its model server takes a header for what all messages of a stream mean. */
   readonly streamsByHeader: boolean;
+  /** Methods whose messages must name the model, and where. */
+  readonly idInjections?: ReadonlyMap<string, string> | undefined;
 }
 
 /** Where it comes from. */
@@ -112,9 +114,9 @@ export function createReroutes({ fleet, loads, clock, podsOf, verify }: Reroutes
         step.end(podId === undefined ? "no pod holds it" : undefined);
         const pod = podId === undefined ? undefined : fleet.pod(podId);
         if (pod !== undefined) {
-          const { streamsByHeader = false } = pod.info;
+          const { streamsByHeader = false, idInjections } = pod.info;
           const cluster = podClusterName(pod.info, wire, isPodCluster(from) ? 3 : 2);
-          return { kind: "found", to: { cluster, slot: revision.slot, streamsByHeader } };
+          return { kind: "found", to: { cluster, slot: revision.slot, streamsByHeader, idInjections } };
         }
         const ensured = await loads.ensure(model, options);
         if (ensured.kind === "failed") return ensured;

@@ -50,6 +50,15 @@ export interface ServerLimits {
   readonly capacityBytes?: number;
   /** Loads at a time. */
   readonly loadConcurrency?: number;
+  /** Methods whose messages must name the model. */
+  readonly idInjections?: readonly IdInjection[];
+}
+
+export interface IdInjection {
+  /** `package.Service/Method` */
+  readonly method: string;
+  /** Numbers of the fields that lead there. */
+  readonly path: readonly number[];
 }
 
 export interface PredictRequest {

@@ -38,6 +38,9 @@ const sizeTimeoutMs = 10_000;
 const predictTimeoutMs = 500;
 const defaultLoadTimeoutMs = 90_000;
 
+/** Its messages are named anyway. */
+const openInference = "inference.GRPCInferenceService/";
+
 const unable: ReadonlySet<number> = new Set([codes.UNIMPLEMENTED]);
 const absent: ReadonlySet<number> = new Set([codes.NOT_FOUND]);
 const nothingTried: ReadonlySet<number> = new Set([codes.FAILED_PRECONDITION, codes.INVALID_ARGUMENT]);
@@ -72,7 +75,7 @@ export function createModelmesh({ address }: ModelmeshOptions): ForeignServer {
       const request = create(RuntimeStatusRequestSchema);
       const called = await ask(client.runtimeStatus(request, { timeoutMs: statusTimeoutMs, signal }), signal);
       if (called.kind === "error") return unansweredCall(called);
-      const { status, modelLoadingTimeoutMs, capacityInBytes, maxLoadingConcurrency } = called.answer;
+      const { status, modelLoadingTimeoutMs, capacityInBytes, maxLoadingConcurrency, methodInfos } = called.answer;
       if (status !== Status.READY) {
         return {
           kind: "failed",
@@ -83,6 +86,9 @@ export function createModelmesh({ address }: ModelmeshOptions): ForeignServer {
       limits = {
         ...(capacityInBytes > 0n ? { capacityBytes: Number(capacityInBytes) } : {}),
         ...(maxLoadingConcurrency > 0 ? { loadConcurrency: maxLoadingConcurrency } : {}),
+        idInjections: Object.entries(methodInfos).flatMap(([method, { idInjectionPath: path }]) =>
+          path.length > 0 && !method.startsWith(openInference) ? [{ method, path }] : [],
+        ),
       };
       predicts = true;
       loadTimeoutMs = modelLoadingTimeoutMs > 0 ? modelLoadingTimeoutMs : defaultLoadTimeoutMs;

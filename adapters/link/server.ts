@@ -19,6 +19,7 @@ import {
   type Verify,
 } from "#proto/gen/warmpath/link/v1/link_pb.ts";
 import type { Agent, AgentMessage } from "../agent/agent.ts";
+import type { IdInjection } from "../drivers/driver.ts";
 import { buildCopy, buildGauges, buildMessage, parseKey, parseLoad, parseUsage, refusals, type ToGateway } from "./messages.ts";
 import { createOutbox, maxCopiesPerMessage } from "./outbox.ts";
 
@@ -36,6 +37,8 @@ export interface PodFacts {
   readonly formats: readonly string[];
   /** The model server does not mark its "not found" with x-warm-not-here. */
   readonly absenceByStatus?: boolean | undefined;
+  /** As the model server says it now; none when absent. */
+  readonly idInjections?: (() => readonly IdInjection[]) | undefined;
   /** Where /metrics of this adapter is; empty when it has none. */
   readonly metricsAddress?: string | undefined;
 }
@@ -60,6 +63,8 @@ export interface LinkServer extends Disposable {
   /** Tells gateways what the holding decided. */
   tell(message: AgentMessage): void;
   readonly gateways: number;
+  /** What this pod is has changed: gateways come again to hear it. */
+  renew(): void;
 }
 
 type Call = ServerDuplexStream<GatewayMessage, PodMessage>;
@@ -140,6 +145,9 @@ export function createLinkServer(parts: LinkServerParts): LinkServer {
     tell(message): void {
       if (message.kind === "publish" || message.kind === "draining") for (const stream of streams.values()) stream.push(message);
       else streams.get(message.gatewayId)?.push(message);
+    },
+    renew(): void {
+      for (const stream of Array.from(streams.values())) stream.close("what this pod is has changed");
     },
     [Symbol.dispose](): void {
       clearInterval(gaugesTimer);
@@ -261,6 +269,7 @@ function openStream(
       labels: { ...pod.labels },
       formats: [...pod.formats],
       absenceByStatus: pod.absenceByStatus === true,
+      idInjections: (pod.idInjections?.() ?? []).map(({ method, path }) => ({ method, path: [...path] })),
       metricsAddress: pod.metricsAddress ?? "",
     },
   });

@@ -62,7 +62,9 @@ export function reroute(waitedMs: number, request: InferRequest, to: RerouteTarg
     const inBody: readonly Header[] = slot > 0 && openaiCall.test(path) ? [[headers.serverName, name]] : [];
     return { kind: "continue", setHeaders: [waited, chosen, [":path", path], ...inBody] };
   }
-  return { kind: "continue", setHeaders: [waited, chosen, nameOnPod(request.path, name, streamsByHeader)] };
+  const path = to.idInjections?.get(request.path.slice(1));
+  const inject: readonly Header[] = path === undefined ? [] : [[headers.inject, path]];
+  return { kind: "continue", setHeaders: [waited, chosen, nameOnPod(request.path, name, streamsByHeader), ...inject] };
 }
 
 /** The message says it where it can be made to: another service's cannot be read, a stream's need not be where a header does. */

@@ -153,3 +153,21 @@ for (const [path, slot, expected] of rewrites) {
     assert.deepEqual([set.get(":path"), set.get("x-warm-cluster")], [expected, "pod-a"]);
   });
 }
+
+test("a method whose message must name the model is told where", () => {
+  const path = "/acme.Scorer/Score";
+  const request = {
+    kind: "infer",
+    model: "iris" as ModelName,
+    wire: "grpc",
+    path,
+    timeoutMs: undefined,
+    priority: undefined,
+  } as const;
+  const to = { cluster: "pod-a", streamsByHeader: false, idInjections: new Map([["acme.Scorer/Score", "3.20"]]) };
+  const answer = reroute(1, request, { ...to, slot: 2 });
+  const set = new Map(answer.kind === "continue" ? answer.setHeaders : []);
+  assert.deepEqual([set.get("x-warm-inject"), set.get("mm-model-id")], ["3.20", "iris~2"]);
+  const other = reroute(1, { ...request, path: "/acme.Scorer/Other" }, { ...to, slot: 0 });
+  assert.equal(other.kind === "continue" && new Map(other.setHeaders).has("x-warm-inject"), false);
+});

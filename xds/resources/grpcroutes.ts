@@ -92,6 +92,37 @@ export function anyGrpc(way: Way): Route[] {
   return [named(headers.publicName, [headers.publicName, headers.loadMs, headers.model]), named(headers.model, [headers.model])];
 }
 
+/**
+ * Methods whose message must name the model: the naming filter reads from here where. A call that has waited is past that
+ * filter, and goes over the reroute listener, where the gateway says it.
+ */
+export function injectedGrpc(way: Way): Route[] {
+  const injections = way.set.pods.flatMap(({ idInjections }) => [...(idInjections ?? [])]);
+  return [...new Map(injections)].flatMap(([method, inject]) => {
+    const common = {
+      typedPerFilterConfig: filtersOfNamedRequest(way, false),
+      requestHeadersToRemove: ["mm-vmodel-id", "mm-vmodel-id-bin", "mm-model-id-bin"],
+    };
+    const slot = way.slot === 0 ? {} : { slot: `${way.slot}` };
+    return [
+      {
+        ...common,
+        name: `${method}-waited`,
+        match: exactly(`/${method}`, [headers.publicName, headers.loadMs, headers.model], way),
+        action: toCluster(clusters.reroute),
+      },
+      {
+        ...common,
+        name: method,
+        match: exactly(`/${method}`, [headers.model], way),
+        action: take(way, "grpc"),
+        ...forNaming({ inject, ...slot }),
+        requestHeadersToAdd: [overwrite("mm-model-id", `%REQ(${headers.model})%${suffixOf(way)}`)],
+      },
+    ];
+  });
+}
+
 export const closedGrpc: readonly Route[] = [service, "/mmesh.", "/grpc.", "/envoy.", "/warmpath."].map((prefix) => ({
   name: `not ${prefix}`,
   match: { pathSpecifier: { case: "prefix", value: prefix } },

@@ -17,7 +17,7 @@ import type {
 } from "#proto/gen/envoy/config/route/v3/route_components_pb.ts";
 import { type RouteConfiguration, RouteConfigurationSchema } from "#proto/gen/envoy/config/route/v3/route_pb.ts";
 import { FractionalPercent_DenominatorType } from "#proto/gen/envoy/type/v3/percent_pb.ts";
-import { anyGrpc, closedGrpc, v2Grpc, waitedGrpc } from "./grpcroutes.ts";
+import { anyGrpc, closedGrpc, injectedGrpc, v2Grpc, waitedGrpc } from "./grpcroutes.ts";
 import { openai, v1Model, v1Verb, v2Rest, waitedRest } from "./restroutes.ts";
 import { clusterName, type Leg, type LegShare, type Plan, planLegs, planName, type Wire } from "./set.ts";
 import type { Route, Way } from "./way.ts";
@@ -46,6 +46,7 @@ export function buildRoutes(plan: Plan, auth: boolean): RouteConfiguration {
           ...(isPlain ? waitedGrpc(active) : []),
           ...all(v2Grpc),
           ...closedGrpc,
+          ...all(injectedGrpc),
           ...all(anyGrpc),
           ...all((way) => [openai(way)]),
           // Requests that have waited come by the entry of one set and slot, which is no mix.

@@ -21,6 +21,8 @@ export interface PodAddress {
   readonly streamsByHeader?: boolean | undefined;
   /** A model that is not there is answered with a status alone, and not marked as the built-in model server does. */
   readonly absenceByStatus?: boolean | undefined;
+  /** Methods of its model server whose messages must name the model, and where: `package.Service/Method` to `1.1`. */
+  readonly idInjections?: ReadonlyMap<string, string>;
 }
 
 export interface PlacementSet {
@@ -44,8 +46,9 @@ const alone = new WeakMap<PodAddress, PlacementSet>();
 function hashSet(pods: Iterable<PodAddress>): PlacementSet {
   const sorted = [...pods].sort((a, b) => (a.podId < b.podId ? -1 : 1));
   const hash = createHash("sha256");
-  for (const { podId, rest, grpc, streamsByHeader = false, absenceByStatus = false } of sorted) {
-    hash.update(JSON.stringify([podId, rest.host, rest.port, grpc.host, grpc.port, streamsByHeader, absenceByStatus]));
+  for (const { podId, rest, grpc, streamsByHeader = false, absenceByStatus = false, idInjections = new Map() } of sorted) {
+    const facts = [streamsByHeader, absenceByStatus, ...idInjections];
+    hash.update(JSON.stringify([podId, rest.host, rest.port, grpc.host, grpc.port, ...facts]));
   }
   return { id: hash.digest("hex").slice(0, 12), pods: sorted };
 }

@@ -13,7 +13,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file warmpath/link/v1/link.proto.
  */
 export const file_warmpath_link_v1_link: GenFile = /*@__PURE__*/
-  fileDesc("Cht3YXJtcGF0aC9saW5rL3YxL2xpbmsucHJvdG8SEHdhcm1wYXRoLmxpbmsudjEitAMKDkdhdGV3YXlNZXNzYWdlEigKBWhlbGxvGAEgASgLMhcud2FybXBhdGgubGluay52MS5IZWxsb0gAEiYKBGxvYWQYAiABKAsyFi53YXJtcGF0aC5saW5rLnYxLkxvYWRIABIzCgtjYW5jZWxfbG9hZBgDIAEoCzIcLndhcm1wYXRoLmxpbmsudjEuQ2FuY2VsTG9hZEgAEigKBXVzYWdlGAQgASgLMhcud2FybXBhdGgubGluay52MS5Vc2FnZUgAEjUKDHdpdGhkcmF3X2FjaxgFIAEoCzIdLndhcm1wYXRoLmxpbmsudjEuV2l0aGRyYXdBY2tIABIqCgZ2ZXJpZnkYBiABKAsyGC53YXJtcGF0aC5saW5rLnYxLlZlcmlmeUgAEiYKBHBpbmcYByABKAsyFi53YXJtcGF0aC5saW5rLnYxLlBpbmdIABImCgRkcm9wGAggASgLMhYud2FybXBhdGgubGluay52MS5Ecm9wSAASMwoLc3RhcnRfZHJhaW4YCSABKAsyHC53YXJtcGF0aC5saW5rLnYxLlN0YXJ0RHJhaW5IAEIJCgdtZXNzYWdlIoIDCgpQb2RNZXNzYWdlEiQKA3BvZBgBIAEoCzIVLndhcm1wYXRoLmxpbmsudjEuUG9kSAASLgoIc25hcHNob3QYAiABKAsyGi53YXJtcGF0aC5saW5rLnYxLlNuYXBzaG90SAASKAoFZGVsdGEYAyABKAsyFy53YXJtcGF0aC5saW5rLnYxLkRlbHRhSAASKgoGZ2F1Z2VzGAQgASgLMhgud2FybXBhdGgubGluay52MS5HYXVnZXNIABIuCgh2ZXJpZmllZBgFIAEoCzIaLndhcm1wYXRoLmxpbmsudjEuVmVyaWZpZWRIABI1Cgxsb2FkX3JlZnVzZWQYBiABKAsyHS53YXJtcGF0aC5saW5rLnYxLkxvYWRSZWZ1c2VkSAASJgoEcG9uZxgHIAEoCzIWLndhcm1wYXRoLmxpbmsudjEuUG9uZ0gAEi4KCGRyYWluaW5nGAggASgLMhoud2FybXBhdGgubGluay52MS5EcmFpbmluZ0gAQgkKB21lc3NhZ2UiGwoFSGVsbG8SEgoKZ2F0ZXdheV9pZBgBIAEoCSLBAgoDUG9kEg4KBnBvZF9pZBgBIAEoCRITCgtpbmNhcm5hdGlvbhgCIAEoCRIPCgdydW50aW1lGAMgASgJEhYKDmNhcGFjaXR5X2J5dGVzGAQgASgEEhQKDHJlc3RfYWRkcmVzcxgFIAEoCRIUCgxncnBjX2FkZHJlc3MYBiABKAkSMQoGbGFiZWxzGAcgAygLMiEud2FybXBhdGgubGluay52MS5Qb2QuTGFiZWxzRW50cnkSDwoHZm9ybWF0cxgIIAMoCRIZChFzdHJlYW1zX2J5X2hlYWRlchgJIAEoCBIZChFhYnNlbmNlX2J5X3N0YXR1cxgKIAEoCBIXCg9tZXRyaWNzX2FkZHJlc3MYDyABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLCAgoIUmV2aXNpb24SDQoFbW9kZWwYASABKAkSEAoIcmV2aXNpb24YAiABKAkSDAoEc2xvdBgDIAEoDRIOCgZmb3JtYXQYBCABKAkSEwoLc3RvcmFnZV91cmkYBSABKAkSFwoPc2l6ZV9oaW50X2J5dGVzGAYgASgEEhYKDmZvcm1hdF92ZXJzaW9uGAcgASgJEhMKC3N0b3JhZ2Vfa2V5GAggASgJEk0KEnN0b3JhZ2VfcGFyYW1ldGVycxgJIAMoCzIxLndhcm1wYXRoLmxpbmsudjEuUmV2aXNpb24uU3RvcmFnZVBhcmFtZXRlcnNFbnRyeRITCgtzY2hlbWFfcGF0aBgKIAEoCRo4ChZTdG9yYWdlUGFyYW1ldGVyc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEi9wEKBExvYWQSLAoIcmV2aXNpb24YASABKAsyGi53YXJtcGF0aC5saW5rLnYxLlJldmlzaW9uEi8KCmxvYWRfY2xhc3MYAiABKA4yGy53YXJtcGF0aC5saW5rLnYxLkxvYWRDbGFzcxIPCgd3YWl0X21zGAMgASgNEg8KB2lkbGVfbXMYBCABKAQSLAoIcHJpb3JpdHkYBSABKA4yGi53YXJtcGF0aC5saW5rLnYxLlByaW9yaXR5Eg4KBnBpbm5lZBgGIAEoCBIbChNyZXF1ZXN0c19wZXJfc2Vjb25kGAcgASgBEhMKC3RyYWNlcGFyZW50GA8gASgJIicKBERyb3ASDQoFbW9kZWwYASABKAkSEAoIcmV2aXNpb24YAiABKAkiDAoKU3RhcnREcmFpbiJHCghEcmFpbmluZxImCgZjb3BpZXMYASADKAsyFi53YXJtcGF0aC5saW5rLnYxLkNvcHkSEwoLcGF0aWVuY2VfbXMYAiABKA0iLQoKQ2FuY2VsTG9hZBINCgVtb2RlbBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoCSKEAQoFVXNhZ2USLgoHZW50cmllcxgBIAMoCzIdLndhcm1wYXRoLmxpbmsudjEuVXNhZ2UuRW50cnkaSwoFRW50cnkSDQoFbW9kZWwYASABKAkSEAoIcmV2aXNpb24YAiABKAkSEAoIcmVxdWVzdHMYAyABKAESDwoHaWRsZV9tcxgEIAEoDSIfCgtXaXRoZHJhd0FjaxIQCghzZXF1ZW5jZRgBIAEoBCI1CgZWZXJpZnkSCgoCaWQYASABKAQSDQoFbW9kZWwYAiABKAkSEAoIcmV2aXNpb24YAyABKAkiJQoIVmVyaWZpZWQSCgoCaWQYASABKAQSDQoFcmVhZHkYAiABKAgiWAoHRmFpbHVyZRIrCgRraW5kGAEgASgOMh0ud2FybXBhdGgubGluay52MS5GYWlsdXJlS2luZBIOCgZyZWFzb24YAiABKAkSEAoIc3VzcGVjdHMYAyABKA0isgEKBENvcHkSDQoFbW9kZWwYASABKAkSEAoIcmV2aXNpb24YAiABKAkSDAoEc2xvdBgDIAEoDRIqCgVzdGF0ZRgEIAEoDjIbLndhcm1wYXRoLmxpbmsudjEuQ29weVN0YXRlEhIKCnNpemVfYnl0ZXMYBSABKAQSDwoHaWRsZV9tcxgGIAEoBBIqCgdmYWlsdXJlGAcgASgLMhkud2FybXBhdGgubGluay52MS5GYWlsdXJlIlIKCFNuYXBzaG90EhAKCHNlcXVlbmNlGAEgASgEEiYKBmNvcGllcxgCIAMoCzIWLndhcm1wYXRoLmxpbmsudjEuQ29weRIMCgRsYXN0GAMgASgIIlMKBURlbHRhEhAKCHNlcXVlbmNlGAEgASgEEiYKBmNvcGllcxgCIAMoCzIWLndhcm1wYXRoLmxpbmsudjEuQ29weRIQCgh3aXRoZHJhdxgDIAEoCCLkAQoLTG9hZFJlZnVzZWQSDQoFbW9kZWwYASABKAkSEAoIcmV2aXNpb24YAiABKAkSLgoDd2h5GAMgASgOMiEud2FybXBhdGgubGluay52MS5Mb2FkUmVmdXNlZC5XaHkSDgoGcmVhc29uGAQgASgJInQKA1doeRITCg9XSFlfVU5TUEVDSUZJRUQQABISCg5XSFlfUVVFVUVfRlVMTBABEg8KC1dIWV9OT19ST09NEAISEAoMV0hZX1NUT1BQSU5HEAMSEAoMV0hZX0RFQURMSU5FEAQSDwoLV0hZX0lOVkFMSUQQBSLWAQoGR2F1Z2VzEhIKCnVzZWRfYnl0ZXMYASABKAQSDgoGcXVldWVkGAIgASgNEg8KB2xvYWRpbmcYAyABKA0SFgoOb2xkZXN0X2lkbGVfbXMYBCABKAQSEQoJZXZpY3Rpb25zGAUgASgEEg0KBWxvYWRzGAYgASgEEhUKDWxvYWRfZmFpbHVyZXMYByABKAQSEAoIZHJhaW5pbmcYCCABKAgSGwoTcmVxdWVzdHNfcGVyX3NlY29uZBgJIAEoARIXCg9xdWV1ZWRfYnlfY2xhc3MYDyADKA0iEgoEUGluZxIKCgJpZBgBIAEoBCISCgRQb25nEgoKAmlkGAEgASgEKqYBCglMb2FkQ2xhc3MSGgoWTE9BRF9DTEFTU19VTlNQRUNJRklFRBAAEhsKF0xPQURfQ0xBU1NfV0FJVElOR19VU0VSEAESFQoRTE9BRF9DTEFTU19FTlNVUkUQAhIXChNMT0FEX0NMQVNTX1NDQUxFX1VQEAMSFgoSTE9BRF9DTEFTU19NSUdSQVRFEAQSGAoUTE9BRF9DTEFTU19QUk9BQ1RJVkUQBSpeCghQcmlvcml0eRIYChRQUklPUklUWV9VTlNQRUNJRklFRBAAEhEKDVBSSU9SSVRZX0hJR0gQARITCg9QUklPUklUWV9OT1JNQUwQAhIQCgxQUklPUklUWV9MT1cQAyqwAQoJQ29weVN0YXRlEhoKFkNPUFlfU1RBVEVfVU5TUEVDSUZJRUQQABIVChFDT1BZX1NUQVRFX1FVRVVFRBABEhYKEkNPUFlfU1RBVEVfTE9BRElORxACEhQKEENPUFlfU1RBVEVfUkVBRFkQAxIWChJDT1BZX1NUQVRFX0xFQVZJTkcQBBIVChFDT1BZX1NUQVRFX0ZBSUxFRBAFEhMKD0NPUFlfU1RBVEVfR09ORRAGKqwBCgtGYWlsdXJlS2luZBIcChhGQUlMVVJFX0tJTkRfVU5TUEVDSUZJRUQQABIWChJGQUlMVVJFX0tJTkRfTU9ERUwQARIUChBGQUlMVVJFX0tJTkRfUE9EEAISGAoURkFJTFVSRV9LSU5EX1NUT1JBR0UQAxIZChVGQUlMVVJFX0tJTkRfQ0FQQUNJVFkQBBIcChhGQUlMVVJFX0tJTkRfU0VSVkVSX0RJRUQQBTJUCgRMaW5rEkwKBkF0dGFjaBIgLndhcm1wYXRoLmxpbmsudjEuR2F0ZXdheU1lc3NhZ2UaHC53YXJtcGF0aC5saW5rLnYxLlBvZE1lc3NhZ2UoATABYgZwcm90bzM");
+  fileDesc("Cht3YXJtcGF0aC9saW5rL3YxL2xpbmsucHJvdG8SEHdhcm1wYXRoLmxpbmsudjEitAMKDkdhdGV3YXlNZXNzYWdlEigKBWhlbGxvGAEgASgLMhcud2FybXBhdGgubGluay52MS5IZWxsb0gAEiYKBGxvYWQYAiABKAsyFi53YXJtcGF0aC5saW5rLnYxLkxvYWRIABIzCgtjYW5jZWxfbG9hZBgDIAEoCzIcLndhcm1wYXRoLmxpbmsudjEuQ2FuY2VsTG9hZEgAEigKBXVzYWdlGAQgASgLMhcud2FybXBhdGgubGluay52MS5Vc2FnZUgAEjUKDHdpdGhkcmF3X2FjaxgFIAEoCzIdLndhcm1wYXRoLmxpbmsudjEuV2l0aGRyYXdBY2tIABIqCgZ2ZXJpZnkYBiABKAsyGC53YXJtcGF0aC5saW5rLnYxLlZlcmlmeUgAEiYKBHBpbmcYByABKAsyFi53YXJtcGF0aC5saW5rLnYxLlBpbmdIABImCgRkcm9wGAggASgLMhYud2FybXBhdGgubGluay52MS5Ecm9wSAASMwoLc3RhcnRfZHJhaW4YCSABKAsyHC53YXJtcGF0aC5saW5rLnYxLlN0YXJ0RHJhaW5IAEIJCgdtZXNzYWdlIoIDCgpQb2RNZXNzYWdlEiQKA3BvZBgBIAEoCzIVLndhcm1wYXRoLmxpbmsudjEuUG9kSAASLgoIc25hcHNob3QYAiABKAsyGi53YXJtcGF0aC5saW5rLnYxLlNuYXBzaG90SAASKAoFZGVsdGEYAyABKAsyFy53YXJtcGF0aC5saW5rLnYxLkRlbHRhSAASKgoGZ2F1Z2VzGAQgASgLMhgud2FybXBhdGgubGluay52MS5HYXVnZXNIABIuCgh2ZXJpZmllZBgFIAEoCzIaLndhcm1wYXRoLmxpbmsudjEuVmVyaWZpZWRIABI1Cgxsb2FkX3JlZnVzZWQYBiABKAsyHS53YXJtcGF0aC5saW5rLnYxLkxvYWRSZWZ1c2VkSAASJgoEcG9uZxgHIAEoCzIWLndhcm1wYXRoLmxpbmsudjEuUG9uZ0gAEi4KCGRyYWluaW5nGAggASgLMhoud2FybXBhdGgubGluay52MS5EcmFpbmluZ0gAQgkKB21lc3NhZ2UiGwoFSGVsbG8SEgoKZ2F0ZXdheV9pZBgBIAEoCSL3AgoDUG9kEg4KBnBvZF9pZBgBIAEoCRITCgtpbmNhcm5hdGlvbhgCIAEoCRIPCgdydW50aW1lGAMgASgJEhYKDmNhcGFjaXR5X2J5dGVzGAQgASgEEhQKDHJlc3RfYWRkcmVzcxgFIAEoCRIUCgxncnBjX2FkZHJlc3MYBiABKAkSMQoGbGFiZWxzGAcgAygLMiEud2FybXBhdGgubGluay52MS5Qb2QuTGFiZWxzRW50cnkSDwoHZm9ybWF0cxgIIAMoCRIZChFzdHJlYW1zX2J5X2hlYWRlchgJIAEoCBIZChFhYnNlbmNlX2J5X3N0YXR1cxgKIAEoCBI0Cg1pZF9pbmplY3Rpb25zGAsgAygLMh0ud2FybXBhdGgubGluay52MS5JZEluamVjdGlvbhIXCg9tZXRyaWNzX2FkZHJlc3MYDyABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIrCgtJZEluamVjdGlvbhIOCgZtZXRob2QYASABKAkSDAoEcGF0aBgCIAMoDSLCAgoIUmV2aXNpb24SDQoFbW9kZWwYASABKAkSEAoIcmV2aXNpb24YAiABKAkSDAoEc2xvdBgDIAEoDRIOCgZmb3JtYXQYBCABKAkSEwoLc3RvcmFnZV91cmkYBSABKAkSFwoPc2l6ZV9oaW50X2J5dGVzGAYgASgEEhYKDmZvcm1hdF92ZXJzaW9uGAcgASgJEhMKC3N0b3JhZ2Vfa2V5GAggASgJEk0KEnN0b3JhZ2VfcGFyYW1ldGVycxgJIAMoCzIxLndhcm1wYXRoLmxpbmsudjEuUmV2aXNpb24uU3RvcmFnZVBhcmFtZXRlcnNFbnRyeRITCgtzY2hlbWFfcGF0aBgKIAEoCRo4ChZTdG9yYWdlUGFyYW1ldGVyc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEi9wEKBExvYWQSLAoIcmV2aXNpb24YASABKAsyGi53YXJtcGF0aC5saW5rLnYxLlJldmlzaW9uEi8KCmxvYWRfY2xhc3MYAiABKA4yGy53YXJtcGF0aC5saW5rLnYxLkxvYWRDbGFzcxIPCgd3YWl0X21zGAMgASgNEg8KB2lkbGVfbXMYBCABKAQSLAoIcHJpb3JpdHkYBSABKA4yGi53YXJtcGF0aC5saW5rLnYxLlByaW9yaXR5Eg4KBnBpbm5lZBgGIAEoCBIbChNyZXF1ZXN0c19wZXJfc2Vjb25kGAcgASgBEhMKC3RyYWNlcGFyZW50GA8gASgJIicKBERyb3ASDQoFbW9kZWwYASABKAkSEAoIcmV2aXNpb24YAiABKAkiDAoKU3RhcnREcmFpbiJHCghEcmFpbmluZxImCgZjb3BpZXMYASADKAsyFi53YXJtcGF0aC5saW5rLnYxLkNvcHkSEwoLcGF0aWVuY2VfbXMYAiABKA0iLQoKQ2FuY2VsTG9hZBINCgVtb2RlbBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoCSKEAQoFVXNhZ2USLgoHZW50cmllcxgBIAMoCzIdLndhcm1wYXRoLmxpbmsudjEuVXNhZ2UuRW50cnkaSwoFRW50cnkSDQoFbW9kZWwYASABKAkSEAoIcmV2aXNpb24YAiABKAkSEAoIcmVxdWVzdHMYAyABKAESDwoHaWRsZV9tcxgEIAEoDSIfCgtXaXRoZHJhd0FjaxIQCghzZXF1ZW5jZRgBIAEoBCI1CgZWZXJpZnkSCgoCaWQYASABKAQSDQoFbW9kZWwYAiABKAkSEAoIcmV2aXNpb24YAyABKAkiJQoIVmVyaWZpZWQSCgoCaWQYASABKAQSDQoFcmVhZHkYAiABKAgiWAoHRmFpbHVyZRIrCgRraW5kGAEgASgOMh0ud2FybXBhdGgubGluay52MS5GYWlsdXJlS2luZBIOCgZyZWFzb24YAiABKAkSEAoIc3VzcGVjdHMYAyABKA0isgEKBENvcHkSDQoFbW9kZWwYASABKAkSEAoIcmV2aXNpb24YAiABKAkSDAoEc2xvdBgDIAEoDRIqCgVzdGF0ZRgEIAEoDjIbLndhcm1wYXRoLmxpbmsudjEuQ29weVN0YXRlEhIKCnNpemVfYnl0ZXMYBSABKAQSDwoHaWRsZV9tcxgGIAEoBBIqCgdmYWlsdXJlGAcgASgLMhkud2FybXBhdGgubGluay52MS5GYWlsdXJlIlIKCFNuYXBzaG90EhAKCHNlcXVlbmNlGAEgASgEEiYKBmNvcGllcxgCIAMoCzIWLndhcm1wYXRoLmxpbmsudjEuQ29weRIMCgRsYXN0GAMgASgIIlMKBURlbHRhEhAKCHNlcXVlbmNlGAEgASgEEiYKBmNvcGllcxgCIAMoCzIWLndhcm1wYXRoLmxpbmsudjEuQ29weRIQCgh3aXRoZHJhdxgDIAEoCCLkAQoLTG9hZFJlZnVzZWQSDQoFbW9kZWwYASABKAkSEAoIcmV2aXNpb24YAiABKAkSLgoDd2h5GAMgASgOMiEud2FybXBhdGgubGluay52MS5Mb2FkUmVmdXNlZC5XaHkSDgoGcmVhc29uGAQgASgJInQKA1doeRITCg9XSFlfVU5TUEVDSUZJRUQQABISCg5XSFlfUVVFVUVfRlVMTBABEg8KC1dIWV9OT19ST09NEAISEAoMV0hZX1NUT1BQSU5HEAMSEAoMV0hZX0RFQURMSU5FEAQSDwoLV0hZX0lOVkFMSUQQBSLWAQoGR2F1Z2VzEhIKCnVzZWRfYnl0ZXMYASABKAQSDgoGcXVldWVkGAIgASgNEg8KB2xvYWRpbmcYAyABKA0SFgoOb2xkZXN0X2lkbGVfbXMYBCABKAQSEQoJZXZpY3Rpb25zGAUgASgEEg0KBWxvYWRzGAYgASgEEhUKDWxvYWRfZmFpbHVyZXMYByABKAQSEAoIZHJhaW5pbmcYCCABKAgSGwoTcmVxdWVzdHNfcGVyX3NlY29uZBgJIAEoARIXCg9xdWV1ZWRfYnlfY2xhc3MYDyADKA0iEgoEUGluZxIKCgJpZBgBIAEoBCISCgRQb25nEgoKAmlkGAEgASgEKqYBCglMb2FkQ2xhc3MSGgoWTE9BRF9DTEFTU19VTlNQRUNJRklFRBAAEhsKF0xPQURfQ0xBU1NfV0FJVElOR19VU0VSEAESFQoRTE9BRF9DTEFTU19FTlNVUkUQAhIXChNMT0FEX0NMQVNTX1NDQUxFX1VQEAMSFgoSTE9BRF9DTEFTU19NSUdSQVRFEAQSGAoUTE9BRF9DTEFTU19QUk9BQ1RJVkUQBSpeCghQcmlvcml0eRIYChRQUklPUklUWV9VTlNQRUNJRklFRBAAEhEKDVBSSU9SSVRZX0hJR0gQARITCg9QUklPUklUWV9OT1JNQUwQAhIQCgxQUklPUklUWV9MT1cQAyqwAQoJQ29weVN0YXRlEhoKFkNPUFlfU1RBVEVfVU5TUEVDSUZJRUQQABIVChFDT1BZX1NUQVRFX1FVRVVFRBABEhYKEkNPUFlfU1RBVEVfTE9BRElORxACEhQKEENPUFlfU1RBVEVfUkVBRFkQAxIWChJDT1BZX1NUQVRFX0xFQVZJTkcQBBIVChFDT1BZX1NUQVRFX0ZBSUxFRBAFEhMKD0NPUFlfU1RBVEVfR09ORRAGKqwBCgtGYWlsdXJlS2luZBIcChhGQUlMVVJFX0tJTkRfVU5TUEVDSUZJRUQQABIWChJGQUlMVVJFX0tJTkRfTU9ERUwQARIUChBGQUlMVVJFX0tJTkRfUE9EEAISGAoURkFJTFVSRV9LSU5EX1NUT1JBR0UQAxIZChVGQUlMVVJFX0tJTkRfQ0FQQUNJVFkQBBIcChhGQUlMVVJFX0tJTkRfU0VSVkVSX0RJRUQQBTJUCgRMaW5rEkwKBkF0dGFjaBIgLndhcm1wYXRoLmxpbmsudjEuR2F0ZXdheU1lc3NhZ2UaHC53YXJtcGF0aC5saW5rLnYxLlBvZE1lc3NhZ2UoATABYgZwcm90bzM");
 
 /**
  * @generated from message warmpath.link.v1.GatewayMessage
@@ -237,6 +237,13 @@ export type Pod = Message<"warmpath.link.v1.Pod"> & {
   absenceByStatus: boolean;
 
   /**
+   * Methods of its model server whose messages must name the model themselves.
+   *
+   * @generated from field: repeated warmpath.link.v1.IdInjection id_injections = 11;
+   */
+  idInjections: IdInjection[];
+
+  /**
    * host:port where /metrics of this adapter is; empty when it has none.
    *
    * @generated from field: string metrics_address = 15;
@@ -250,6 +257,34 @@ export type Pod = Message<"warmpath.link.v1.Pod"> & {
  */
 export const PodSchema: GenMessage<Pod> = /*@__PURE__*/
   messageDesc(file_warmpath_link_v1_link, 3);
+
+/**
+ * Where in a method's request the model's name belongs.
+ *
+ * @generated from message warmpath.link.v1.IdInjection
+ */
+export type IdInjection = Message<"warmpath.link.v1.IdInjection"> & {
+  /**
+   * `package.Service/Method`
+   *
+   * @generated from field: string method = 1;
+   */
+  method: string;
+
+  /**
+   * Numbers of the fields that lead there: all but the last one are messages, the last one is text.
+   *
+   * @generated from field: repeated uint32 path = 2;
+   */
+  path: number[];
+};
+
+/**
+ * Describes the message warmpath.link.v1.IdInjection.
+ * Use `create(IdInjectionSchema)` to create a new message.
+ */
+export const IdInjectionSchema: GenMessage<IdInjection> = /*@__PURE__*/
+  messageDesc(file_warmpath_link_v1_link, 4);
 
 /**
  * An immutable revision of a model and where its artefact lies.
@@ -323,7 +358,7 @@ export type Revision = Message<"warmpath.link.v1.Revision"> & {
  * Use `create(RevisionSchema)` to create a new message.
  */
 export const RevisionSchema: GenMessage<Revision> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 4);
+  messageDesc(file_warmpath_link_v1_link, 5);
 
 /**
  * Asks for a copy. Asking again for one that is queued raises its class and extends its deadline.
@@ -389,7 +424,7 @@ export type Load = Message<"warmpath.link.v1.Load"> & {
  * Use `create(LoadSchema)` to create a new message.
  */
 export const LoadSchema: GenMessage<Load> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 5);
+  messageDesc(file_warmpath_link_v1_link, 6);
 
 /**
  * This copy is wanted here no more: it leaves as if it were evicted. One that is queued leaves the queue.
@@ -413,7 +448,7 @@ export type Drop = Message<"warmpath.link.v1.Drop"> & {
  * Use `create(DropSchema)` to create a new message.
  */
 export const DropSchema: GenMessage<Drop> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 6);
+  messageDesc(file_warmpath_link_v1_link, 7);
 
 /**
  * The pod is to be emptied: it says Draining and takes no load on any more.
@@ -428,7 +463,7 @@ export type StartDrain = Message<"warmpath.link.v1.StartDrain"> & {
  * Use `create(StartDrainSchema)` to create a new message.
  */
 export const StartDrainSchema: GenMessage<StartDrain> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 7);
+  messageDesc(file_warmpath_link_v1_link, 8);
 
 /**
  * The pod is being emptied: gateways are to find other places for these copies and then to drop them here, the first
@@ -455,7 +490,7 @@ export type Draining = Message<"warmpath.link.v1.Draining"> & {
  * Use `create(DrainingSchema)` to create a new message.
  */
 export const DrainingSchema: GenMessage<Draining> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 8);
+  messageDesc(file_warmpath_link_v1_link, 9);
 
 /**
  * Nobody behind this gateway waits any longer: a load that is only queued may leave the queue.
@@ -479,7 +514,7 @@ export type CancelLoad = Message<"warmpath.link.v1.CancelLoad"> & {
  * Use `create(CancelLoadSchema)` to create a new message.
  */
 export const CancelLoadSchema: GenMessage<CancelLoad> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 9);
+  messageDesc(file_warmpath_link_v1_link, 10);
 
 /**
  * @generated from message warmpath.link.v1.Usage
@@ -496,7 +531,7 @@ export type Usage = Message<"warmpath.link.v1.Usage"> & {
  * Use `create(UsageSchema)` to create a new message.
  */
 export const UsageSchema: GenMessage<Usage> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 10);
+  messageDesc(file_warmpath_link_v1_link, 11);
 
 /**
  * @generated from message warmpath.link.v1.Usage.Entry
@@ -532,7 +567,7 @@ export type Usage_Entry = Message<"warmpath.link.v1.Usage.Entry"> & {
  * Use `create(Usage_EntrySchema)` to create a new message.
  */
 export const Usage_EntrySchema: GenMessage<Usage_Entry> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 10, 0);
+  messageDesc(file_warmpath_link_v1_link, 11, 0);
 
 /**
  * No request goes to these copies through this gateway any more.
@@ -553,7 +588,7 @@ export type WithdrawAck = Message<"warmpath.link.v1.WithdrawAck"> & {
  * Use `create(WithdrawAckSchema)` to create a new message.
  */
 export const WithdrawAckSchema: GenMessage<WithdrawAck> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 11);
+  messageDesc(file_warmpath_link_v1_link, 12);
 
 /**
  * Is this copy really there? Asked after a request failed on it.
@@ -582,7 +617,7 @@ export type Verify = Message<"warmpath.link.v1.Verify"> & {
  * Use `create(VerifySchema)` to create a new message.
  */
 export const VerifySchema: GenMessage<Verify> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 12);
+  messageDesc(file_warmpath_link_v1_link, 13);
 
 /**
  * @generated from message warmpath.link.v1.Verified
@@ -604,7 +639,7 @@ export type Verified = Message<"warmpath.link.v1.Verified"> & {
  * Use `create(VerifiedSchema)` to create a new message.
  */
 export const VerifiedSchema: GenMessage<Verified> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 13);
+  messageDesc(file_warmpath_link_v1_link, 14);
 
 /**
  * @generated from message warmpath.link.v1.Failure
@@ -633,7 +668,7 @@ export type Failure = Message<"warmpath.link.v1.Failure"> & {
  * Use `create(FailureSchema)` to create a new message.
  */
 export const FailureSchema: GenMessage<Failure> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 14);
+  messageDesc(file_warmpath_link_v1_link, 15);
 
 /**
  * @generated from message warmpath.link.v1.Copy
@@ -682,7 +717,7 @@ export type Copy = Message<"warmpath.link.v1.Copy"> & {
  * Use `create(CopySchema)` to create a new message.
  */
 export const CopySchema: GenMessage<Copy> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 15);
+  messageDesc(file_warmpath_link_v1_link, 16);
 
 /**
  * The whole holding, in as many parts as it takes; the last one says so. Deltas go on from its sequence number.
@@ -711,7 +746,7 @@ export type Snapshot = Message<"warmpath.link.v1.Snapshot"> & {
  * Use `create(SnapshotSchema)` to create a new message.
  */
 export const SnapshotSchema: GenMessage<Snapshot> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 16);
+  messageDesc(file_warmpath_link_v1_link, 17);
 
 /**
  * @generated from message warmpath.link.v1.Delta
@@ -740,7 +775,7 @@ export type Delta = Message<"warmpath.link.v1.Delta"> & {
  * Use `create(DeltaSchema)` to create a new message.
  */
 export const DeltaSchema: GenMessage<Delta> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 17);
+  messageDesc(file_warmpath_link_v1_link, 18);
 
 /**
  * A load that was not even queued.
@@ -774,7 +809,7 @@ export type LoadRefused = Message<"warmpath.link.v1.LoadRefused"> & {
  * Use `create(LoadRefusedSchema)` to create a new message.
  */
 export const LoadRefusedSchema: GenMessage<LoadRefused> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 18);
+  messageDesc(file_warmpath_link_v1_link, 19);
 
 /**
  * @generated from enum warmpath.link.v1.LoadRefused.Why
@@ -820,7 +855,7 @@ export type LoadRefused_Why = (typeof LoadRefused_Why)[keyof typeof LoadRefused_
  * Describes the enum warmpath.link.v1.LoadRefused.Why.
  */
 export const LoadRefused_WhySchema: GenEnum<LoadRefused_Why> = /*@__PURE__*/
-  enumDesc(file_warmpath_link_v1_link, 18, 0);
+  enumDesc(file_warmpath_link_v1_link, 19, 0);
 
 /**
  * @generated from message warmpath.link.v1.Gauges
@@ -890,7 +925,7 @@ export type Gauges = Message<"warmpath.link.v1.Gauges"> & {
  * Use `create(GaugesSchema)` to create a new message.
  */
 export const GaugesSchema: GenMessage<Gauges> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 19);
+  messageDesc(file_warmpath_link_v1_link, 20);
 
 /**
  * @generated from message warmpath.link.v1.Ping
@@ -907,7 +942,7 @@ export type Ping = Message<"warmpath.link.v1.Ping"> & {
  * Use `create(PingSchema)` to create a new message.
  */
 export const PingSchema: GenMessage<Ping> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 20);
+  messageDesc(file_warmpath_link_v1_link, 21);
 
 /**
  * @generated from message warmpath.link.v1.Pong
@@ -924,7 +959,7 @@ export type Pong = Message<"warmpath.link.v1.Pong"> & {
  * Use `create(PongSchema)` to create a new message.
  */
 export const PongSchema: GenMessage<Pong> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 21);
+  messageDesc(file_warmpath_link_v1_link, 22);
 
 /**
  * @generated from enum warmpath.link.v1.LoadClass
