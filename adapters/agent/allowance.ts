@@ -1,12 +1,10 @@
-// Owns how many bytes copies may take in all: the capacity, and no more than the memory limit leaves beside what the model
-// server takes for itself, as far as that can be seen. Pure.
+// Owns how many bytes copies may take in all: the capacity, and no more than keeps the model server below the memory limit, as
+// far as that can be seen. Pure.
 //
-//   allowed = (limit - own) x most accounted / (peak - own)          the fraction counts where it is below 1
-//
-// - `own` is what the server takes without copies (code, libraries). What it grows by beyond its copies' sizes is its own
-//   while it holds little, since libraries come with first loads; once it holds much, it is the sizes that are too small.
-// - Memory that was freed is not given back: only a new peak says something, beside the most that was ever accounted for.
-// So wrong sizes cost copies, and hardly ever more than one load's memory beyond the limit.
+// What was held at once with the server below its limit can be held again; and as much more as is left to the limit. The server
+// does not give freed memory back, so only a new peak tells anything against that: below the limit the room shrinks towards
+// what is left, beyond it in the measure in which it was exceeded. A single peak costs a small part, since it may be of a load
+// that needed more for a moment. So wrong sizes cost copies, and hardly ever more than one load's memory beyond the limit.
 import type { ServerLimits } from "../drivers/driver.ts";
 
 export interface Allowance {
@@ -30,42 +28,48 @@ export interface AllowanceOptions {
   readonly memoryLimitBytes?: number | undefined;
 }
 
-const littlePart = 0.5;
-const fadingPart = 0.9;
+/** Of the limit: smaller growth is no new peak. */
+const noisePart = 0.01;
+/** What one peak may cost at most, where it says little of what is held. */
+const keptPart = 0.95;
 
 export function createAllowance({ capacityBytes, loadConcurrency, memoryLimitBytes }: AllowanceOptions): Allowance {
   let limits: ServerLimits = {};
-  let own: number | undefined;
-  /** What it took without any copy, where that was seen. */
+  let room: number | undefined;
+  /** What it takes without any copy, where that was seen. */
   let emptyBytes = 0;
   let peakBytes = 0;
-  let mostAccounted = 0;
   const capacity = (): number => Math.min(capacityBytes, limits.capacityBytes ?? capacityBytes);
   return {
     told(next): void {
       limits = next;
     },
     seen(bytes, accountedBytes): void {
-      if (accountedBytes === 0 && own === undefined) emptyBytes = bytes;
-      // Sizes that are too large would make it look smaller than it is.
-      const beyondBytes = Math.max(emptyBytes, bytes - accountedBytes);
-      const holdsLittle = own === undefined || accountedBytes < littlePart * ((memoryLimitBytes ?? Infinity) - own);
-      if (own === undefined || beyondBytes < own || (bytes > peakBytes && holdsLittle)) own = beyondBytes;
-      // Sizes may have been learned anew since the last peak; one peak that came with little says little.
-      mostAccounted = Math.max(accountedBytes, (bytes > peakBytes ? fadingPart : 1) * mostAccounted);
-      peakBytes = Math.max(peakBytes, bytes);
+      if (memoryLimitBytes === undefined) return;
+      const leftBytes = memoryLimitBytes - bytes;
+      if (room === undefined) {
+        emptyBytes = accountedBytes === 0 ? bytes : 0;
+        peakBytes = bytes;
+        room = Math.max(0, accountedBytes + leftBytes);
+        return;
+      }
+      const isPeak = bytes > peakBytes + noisePart * memoryLimitBytes;
+      if (isPeak) peakBytes = bytes;
+      if (!isPeak) {
+        if (leftBytes > 0) room = Math.max(room, accountedBytes + leftBytes);
+      } else if (leftBytes >= 0) {
+        room = Math.max(accountedBytes + leftBytes, keptPart * room);
+      } else if (accountedBytes >= room / 2) {
+        room = Math.min(room, accountedBytes * Math.max(0.5, (memoryLimitBytes - emptyBytes) / (bytes - emptyBytes)));
+      } else room *= keptPart;
     },
     lost(): void {
-      own = undefined;
+      room = undefined;
       emptyBytes = 0;
       peakBytes = 0;
-      mostAccounted = 0;
     },
     get bytes(): number {
-      if (memoryLimitBytes === undefined || own === undefined) return capacity();
-      const grownBytes = peakBytes - own;
-      const fit = grownBytes > mostAccounted ? mostAccounted / grownBytes : 1;
-      return Math.max(0, Math.min(capacity(), Math.floor((memoryLimitBytes - own) * fit)));
+      return room === undefined ? capacity() : Math.max(0, Math.min(capacity(), Math.floor(room)));
     },
     get capacityBytes(): number {
       return capacity();

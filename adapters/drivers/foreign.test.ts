@@ -6,7 +6,8 @@ import { test } from "node:test";
 import { systemClock } from "#platform/clock.ts";
 import { openRunFolder } from "#platform/tempdir.ts";
 import { waitFor } from "#platform/testing.ts";
-import { createForeignDriver, type Done, type ForeignServer } from "./foreign.ts";
+import { createForeignDriver } from "./foreign.ts";
+import type { Done, ForeignServer } from "./foreignserver.ts";
 import { createRecord } from "./record.ts";
 
 interface Bench {

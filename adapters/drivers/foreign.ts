@@ -23,39 +23,12 @@ import type {
   PredictRequest,
   ServerLimits,
 } from "./driver.ts";
+import type { Done, ForeignServer } from "./foreignserver.ts";
 import { createLifeline, type Lifeline, type Seen } from "./lifeline.ts";
 import { createLoadMeter } from "./memory/loadmeter.ts";
 import type { MemoryMeter } from "./memory/processes.ts";
 import type { CopyRecord } from "./record.ts";
 import { createWatch, type Pulse, type Watch } from "./watch.ts";
-
-export type Done = { readonly kind: "ok" } | Failure;
-
-/** One kind of model server. Calls end by their signal or a deadline of their own; expected failures are values. */
-export interface ForeignServer extends AsyncDisposable {
-  readonly keepsArtefact: boolean;
-  /** A load that its caller gives up is cancelled, and an unload follows at once; otherwise it goes on to its own end. */
-  readonly cancelsLoads?: boolean;
-  /** Where its life is watched. */
-  readonly address: string;
-  readonly http2: boolean;
-  /** Does it answer? Absent: that it is connected must do. */
-  readonly live?: (signal: AbortSignal) => Promise<boolean>;
-  /** In each of its lives before anything else, with the names that it may hold from before; failed: not yet. */
-  readonly greet?: (remembered: readonly string[], signal: AbortSignal) => Promise<Done>;
-  /** As of a driver, once it was greeted. */
-  readonly limits?: () => ServerLimits;
-  readonly predictBytes?: (request: PredictRequest, signal: AbortSignal) => Promise<number | undefined>;
-  /** The names of all that it holds. Absent: it cannot tell. */
-  readonly index?: (signal: AbortSignal) => Promise<{ readonly kind: "ok"; readonly names: ReadonlySet<string> } | Failure>;
-  /** Absent: it cannot tell, and is believed to hold what it was made to load in this life. */
-  readonly ready?: (serverName: string, signal: AbortSignal) => Promise<boolean | undefined>;
-  load(request: LoadRequest): Promise<{ readonly kind: "ok"; readonly sizeBytes?: number } | Failure>;
-  /** Unloading what is not there is well. */
-  unload(serverName: string, signal: AbortSignal): Promise<Done>;
-  /** Nothing under this name is on the server any more. */
-  readonly forget?: (serverName: string) => Promise<void>;
-}
 
 export interface ForeignOptions {
   readonly clock: Clock;
@@ -249,7 +222,7 @@ class ForeignDriver implements Driver {
   }
 
   async #isReady(serverName: string, signal: AbortSignal): Promise<boolean | undefined> {
-    if (this.#server.ready === undefined) return this.#watch.up;
+    if (this.#server.ready === undefined) return this.#watch.up && (await this.#server.denies?.(serverName, signal)) !== true;
     using either = openDeadline(liveTimeoutMs, signal, this.#end.signal);
     return await this.#server.ready(serverName, either.signal);
   }

@@ -8,7 +8,7 @@ import { mkdir, readdir, rm, symlink } from "node:fs/promises";
 import { join } from "node:path";
 import { layoutMlserver, settingsName } from "../layout/mlserver.ts";
 import type { Failure, LoadRequest } from "./driver.ts";
-import type { Done, ForeignServer } from "./foreign.ts";
+import type { Done, ForeignServer } from "./foreignserver.ts";
 import { type Answer, createHttpCaller, failedWith, type HttpCaller, unanswered, wordsOf } from "./http.ts";
 import { fileName } from "./record.ts";
 import { createRepository, type Layout, type Repository } from "./repository.ts";

@@ -23,7 +23,7 @@ import {
 } from "#proto/gen/mmesh/model_runtime_pb.ts";
 import { artefactBytes } from "./artefact.ts";
 import type { Failure, LoadRequest, ServerLimits } from "./driver.ts";
-import type { Done, ForeignServer } from "./foreign.ts";
+import type { Done, ForeignServer } from "./foreignserver.ts";
 import { ask, channelOptions, isUnanswered, unansweredCall } from "./grpc.ts";
 import { failedWith } from "./http.ts";
 
@@ -131,6 +131,12 @@ export function createModelmesh({ address }: ModelmeshOptions): ForeignServer {
       const unloaded = await unload(modelId, signal);
       if (unloaded.kind === "failed") return unloaded;
       return exhausted.has(called.code) ? { ...failed, failure: "capacity" } : failed;
+    },
+    // Runtimes need not tell sizes; what does not know the model says so.
+    async denies(modelId, signal): Promise<boolean> {
+      const request = create(ModelSizeRequestSchema, { modelId });
+      const called = await ask(client.modelSize(request, { timeoutMs: predictTimeoutMs, signal }), signal);
+      return called.kind === "error" && absent.has(called.code);
     },
     unload,
     async [Symbol.asyncDispose](): Promise<void> {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { z } from "zod";
 import { findLora } from "../layout/lora.ts";
 import type { Failure } from "./driver.ts";
-import type { Done, ForeignServer } from "./foreign.ts";
+import type { Done, ForeignServer } from "./foreignserver.ts";
 import { type Answer, createHttpCaller, failedWith, unanswered, wordsOf } from "./http.ts";
 import { classifyLayout, readLayoutRequest } from "./repository.ts";
 

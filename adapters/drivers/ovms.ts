@@ -10,7 +10,7 @@ import { z } from "zod";
 import { sleep } from "#platform/clock.ts";
 import { layoutOvms } from "../layout/ovms.ts";
 import type { Failure } from "./driver.ts";
-import type { Done, ForeignServer } from "./foreign.ts";
+import type { Done, ForeignServer } from "./foreignserver.ts";
 import { createHttpCaller, failedWith, parseJson, unanswered, wordsOf } from "./http.ts";
 import { createRepository } from "./repository.ts";
 

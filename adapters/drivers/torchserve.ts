@@ -7,7 +7,7 @@ import { sleep } from "#platform/clock.ts";
 import { layoutTorchserve } from "../layout/torchserve.ts";
 import { linkFile } from "../layout/tree.ts";
 import type { Failure, LoadRequest } from "./driver.ts";
-import type { Done, ForeignServer } from "./foreign.ts";
+import type { Done, ForeignServer } from "./foreignserver.ts";
 import { createHttpCaller, failedWith, type HttpCaller, unanswered, wordsOf } from "./http.ts";
 import { fileName } from "./record.ts";
 import { classifyLayout, readLayoutRequest } from "./repository.ts";

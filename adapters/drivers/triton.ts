@@ -22,7 +22,7 @@ import {
 } from "#proto/gen/inference/open_inference_pb.ts";
 import { layoutTriton } from "../layout/triton.ts";
 import type { Failure } from "./driver.ts";
-import type { Done, ForeignServer } from "./foreign.ts";
+import type { Done, ForeignServer } from "./foreignserver.ts";
 import { ask, channelOptions, isUnanswered, unansweredCall } from "./grpc.ts";
 import { failedWith } from "./http.ts";
 import { createRepository, type Layout } from "./repository.ts";

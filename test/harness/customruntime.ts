@@ -9,6 +9,7 @@ import { openRunFolder } from "#platform/tempdir.ts";
 import {
   LoadModelResponseSchema,
   ModelRuntime,
+  ModelSizeResponseSchema,
   PredictModelSizeResponseSchema,
   RuntimeStatusResponse_Status,
   RuntimeStatusResponseSchema,
@@ -50,7 +51,10 @@ export async function openCustomRuntime(): Promise<CustomRuntime> {
       predicted.push(request.modelId);
       done(null, create(PredictModelSizeResponseSchema, { sizeInBytes: 1_200n }));
     },
-    modelSize: (_, done) => done({ code: codes.UNIMPLEMENTED }),
+    modelSize: ({ request }, done) => {
+      if (held.has(request.modelId)) return done(null, create(ModelSizeResponseSchema, { sizeInBytes: 1_000n }));
+      return done({ code: codes.NOT_FOUND, details: `no model ${request.modelId}` });
+    },
     runtimeStatus: (_, done) => {
       held.clear();
       const methodInfos = { [scoreMethod]: { idInjectionPath: idPath } };
