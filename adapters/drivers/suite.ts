@@ -22,12 +22,14 @@ export interface DriverHarness extends AsyncDisposable {
   resume(): void;
   /** Drops a model behind the driver's back. Absent: the server cannot tell that, nor what it holds from before. */
   readonly forget?: (serverName: string) => Promise<void>;
+  /** How long the slow answer takes: less than the silence that counts as a loss; 1,500 ms when absent. */
+  readonly slowMs?: number;
   /** Something for which the model server's memory does not suffice, where that can be scripted. */
   readonly exhaustingPath?: string;
 }
 
 /** Longer than some polls of the watch. */
-const slowMs = 1_500;
+const usualSlowMs = 1_500;
 
 type Told = { readonly up: readonly HeldModel[] } | { readonly lost: string };
 
@@ -105,7 +107,7 @@ export function describeDriver(name: string, openHarness: () => Promise<DriverHa
     test("waits for a slow answer, and takes it for no loss", async () => {
       harness.hang();
       const slow = load("slow");
-      setTimeout(() => harness.resume(), slowMs);
+      setTimeout(() => harness.resume(), harness.slowMs ?? usualSlowMs);
       assert.equal((await slow).kind, "ok");
       assert.deepEqual(await driver.unload("slow", never), { kind: "ok" });
       assert.equal(told.length, 1);

@@ -11,6 +11,7 @@ describeDriver("the scripted model server", async () => {
     goodPath: "/fake/good",
     brokenPath,
     absentPath,
+    slowMs: 500,
     kill: async () => server.kill(),
     revive: async () => server.revive(),
     hang: () => server.hang(),
