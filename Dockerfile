@@ -24,4 +24,4 @@ COPY cli cli
 # Memory of an unloaded model goes back to the system.
 ENV NODE_ENV=production MALLOC_TRIM_THRESHOLD_=131072
 USER 1000:1000
-ENTRYPOINT ["node", "/app/cli/main.ts"]
+ENTRYPOINT ["node", "/app/cli/container.mjs"]

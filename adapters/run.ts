@@ -20,6 +20,8 @@ import { openPullers } from "./pull/open.ts";
 import { createTraceWatch, joinWatches } from "./spans.ts";
 
 const presenceTtlMs = 5_000;
+/** Containers of a pod are told to end at the same time; a server that ends alone has no drain to wait for. */
+const askedWithinMs = 5_000;
 
 /** Runs until the signal is aborted, then drains. */
 export async function runAdapter(argv: readonly string[], signal: AbortSignal, stack: AsyncDisposableStack): Promise<void> {
@@ -35,13 +37,21 @@ export async function runAdapter(argv: readonly string[], signal: AbortSignal, s
   const { metricsPort, metricsHost } = options;
   const metrics = createAdapterMetrics({ log, aliases: options.modelmeshMetrics, more: createProcessMetrics() });
   const timed = createMetricsWatch(metrics, () => systemClock.monotonicMs());
+  const drained = Promise.withResolvers<void>();
+  const untilDrained = async (gone: AbortSignal): Promise<void> => {
+    await untilAborted(AbortSignal.any([signal, gone, AbortSignal.timeout(askedWithinMs)]));
+    if (!signal.aborted) throw new Error("the adapter has not been asked to stop");
+    await Promise.race([drained.promise, untilAborted(gone)]);
+  };
   const scraped =
     metricsPort === undefined
       ? undefined
       : stack.use(
-          await openMetricsServer({ host: metricsHost, port: metricsPort }, metrics, log).catch((cause: unknown) => {
-            throw new StartupError(`cannot tell metrics on ${metricsHost}:${metricsPort}: ${errorMessage(cause)}`, { cause });
-          }),
+          await openMetricsServer({ host: metricsHost, port: metricsPort, untilDrained }, metrics, log).catch(
+            (cause: unknown) => {
+              throw new StartupError(`cannot tell metrics on ${metricsHost}:${metricsPort}: ${errorMessage(cause)}`, { cause });
+            },
+          ),
         );
   const metricsAddress = scraped === undefined ? undefined : authority(metricsHost, scraped.port);
   // Only the built-in one knows our mark.
@@ -88,6 +98,7 @@ export async function runAdapter(argv: readonly string[], signal: AbortSignal, s
   process.stdout.write(`${JSON.stringify({ ready: true, linkPort, metricsPort: scraped?.port })}\n`);
   await Promise.race([untilAborted(signal), adapter.ended]);
   if (signal.aborted && options.drain > 0) await Promise.race([adapter.drain(options.drain), adapter.ended]);
+  drained.resolve();
 }
 
 /** The options, for help. */

@@ -10,13 +10,11 @@ export interface Condition {
   readonly lastTransitionTime?: string;
 }
 
+/** Ours, and those of other writers as they are. */
+export type Conditions = readonly (Condition | Readonly<Record<string, unknown>>)[];
+
 /** The wanted ones, with the times of those that were there; conditions of other writers stay. */
-export function buildConditions(
-  wanted: readonly Condition[],
-  before: unknown,
-  generation: number,
-  nowMs: number,
-): readonly Condition[] {
+export function buildConditions(wanted: readonly Condition[], before: unknown, generation: number, nowMs: number): Conditions {
   const known = list(before).map(record);
   const ours = wanted.map((condition) => {
     const old = known.find(({ type }) => type === condition.type);
@@ -30,7 +28,7 @@ export function buildConditions(
   });
   const types = new Set(wanted.map(({ type }) => type));
   const others = known.filter(({ type }) => typeof type === "string" && !types.has(type));
-  return [...ours, ...(others as unknown as readonly Condition[])];
+  return [...ours, ...others];
 }
 
 /** Whether merging the status would change the one that is there. */

@@ -54,6 +54,9 @@ export const controllerFlags = z.object({
     .describe("as a JSON list of {name}"),
   storageSecret: name.default("storage-config").describe("secret with the storage settings"),
   etcdSecret: name.optional().describe("secret with etcd's certificates or password, mounted in pods of runtimes"),
+  peerSecret: name
+    .optional()
+    .describe("secret with ca.crt, tls.crt and tls.key by which adapters prove to gateways who they are; plain text without"),
   podsPerRuntime: whole(1, 65_535)
     .default(2)
     .describe("pods of each runtime while it is in use, unless the runtime says replicas"),
@@ -86,7 +89,7 @@ export const controllerFlags = z.object({
     .pipe(z.record(z.string(), z.string()))
     .default({ "app.kubernetes.io/component": "gateway" })
     .describe("labels by which network policies know the gateways, as JSON"),
-  drainSeconds: whole(0, 80).default(30).describe("how long a pod that was told to stop serves on while others take its models"),
+  drainSeconds: whole(0, 600).default(30).describe("how long a pod that was told to stop serves on while others take its models"),
   leaseName: name.default("warmpath-controller").describe("Lease by which one of several controllers is chosen"),
   identity: z.string().min(1).max(253).optional().describe("name of this controller among them; its host's when absent"),
   healthPort: whole(0, 65_535).optional().describe("port of /healthz and /metrics; nowhere when absent"),

@@ -100,7 +100,7 @@ function settingsOf(
   options: ControllerOptions,
   registryFlags: readonly string[],
 ): Parameters<typeof runController>[0]["settings"] {
-  const { namespace, serviceName, image, imagePullPolicy, imagePullSecrets, etcdSecret, storageSecret, podsPerRuntime } = options;
+  const { namespace, serviceName, image, imagePullPolicy, imagePullSecrets, etcdSecret, peerSecret, storageSecret } = options;
   return {
     namespace,
     serviceName,
@@ -110,8 +110,9 @@ function settingsOf(
     registryFlags,
     adapterArgs: options.adapterArgs,
     etcdSecret,
+    peerSecret,
     storageSecret,
-    podsPerRuntime,
+    podsPerRuntime: options.podsPerRuntime,
     serviceAccount: options.runtimeServiceAccount,
     adapterResources: options.adapterResources,
     podLabels: options.podLabels,

@@ -148,6 +148,37 @@ for (const [accept, format] of accepts) {
   test(`a scraper that accepts ${accept} gets ${format}`, () => assert.equal(chooseFormat(accept), format));
 }
 
+test("who asks whether a process is drained is answered when it is, or that it was not asked to", async () => {
+  const metrics = createMetrics(definitions, options);
+  const waits: { readonly done: PromiseWithResolvers<void>; readonly gone: AbortSignal }[] = [];
+  const untilDrained = async (gone: AbortSignal): Promise<void> => {
+    const done = Promise.withResolvers<void>();
+    waits.push({ done, gone });
+    await done.promise;
+  };
+  await using server = await openMetricsServer({ host: "127.0.0.1", port: 0, untilDrained }, metrics, silentLog);
+  const ask = (init: RequestInit = {}): Promise<Response> => fetch(`http://127.0.0.1:${server.port}/drained`, init);
+  const asked = async (count: number): Promise<(typeof waits)[number]> => {
+    while (waits.length < count) await new Promise((resolve) => setImmediate(resolve));
+    return waits[count - 1] as (typeof waits)[number];
+  };
+  const first = ask();
+  (await asked(1)).done.resolve();
+  assert.deepEqual([(await first).status, await (await first).text()], [200, "drained\n"]);
+  const second = ask();
+  (await asked(2)).done.reject(new Error("it has not been asked to stop"));
+  assert.deepEqual([(await second).status, await (await second).text()], [409, "it has not been asked to stop\n"]);
+  // Nothing is kept for those who have gone.
+  const leaving = new AbortController();
+  const third = ask({ signal: leaving.signal }).catch((error: unknown) => error);
+  const { gone, done } = await asked(3);
+  leaving.abort();
+  assert.ok((await third) instanceof Error);
+  if (!gone.aborted) await new Promise((resolve) => gone.addEventListener("abort", resolve));
+  done.resolve();
+  assert.equal((await ask({ method: "POST" })).status, 405);
+});
+
 test("a process without a management API is scraped on a port of its own, and nothing else is there", async () => {
   const metrics = createMetrics(definitions, { ...options, more: createProcessMetrics() });
   await using server = await openMetricsServer({ host: "127.0.0.1", port: 0 }, metrics, silentLog);

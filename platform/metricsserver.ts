@@ -1,4 +1,5 @@
-// Owns the plain HTTP server on which a process without a management API is scraped: GET /metrics, GET /healthz, no more.
+// Owns the plain HTTP server on which a process without a management API is scraped: GET /metrics, GET /healthz, and GET
+// /drained, which is answered when the process has let go of what it served: for others that are to end after it.
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { errorMessage } from "#core/errors.ts";
@@ -11,13 +12,21 @@ export interface MetricsServer extends AsyncDisposable {
 }
 
 export async function openMetricsServer(
-  options: { readonly host: string; readonly port: number },
+  options: {
+    readonly host: string;
+    readonly port: number;
+    /** Resolves when this process is drained; rejects when it has not been asked to. There is no /drained when absent. */
+    readonly untilDrained?: ((signal: AbortSignal) => Promise<void>) | undefined;
+  },
   metrics: Scrapable,
   log: Log,
 ): Promise<MetricsServer> {
-  const server = createServer({ requestTimeout: 5_000, headersTimeout: 5_000, maxHeaderSize: 16_384 }, (request, response) =>
-    answerScrape(request, response, metrics, log),
-  );
+  const { untilDrained } = options;
+  const server = createServer({ requestTimeout: 5_000, headersTimeout: 5_000, maxHeaderSize: 16_384 }, (request, response) => {
+    if (untilDrained !== undefined && request.method === "GET" && request.url === "/drained") {
+      void answerDrained(response, untilDrained);
+    } else answerScrape(request, response, metrics, log);
+  });
   server.maxConnections = 64;
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   server.once("error", reject);
@@ -41,6 +50,17 @@ export function answerScrape(request: IncomingMessage, response: ServerResponse,
     if (!response.headersSent) response.writeHead(500);
     response.end();
   });
+}
+
+async function answerDrained(response: ServerResponse, untilDrained: (signal: AbortSignal) => Promise<void>): Promise<void> {
+  const gone = new AbortController();
+  response.once("close", () => gone.abort(new Error("nobody waits any more")));
+  const [status, says] = await untilDrained(gone.signal).then(
+    () => [200, "drained\n"] as const,
+    (error: unknown) => [409, `${errorMessage(error)}\n`] as const,
+  );
+  response.writeHead(status, { "content-type": "text/plain", "cache-control": "no-store" });
+  response.end(says);
 }
 
 async function answer(request: IncomingMessage, response: ServerResponse, metrics: Scrapable): Promise<void> {

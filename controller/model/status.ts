@@ -1,7 +1,7 @@
 // Owns how what is said of a model is written into the status of each kind. Pure.
 // Invariant: what says the same is the very same text, times included, so that nothing is written without a change.
 
-import { buildConditions, type Condition } from "../conditions.ts";
+import { buildConditions, type Condition, type Conditions } from "../conditions.ts";
 import { record, text } from "../engine/objects.ts";
 import type { Source } from "./source.ts";
 import type { FailureView, ModelView } from "./view.ts";
@@ -94,7 +94,7 @@ function modelStatus(source: Source, view: ModelView, endpoints: Endpoints, nowM
   };
 }
 
-function conditionsOf(source: Source, view: ModelView, nowMs: number, ready: readonly string[]): readonly Condition[] {
+function conditionsOf(source: Source, view: ModelView, nowMs: number, ready: readonly string[]): Conditions {
   const said = readiness(view);
   const wanted = [
     ...ready.map((type) => ({ type, ...said })),

@@ -21,6 +21,7 @@ const settings: RuntimeSettings = {
   imagePullSecrets: [{ name: "registry" }],
   registryFlags: ["--registry", "etcds://etcd:2379/warmpath/models", "--etcd-ca", "/etcd-config/ca.crt"],
   etcdSecret: "etcd-client",
+  peerSecret: "adapter-peer",
   storageSecret: "storage-config",
   podsPerRuntime: 2,
   serviceAccount: "runtimes",
@@ -58,7 +59,7 @@ describe("a runtime becomes", () => {
   test("a Deployment that tells the claims it was built with", () => {
     const runtime = readRuntime("triton-2.x.yaml");
     const { deployment } = buildRuntime(runtime, settings, 1, ["data", "data.two"]);
-    assert.deepEqual(mountedClaims(deployment as unknown as Record<string, unknown>), ["data", "data.two"]);
+    assert.deepEqual(mountedClaims({ ...deployment }), ["data", "data.two"]);
   });
 
   test("the same Deployment whatever the number of pods, but for that number", () => {

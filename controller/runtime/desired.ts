@@ -17,6 +17,7 @@ import { list, record, text } from "../engine/objects.ts";
 import { labels as label, manager } from "../kinds.ts";
 import { parseQuantity } from "../quantity.ts";
 import { type Binding, bindServer } from "./binding.ts";
+import { isEnvVar, isToleration, isVolume, isVolumeMount } from "./podfields.ts";
 import { type Runtime, serverContainer } from "./runtime.ts";
 
 export interface RuntimeSettings {
@@ -33,6 +34,8 @@ export interface RuntimeSettings {
   readonly adapterArgs?: readonly string[];
   /** Holds etcd's certificates or password, mounted where the flags say; none when absent. */
   readonly etcdSecret: string | undefined;
+  /** Holds who adapters are to gateways; they speak plain text when absent. */
+  readonly peerSecret: string | undefined;
   readonly storageSecret: string;
   readonly podsPerRuntime: number;
   readonly serviceAccount: string | undefined;
@@ -44,7 +47,7 @@ export interface RuntimeSettings {
   readonly logLevel: string;
   /** Labels of the pods that requests come from. */
   readonly gatewayLabels: Readonly<Record<string, string>>;
-  /** How long the server serves on after its pod was told to stop. */
+  /** How long a pod that was told to stop serves on at most, while others take its models. */
   readonly drainSeconds: number;
 }
 
@@ -62,7 +65,9 @@ const linkPort = 8085;
 const metricsPort = 2112;
 /** Of a user of its own, for images that would run as root. */
 const userId = 1000;
-const graceSeconds = 90;
+const leastGraceSeconds = 90;
+/** Beside the drain: for requests under way, and for processes to end. */
+const endSeconds = 45;
 const defaultCapacityBytes = 256 * 2 ** 20;
 const maxNameLength = 63;
 
@@ -163,14 +168,14 @@ function buildPod(runtime: Runtime, settings: RuntimeSettings, binding: Binding,
     ...claims.map((claim) => ({ name: claimVolume(claim), mountPath: `/pvc_mounts/${claim}`, readOnly: true })),
   ];
   const containers = binding.containers.map((container) =>
-    completeContainer(container, settings, container["name"] === server?.["name"] ? mounts : []),
+    completeContainer(container, settings.restricted, container["name"] === server?.["name"] ? mounts : []),
   );
   const secrets = [...settings.imagePullSecrets, ...runtime.imagePullSecrets].filter(isRecord);
   return {
     ...(settings.serviceAccount === undefined ? {} : { serviceAccountName: settings.serviceAccount }),
     automountServiceAccountToken: false,
     enableServiceLinks: false,
-    terminationGracePeriodSeconds: graceSeconds,
+    terminationGracePeriodSeconds: Math.max(leastGraceSeconds, settings.drainSeconds + endSeconds),
     ...(settings.restricted
       ? {
           securityContext: {
@@ -185,7 +190,7 @@ function buildPod(runtime: Runtime, settings: RuntimeSettings, binding: Binding,
       : {}),
     ...(Object.keys(runtime.nodeSelector).length === 0 ? {} : { nodeSelector: { ...runtime.nodeSelector } }),
     ...(Object.keys(runtime.affinity).length === 0 ? {} : { affinity: runtime.affinity }),
-    ...(runtime.tolerations.length === 0 ? {} : { tolerations: [...runtime.tolerations] as NonNullable<PodSpec["tolerations"]> }),
+    ...(runtime.tolerations.length === 0 ? {} : { tolerations: runtime.tolerations.filter(isToleration) }),
     ...(secrets.length === 0 ? {} : { imagePullSecrets: secrets }),
     topologySpreadConstraints: ["topology.kubernetes.io/zone", "kubernetes.io/hostname"].map((topologyKey) => ({
       maxSkew: 1,
@@ -200,8 +205,9 @@ function buildPod(runtime: Runtime, settings: RuntimeSettings, binding: Binding,
       // Its absence is no reason for pods to hang: models that need it say so.
       { name: "storage-config", secret: { secretName: settings.storageSecret, optional: true } },
       ...(settings.etcdSecret === undefined ? [] : [{ name: "etcd-config", secret: { secretName: settings.etcdSecret } }]),
+      ...(settings.peerSecret === undefined ? [] : [{ name: "peer-tls", secret: { secretName: settings.peerSecret } }]),
       ...claims.map((claim) => ({ name: claimVolume(claim), persistentVolumeClaim: { claimName: claim, readOnly: true } })),
-      ...(runtime.volumes as unknown as NonNullable<PodSpec["volumes"]>),
+      ...list(runtime.volumes).filter(isVolume),
     ],
   };
 }
@@ -223,22 +229,20 @@ function claimVolume(claim: string): string {
 /** What the author said stays; what he left out is filled in. */
 function completeContainer(
   container: Readonly<Record<string, unknown>>,
-  settings: RuntimeSettings,
+  restricted: boolean,
   mounts: readonly { readonly name: string; readonly mountPath: string }[],
 ): V1Container {
-  const own = list(container["volumeMounts"]).map(record);
-  const missing = mounts.filter(({ mountPath }) => !own.some((mount) => mount["mountPath"] === mountPath));
+  const own = list(container["volumeMounts"]).filter(isVolumeMount);
+  const missing = mounts.filter(({ mountPath }) => !own.some((mount) => mount.mountPath === mountPath));
   return {
     ...container,
     name: text(container["name"]) ?? "",
-    ...(own.length + missing.length === 0
-      ? {}
-      : { volumeMounts: [...own, ...missing] as unknown as NonNullable<V1Container["volumeMounts"]> }),
-    // It serves on while the gateways take the pod's copies out of their routes.
+    ...(own.length + missing.length === 0 ? {} : { volumeMounts: [...own, ...missing] }),
+    // It serves on until the adapter beside it says that gateways have taken the pod's copies out of their routes, and ends then.
     lifecycle: isRecord(container["lifecycle"])
       ? container["lifecycle"]
-      : { preStop: { sleep: { seconds: settings.drainSeconds } } },
-    securityContext: { ...(settings.restricted ? closed : dropped), ...record(container["securityContext"]) },
+      : { preStop: { httpGet: { path: "/drained", port: metricsPort, scheme: "HTTP" } } },
+    securityContext: { ...(restricted ? closed : dropped), ...record(container["securityContext"]) },
   };
 }
 
@@ -269,8 +273,10 @@ function buildAdapter(
     "storage-config": "/storage-config",
     "cache-dir": "/models/.cache",
     "pvc-root": "/pvc_mounts",
-    // The server serves on a little longer.
-    drain: `${Math.max(0, settings.drainSeconds - 3)}s`,
+    drain: `${settings.drainSeconds}s`,
+    ...(settings.peerSecret === undefined
+      ? {}
+      : { "peer-ca": "/peer-tls/ca.crt", "peer-cert": "/peer-tls/tls.crt", "peer-key": "/peer-tls/tls.key" }),
     ...(runtime.loadConcurrency === undefined ? {} : { "load-concurrency": runtime.loadConcurrency }),
     "log-level": settings.logLevel,
   };
@@ -288,7 +294,7 @@ function buildAdapter(
       { name: "POD_NAME", valueFrom: { fieldRef: { fieldPath: "metadata.name" } } },
       { name: "POD_IP", valueFrom: { fieldRef: { fieldPath: "status.podIP" } } },
       { name: "NODE_NAME", valueFrom: { fieldRef: { fieldPath: "spec.nodeName" } } },
-      ...(runtime.adapterEnv as NonNullable<V1Container["env"]>),
+      ...runtime.adapterEnv.filter(isEnvVar),
     ],
     ports: [
       { name: "link", containerPort: linkPort, protocol: "TCP" },
@@ -307,6 +313,7 @@ function buildAdapter(
       ...mounts,
       { name: "storage-config", mountPath: "/storage-config", readOnly: true },
       ...(settings.etcdSecret === undefined ? [] : [{ name: "etcd-config", mountPath: "/etcd-config", readOnly: true }]),
+      ...(settings.peerSecret === undefined ? [] : [{ name: "peer-tls", mountPath: "/peer-tls", readOnly: true }]),
     ],
   };
 }

@@ -112,6 +112,10 @@ export function createRuntimeReconciler(parts: RuntimeParts): RuntimeReconciler 
             pods: readDeployment(deployed.body, "", 0).replicas,
             usedAtMs: clock.monotonicMs(),
             busyAtMs: clock.monotonicMs(),
+            // Not known: no count is more than it.
+            evictions: Number.POSITIVE_INFINITY,
+            evictedAtMs: Number.NEGATIVE_INFINITY,
+            grownAtMs: clock.monotonicMs(),
             pressedAtMs: clock.monotonicMs(),
           });
     const { wanted, state } = scaleRuntime(policy, before, {

@@ -60,7 +60,15 @@ export interface Runtime {
 
 const knownServers = ["onnx", "mlserver", "triton", "ovms", "torchserve"];
 const reservedNames = new Set(["mm", "rest-proxy", "puller", "warmpath-adapter"]);
-const reservedVolumes = new Set(["models-dir", "warmpath-run", "storage-config", "etcd-config", "tc-config", "domain-socket"]);
+const reservedVolumes = new Set([
+  "models-dir",
+  "warmpath-run",
+  "storage-config",
+  "etcd-config",
+  "peer-tls",
+  "tc-config",
+  "domain-socket",
+]);
 const reservedPorts = new Set([8085, 8086, 2112]);
 const maxNameLength = 63;
 const defaultMemBufferBytes = 128 * 2 ** 20;

@@ -4,8 +4,8 @@
 //   models, but no traffic           -> 0 after idleMs, if it may sleep; a request wakes it
 //   models and traffic               -> its minimum, and more while loads queue or copies are evicted young, up to its most
 //
-// Invariants: up at once, down only after a pause without reason to stay, so that it does not swing; never outside minimum
-// and maximum, but for 0.
+// Invariants: up at once, but one at a time and once the last one has had time to help; down only after a pause without reason
+// to stay, and only when those that are left will do, so that it does not swing; never outside minimum and maximum, but for 0.
 import type { PodSeen } from "../gateway.ts";
 
 export interface ScalePolicy {
@@ -26,6 +26,11 @@ export interface ScaleState {
   /** The last time that a model could use it, a request or a load was seen, or it was woken. */
   readonly usedAtMs: number | undefined;
   readonly busyAtMs: number | undefined;
+  /** Of its pods in all, and the last time that it was more than before. */
+  readonly evictions: number;
+  readonly evictedAtMs: number;
+  /** The last time that there was one more. */
+  readonly grownAtMs: number;
   /** The last time that the number changed, or had a reason to stay. */
   readonly pressedAtMs: number;
 }
@@ -52,6 +57,10 @@ export interface Scaled {
 /** A copy that was evicted when it had been used so lately is missed again soon: there is too little memory. */
 const youngMs = 60_000;
 const queuePressed = 4;
+/** Of a pod's memory: above it the pod is full. */
+const full = 0.9;
+/** Those that are left after one has gone get its models too: by so much are they to be further from want than that takes. */
+const margin = 1.5;
 
 export function scaleRuntime(policy: ScalePolicy, state: ScaleState | undefined, seen: ScaleSeen): Scaled {
   const { nowMs, models, wokenAtMs } = seen;
@@ -60,38 +69,49 @@ export function scaleRuntime(policy: ScalePolicy, state: ScaleState | undefined,
   // What is seen for the first time was busy until now: nothing is known of what came before.
   const first = state === undefined || (models > 0 && state.pods === 0 && state.usedAtMs === undefined);
   const busyAtMs = Math.max(busy || first ? nowMs : (state?.busyAtMs ?? nowMs), wokenAtMs ?? Number.NEGATIVE_INFINITY);
-  const next = { usedAtMs, busyAtMs };
+  const live = seen.pods.filter(({ reachable, draining }) => reachable && !draining);
+  // A counter of each pod: what one that has gone had counted is missing from now on.
+  const evictions = live.reduce((sum, pod) => sum + pod.evictions, 0);
+  const isEvicting = state !== undefined && evictions > state.evictions;
+  const evictedAtMs = isEvicting ? nowMs : (state?.evictedAtMs ?? Number.NEGATIVE_INFINITY);
+  const next = { usedAtMs, busyAtMs, evictions, evictedAtMs };
   if (models === 0 && (usedAtMs === undefined || nowMs - usedAtMs >= policy.graceMs)) {
-    return decide(0, "no model can use it", { ...next, pods: 0, pressedAtMs: nowMs });
+    return decide(0, "no model can use it", { ...next, pods: 0, grownAtMs: nowMs, pressedAtMs: nowMs });
   }
   if (policy.sleeps && models > 0 && nowMs - busyAtMs >= policy.idleMs) {
     return decide(0, `no request for ${describeMs(policy.idleMs)}; the next one wakes it`, {
       ...next,
       pods: 0,
+      grownAtMs: nowMs,
       pressedAtMs: nowMs,
     });
   }
   const least = Math.max(1, policy.least);
   const most = Math.max(least, policy.most);
   const now = Math.min(most, Math.max(least, state?.pods ?? least));
-  const pressure = findPressure(seen.pods);
+  const pressure = findPressure(live, nowMs - evictedAtMs < youngMs);
+  const grownAtMs = state?.grownAtMs ?? Number.NEGATIVE_INFINITY;
   if (state !== undefined && state.pods === 0) {
     const why = wokenAtMs === undefined ? "models can use it" : "a request waits for it";
-    return decide(least, why, { ...next, pods: least, pressedAtMs: nowMs });
+    return decide(least, why, { ...next, pods: least, grownAtMs: nowMs, pressedAtMs: nowMs });
   }
   if (pressure !== undefined) {
-    // One more at a time, once the last one has had time to help.
-    const grown = nowMs - (state?.pressedAtMs ?? 0) >= policy.calmMs / 10 ? Math.min(most, now + 1) : now;
+    // One that is not up yet has not had its chance; one that never comes up is not waited for without end.
+    const sinceMs = nowMs - grownAtMs;
+    const hadTime = live.length >= now ? sinceMs >= policy.calmMs / 10 : sinceMs >= policy.calmMs;
+    const grown = hadTime ? Math.min(most, now + 1) : now;
     return decide(grown, grown > least ? pressure : "in use", {
       ...next,
       pods: grown,
-      pressedAtMs: grown > now ? nowMs : (state?.pressedAtMs ?? nowMs),
+      grownAtMs: grown > now ? nowMs : grownAtMs,
+      pressedAtMs: nowMs,
     });
   }
-  if (now > least && nowMs - (state?.pressedAtMs ?? nowMs) >= policy.calmMs) {
-    return decide(now - 1, "calm", { ...next, pods: now - 1, pressedAtMs: nowMs });
-  }
-  return decide(now, "in use", { ...next, pods: now, pressedAtMs: state?.pressedAtMs ?? nowMs });
+  // One less must do all the while, and not by chance for a moment.
+  const pressedAtMs = now > least && !suffice(live, now - 1) ? nowMs : (state?.pressedAtMs ?? nowMs);
+  if (now > least && nowMs - pressedAtMs >= policy.calmMs)
+    return decide(now - 1, "calm", { ...next, pods: now - 1, grownAtMs, pressedAtMs: nowMs });
+  return decide(now, "in use", { ...next, pods: now, grownAtMs, pressedAtMs });
 }
 
 /** When a decision may differ without anything being told. */
@@ -99,16 +119,26 @@ export function nextScaleMs(policy: ScalePolicy): number {
   return Math.max(500, Math.min(5_000, policy.graceMs / 4, policy.sleeps ? policy.idleMs / 4 : 5_000));
 }
 
-function findPressure(pods: readonly PodSeen[]): string | undefined {
-  const live = pods.filter(({ reachable, draining }) => reachable && !draining);
+function findPressure(live: readonly PodSeen[], evicting: boolean): string | undefined {
   if (live.length === 0) return undefined;
   const queued = live.reduce((sum, pod) => sum + pod.queued, 0);
   if (queued > queuePressed * live.length) return `${queued} loads wait for ${live.length} pods`;
   const tight = live.filter(
-    ({ usedBytes, capacityBytes, oldestIdleMs, evictions }) =>
-      evictions > 0 && capacityBytes > 0 && usedBytes > capacityBytes * 0.9 && oldestIdleMs < youngMs,
+    ({ usedBytes, capacityBytes, oldestIdleMs }) =>
+      capacityBytes > 0 && usedBytes > capacityBytes * full && oldestIdleMs < youngMs,
   );
-  return tight.length === live.length ? "every pod is full of models that were used within a minute" : undefined;
+  return evicting && tight.length === live.length ? "every pod is full of models that were used within a minute" : undefined;
+}
+
+/** Whether so many would hold what these hold, or what they would evict has not been used for long. */
+function suffice(live: readonly PodSeen[], left: number): boolean {
+  // What is not seen is not taken away.
+  if (live.length <= left) return false;
+  const used = live.reduce((sum, { usedBytes }) => sum + usedBytes, 0);
+  const capacity = live.reduce((sum, { capacityBytes }) => sum + capacityBytes, 0);
+  const shrunk = left / live.length;
+  if (used <= capacity * shrunk * full) return true;
+  return live.every(({ oldestIdleMs }) => oldestIdleMs * shrunk >= youngMs * margin);
 }
 
 function decide(pods: number, why: string, state: ScaleState): Scaled {

@@ -1,10 +1,12 @@
 // The chart as text: what it renders to for each file of values (goldens beside them: UPDATE_GOLDENS=1 writes them anew), what
 // its schema refuses, and that a real API server takes every object of it.
 import assert from "node:assert/strict";
+import { createPrivateKey, X509Certificate } from "node:crypto";
 import { globSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { parseAllDocuments } from "yaml";
+import { parseCallers } from "#gateway/admin/callers.ts";
 import { openControlPlane } from "./harness/controlplane.ts";
 import { applyCrds, chartFolder } from "./harness/crds.ts";
 import { runCommand } from "./harness/kubectl.ts";
@@ -28,14 +30,33 @@ async function render(
   return { code, text: stdout, error: stderr };
 }
 
+/** What is made anew each time. */
+function withoutSecrets(text: string): string {
+  return text.replaceAll(/^( +(?:ca\.crt|tls\.crt|tls\.key|tokens\.yaml|token|scrape-token): )\S+$/gm, "$1(made)");
+}
+
+async function secretsOf(...args: readonly string[]): Promise<ReadonlyMap<string, Readonly<Record<string, string>>>> {
+  const { code, text, error } = await render(...args);
+  assert.equal(code, 0, error);
+  const found = new Map<string, Readonly<Record<string, string>>>();
+  for (const document of parseAllDocuments(text)) {
+    const object = (document.toJS() ?? {}) as { kind?: string; metadata?: { name: string }; data?: Record<string, string> };
+    if (object.kind !== "Secret") continue;
+    const data = Object.entries(object.data ?? {}).map(([key, value]) => [key, Buffer.from(value, "base64").toString("utf8")]);
+    found.set(object.metadata?.name ?? "", Object.fromEntries(data));
+  }
+  return found;
+}
+
 describe("the chart", { skip }, () => {
   for (const values of globSync("*.values.yaml", { cwd: cases }).sort()) {
     test(`renders ${values}`, async () => {
       const { code, text, error } = await render("--values", join(cases, values));
       assert.equal(code, 0, error);
       const golden = join(cases, values.replace(".values.yaml", ".golden.yaml"));
-      if (update) writeFileSync(golden, text);
-      assert.equal(text, readFileSync(golden, "utf8"));
+      const steady = withoutSecrets(text);
+      if (update) writeFileSync(golden, steady);
+      assert.equal(steady, readFileSync(golden, "utf8"));
     });
   }
 
@@ -46,6 +67,9 @@ describe("the chart", { skip }, () => {
       ["service.name=Not_A_Name", /service.name|\/service\/name/],
       ["etcd.enabled=false", /etcd.endpoints|\/etcd\/endpoints|then/],
       ["tls.clientAuth=perhaps", /clientAuth/],
+      ["tls.clientAuth=require", /needs tls.secretName/],
+      ["peerTls.gatewaySecretName=mine", /go together/],
+      ["peerTls.enable=false", /enable/],
       ["sleep.afterSeconds=soon", /afterSeconds/],
     ];
     for (const [setting, says] of refusals) {
@@ -53,6 +77,50 @@ describe("the chart", { skip }, () => {
       assert.notEqual(code, 0, setting);
       assert.match(error, says);
     }
+  });
+
+  test("makes certificates of one authority for its processes, each for its own role, and tokens of which gateways know hashes", async () => {
+    const secrets = await secretsOf("--set", "tls.create=true");
+    assert.deepEqual([...secrets.keys()].sort(), [
+      "trial-warmpath-adapter-peer",
+      "trial-warmpath-etcd-client",
+      "trial-warmpath-etcd-server",
+      "trial-warmpath-gateway-peer",
+      "trial-warmpath-management-tokens",
+      "trial-warmpath-serving",
+    ]);
+    const names: Readonly<Record<string, RegExp>> = {
+      "adapter-peer": /DNS:adapter\.warmpath/,
+      "gateway-peer": /DNS:gateway\.warmpath/,
+      "etcd-server": /DNS:trial-warmpath-etcd, DNS:trial-warmpath-etcd\.models,/,
+      serving: /DNS:modelmesh-serving, DNS:modelmesh-serving\.models, DNS:modelmesh-serving\.models\.svc,/,
+    };
+    const peers = new X509Certificate(secrets.get("trial-warmpath-gateway-peer")?.["ca.crt"] ?? "");
+    for (const [name, expected] of Object.entries(names)) {
+      const secret = secrets.get(`trial-warmpath-${name}`) ?? {};
+      const own = new X509Certificate(secret["tls.crt"] ?? "");
+      const authority = new X509Certificate(secret["ca.crt"] ?? "");
+      assert.match(own.subjectAltName ?? "", expected);
+      assert.ok(own.verify(authority.publicKey) && own.checkPrivateKey(createPrivateKey(secret["tls.key"] ?? "")), name);
+      // Who may call models is no peer.
+      assert.equal(authority.fingerprint256 === peers.fingerprint256, name !== "serving", name);
+    }
+    const { token = "", "scrape-token": scrape = "", ...known } = secrets.get("trial-warmpath-management-tokens") ?? {};
+    const callers = parseCallers(known["tokens.yaml"] ?? "");
+    assert.deepEqual(callers.find(token), { name: "controller", role: "write" });
+    assert.deepEqual(callers.find(scrape), { name: "scrape", role: "read" });
+    assert.deepEqual(Object.keys(known), ["tokens.yaml"]);
+  });
+
+  test("makes nothing for who brings his own, or says that he wants none", async () => {
+    const own = "peerTls.gatewaySecretName=a,peerTls.adapterSecretName=b,managementTokens.secretName=c,tls.secretName=d";
+    const brought = await secretsOf("--set", own, "--set", "etcd.enabled=false,etcd.endpoints={etcd:2379}");
+    assert.deepEqual([...brought.keys()], []);
+    const { text } = await render("--set", own);
+    for (const name of ["a", "c", "d"]) assert.match(text, new RegExp(`secretName: ${name}\\b`));
+    assert.match(text, /--peer-secret=b/);
+    const plain = await render("--set", "peerTls.enabled=false,managementTokens.enabled=false");
+    assert.doesNotMatch(plain.text, /kind: Secret|--peer-(?:ca|cert|key|secret)|--admin-tokens|--gateway-token-file|etcds:/);
   });
 
   test("has no pod that could do more than it must", async () => {

@@ -2,6 +2,7 @@
 // are told. One cluster for all; each test has models of its own.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { Agent, request } from "undici";
 import { waitUntil } from "../harness/wait.ts";
 import { chartFolder } from "./harness/crds.ts";
 import { claimName, type Installation, openInstallation, testValues } from "./harness/installation.ts";
@@ -21,7 +22,20 @@ describe("an installation by helm", { skip }, () => {
   after(() => it?.[Symbol.asyncDispose]());
 
   const isLoaded = (status: KubeValue): boolean => status.modelStatus?.states?.activeModelState === "Loaded";
+  const upgrade = async (...values: readonly string[]): Promise<void> => {
+    const set = [...testValues, ...values].flatMap((value) => ["--set", value]);
+    const { code, stderr } = await it.helm("upgrade", "warmpath", chartFolder, "--wait", "--timeout", "5m", ...set);
+    assert.equal(code, 0, stderr);
+  };
   const deployment = (): Promise<KubeValue> => it.get("deployment", "modelmesh-serving-onnx");
+  const runtimePods = (): Promise<readonly KubeValue[]> => it.pods("warmpath.dev/runtime=onnx");
+  const untilNoPods = (): Promise<unknown> =>
+    waitUntil(
+      "its pods are gone",
+      async () => (await runtimePods()).map(({ metadata, status }) => ({ ...metadata, containers: status.containerStatuses })),
+      (left) => left.length === 0,
+      podsMs,
+    );
   /** Right, over both: a client that the machine leaves no time asks again. */
   const answers = async (model: string): Promise<void> => {
     for (const wire of ["rest", "grpc"] as const) {
@@ -119,7 +133,7 @@ describe("an installation by helm", { skip }, () => {
     await it.apply(onnxRuntime("onnx", { labels: { turn: "two" } }));
     await waitUntil(
       "the new pods alone are left",
-      async () => ({ ...(await deployment()).status, pods: (await it.podNames()).length }),
+      async () => ({ ...(await deployment()).status, pods: (await runtimePods()).length }),
       (status) =>
         status.observedGeneration > before &&
         status.updatedReplicas === status.replicas &&
@@ -133,40 +147,93 @@ describe("an installation by helm", { skip }, () => {
     assert.deepEqual(failures, [], `${failures.length} of ${asked} failed\n${await it.logs()}`);
   });
 
+  test("each process tells its metrics to who scrapes as the monitors of the chart say", async () => {
+    const { "scrape-token": token = "" } = await it.secret("warmpath-management-tokens");
+    const scrape = async (selector: string, port: number, headers: Readonly<Record<string, string>> = {}): Promise<string> => {
+      const [pod] = await it.pods(selector);
+      const at = await it.cluster.forward(String(pod?.status.podIP), port);
+      const answer = await fetch(`http://${at.host}:${at.port}/metrics`, { headers });
+      return `${answer.status} ${await answer.text()}`;
+    };
+    const gateway = "app.kubernetes.io/component=gateway";
+    assert.match(await scrape(gateway, 8080), /^401 /);
+    assert.match(await scrape(gateway, 8080, { authorization: `Bearer ${token}` }), /^200 [\s\S]*^warmpath_/m);
+    assert.match(await scrape("warmpath.dev/runtime=onnx", 2112), /^200 [\s\S]*^warmpath_pod_ready_copies \d/m);
+    assert.match(await scrape("app.kubernetes.io/component=controller", 8082), /^200 [\s\S]*^warmpath_controller_leading 1$/m);
+  });
+
+  test("pods end soon after they are told to: those that serve once they are drained, those that only start at once", async (context) => {
+    const [pod] = await runtimePods();
+    const startMs = performance.now();
+    await it.cluster.kubectl("delete", "pod", pod.metadata.name, "--namespace", it.namespace);
+    const drainedMs = performance.now() - startMs;
+    context.diagnostic(`a pod that served: ${Math.round(drainedMs)} ms`);
+    // Killed at the end of its time it would have taken 90 s.
+    assert.ok(drainedMs < 60_000, `${drainedMs} ms`);
+    const next = await waitUntil(
+      "another one is there",
+      runtimePods,
+      (pods) => pods.some(({ spec, metadata }) => spec.nodeName !== undefined && metadata.name !== pod.metadata.name),
+      podsMs,
+    );
+    const nextMs = performance.now();
+    await it.cluster.kubectl("delete", "pod", next[0].metadata.name, "--namespace", it.namespace);
+    const endedMs = performance.now() - nextMs;
+    context.diagnostic(`a pod that was starting: ${Math.round(endedMs)} ms`);
+    assert.ok(endedMs < 60_000, `${endedMs} ms`);
+    await answers("wine-t0001");
+  });
+
   test("without models a runtime has no pods after a while, and with the next one it has", async () => {
     await it.cluster.kubectl("delete", "isvc,predictors", "--all", "--namespace", it.namespace);
     await waitUntil("no pods are wanted", deployment, (seen) => seen?.spec.replicas === 0, podsMs);
-    const runtime = await it.get("servingruntime", "onnx");
-    const available = runtime.status.conditions.find(({ type }: { type: string }) => type === "Available");
-    assert.equal(available.reason, "ScaledToZero");
+    await it.until(
+      "servingruntime",
+      "onnx",
+      "says why",
+      ({ conditions = [] }) => conditions.find(({ type }: { type: string }) => type === "Available")?.reason === "ScaledToZero",
+      podsMs,
+    );
     await it.apply(buildInferenceService("iris-t0001", it.artefact("iris-t0001")));
     await it.until("isvc", "iris-t0001", "is loaded", isLoaded, podsMs);
     await answers("iris-t0001");
   });
 
   test("an upgrade lets idle runtimes sleep; the next request waits for a pod and is answered", async (context) => {
-    const values = [...testValues, "sleep.enabled=true", "sleep.afterSeconds=5"];
-    const upgraded = await it.helm(
-      "upgrade",
-      "warmpath",
-      chartFolder,
-      "--wait",
-      "--timeout",
-      "5m",
-      ...values.flatMap((value) => ["--set", value]),
-    );
-    assert.equal(upgraded.code, 0, upgraded.stderr);
+    await upgrade("sleep.enabled=true", "sleep.afterSeconds=5");
     await waitUntil("it sleeps", deployment, (seen) => seen?.spec.replicas === 0, podsMs);
-    await waitUntil(
-      "its pods are gone",
-      () => it.podNames(),
-      (names) => names.length === 0,
-      podsMs,
-    );
+    await untilNoPods();
     const startMs = performance.now();
     const answer = await it.inferIris("iris-t0001", podsMs);
     assert.equal(answer.status, 200, answer.text);
     context.diagnostic(`from no pod to the answer: ${Math.round(performance.now() - startMs)} ms`);
+  });
+
+  test("an upgrade keeps the certificates and tokens that the first installation made, and gives the ports TLS", async () => {
+    const names = ["warmpath-gateway-peer", "warmpath-adapter-peer", "warmpath-etcd-server", "warmpath-management-tokens"];
+    const before = await Promise.all(names.map((name) => it.secret(name)));
+    await upgrade("tls.create=true");
+    assert.deepEqual(await Promise.all(names.map((name) => it.secret(name))), before);
+    const { "ca.crt": ca = "" } = await it.secret("warmpath-serving");
+    const port = await it.cluster.forwardService("modelmesh-serving", 8008, it.namespace);
+    await using stack = new AsyncDisposableStack();
+    const connect = { ca, servername: "modelmesh-serving.models" };
+    const dispatcher = stack.adopt(new Agent({ connect }), (agent) => agent.destroy());
+    const asked = waitUntil(
+      "it is answered over TLS",
+      () =>
+        request(`https://${port.host}:${port.port}/v2/models/iris-t0001/ready`, { dispatcher }).then(
+          async ({ statusCode, body }) => `${statusCode} ${await body.text()}`,
+          String,
+        ),
+      (answer) => answer.startsWith("200"),
+      podsMs,
+    );
+    await asked;
+    await assert.rejects(request(`https://${port.host}:${port.port}/v2/models/iris-t0001/ready`), /self.signed|unable to verify/);
+    await it.until("isvc", "iris-t0001", "names the new address", (seen) =>
+      String(seen.components?.predictor?.restUrl).startsWith("https:"),
+    );
   });
 
   test("a rollback, and an uninstallation that leaves nothing of the release", async () => {

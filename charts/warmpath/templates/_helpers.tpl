@@ -35,7 +35,7 @@ app.kubernetes.io/component: {{ .component }}
 
 {{- define "warmpath.registry" -}}
 {{- $prefix := .Values.etcd.prefix | default (printf "/warmpath/%s" .Release.Namespace) -}}
-{{- $scheme := ternary "etcds" "etcd" (and (not .Values.etcd.enabled) .Values.etcd.tls) -}}
+{{- $scheme := ternary "etcds" "etcd" (ternary .Values.peerTls.enabled .Values.etcd.tls .Values.etcd.enabled) -}}
 {{- if .Values.etcd.enabled -}}
 {{ printf "%s://%s:2379%s" $scheme (include "warmpath.etcd" .) $prefix }}
 {{- else -}}
@@ -46,7 +46,11 @@ app.kubernetes.io/component: {{ .component }}
 {{/* A YAML list of flags that lead to the registry. */}}
 {{- define "warmpath.registryFlags" -}}
 - --registry={{ include "warmpath.registry" . }}
-{{- if and (not .Values.etcd.enabled) .Values.etcd.secretName }}
+{{- if and .Values.etcd.enabled .Values.peerTls.enabled }}
+- --etcd-ca=/etcd-config/ca.crt
+- --etcd-cert=/etcd-config/tls.crt
+- --etcd-key=/etcd-config/tls.key
+{{- else if and (not .Values.etcd.enabled) .Values.etcd.secretName }}
 {{- if .Values.etcd.tls }}
 - --etcd-ca=/etcd-config/ca.crt
 {{- if not .Values.etcd.user }}
@@ -62,7 +66,26 @@ app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
 {{- define "warmpath.etcdSecret" -}}
-{{- if not .Values.etcd.enabled -}}{{ .Values.etcd.secretName }}{{- end -}}
+{{- if not .Values.etcd.enabled -}}{{ .Values.etcd.secretName }}{{- else if .Values.peerTls.enabled -}}{{ include "warmpath.etcd" . }}-client{{- end -}}
+{{- end -}}
+
+{{/* Who a process is to its peers: empty when they speak plain text. */}}
+{{- define "warmpath.gatewaySecret" -}}
+{{- if .Values.peerTls.enabled -}}{{ .Values.peerTls.gatewaySecretName | default (printf "%s-gateway-peer" (include "warmpath.name" .)) }}{{- end -}}
+{{- end -}}
+
+{{- define "warmpath.adapterSecret" -}}
+{{- if .Values.peerTls.enabled -}}{{ .Values.peerTls.adapterSecretName | default (printf "%s-adapter-peer" (include "warmpath.name" .)) }}{{- end -}}
+{{- end -}}
+
+{{/* Of the inference ports: empty when they speak plain text. */}}
+{{- define "warmpath.tlsSecret" -}}
+{{- if .Values.tls.secretName -}}{{ .Values.tls.secretName }}{{- else if .Values.tls.create -}}{{ include "warmpath.name" . }}-serving{{- end -}}
+{{- end -}}
+
+{{/* Tokens of the management API: empty when it asks for none. */}}
+{{- define "warmpath.tokensSecret" -}}
+{{- if .Values.managementTokens.enabled -}}{{ .Values.managementTokens.secretName | default (printf "%s-tokens" (include "warmpath.management" .)) }}{{- end -}}
 {{- end -}}
 
 {{- define "warmpath.podSecurity" -}}

@@ -36,6 +36,7 @@ export const testSettings: RuntimeSettings = {
   imagePullSecrets: [],
   registryFlags: ["--registry", "etcd://warmpath-etcd:2379/warmpath"],
   etcdSecret: undefined,
+  peerSecret: undefined,
   storageSecret: "storage-config",
   podsPerRuntime: 2,
   serviceAccount: undefined,

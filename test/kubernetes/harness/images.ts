@@ -97,7 +97,7 @@ export async function buildWarmpathImage(): Promise<string> {
       },
     ],
     {
-      entrypoint: ["/usr/local/bin/node", "/app/cli/main.ts"],
+      entrypoint: ["/usr/local/bin/node", "/app/cli/container.mjs"],
       workdir: "/app",
       user: "1000",
       env: ["MALLOC_TRIM_THRESHOLD_=131072"],

@@ -3,6 +3,8 @@ import { chmodSync, globSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { request } from "undici";
 import { type Oracle, openOracle } from "#cli/library/oracle.ts";
+import { createKubeClient } from "#controller/engine/client.ts";
+import { pods } from "#controller/kinds.ts";
 import { openRunFolder } from "#platform/tempdir.ts";
 import { createRestClient, type RestAnswer, type RestClient } from "#test/harness/http.ts";
 import { type Asker, createAsker } from "#test/harness/models.ts";
@@ -30,8 +32,10 @@ export interface Installation extends AsyncDisposable {
   /** Waits until the status of an InferenceService satisfies. */
   until(kind: string, name: string, what: string, holds: (status: KubeValue) => boolean, ms?: number): Promise<KubeValue>;
   ask(path: string, body?: unknown): Promise<RestAnswer>;
-  /** Of the runtime `onnx`, those that are ending too. */
-  podNames(): Promise<readonly string[]>;
+  /** Those with these labels, those that are ending too. */
+  pods(selector: string): Promise<readonly KubeValue[]>;
+  /** A secret's values. */
+  secret(name: string): Promise<Readonly<Record<string, string>>>;
   /** One request for an iris model over REST, that may wait for so long. */
   inferIris(model: string, ms: number): Promise<{ readonly status: number; readonly text: string }>;
   /** What the release's processes have printed, for a failure that is to be understood. */
@@ -88,8 +92,10 @@ export async function openInstallation(values: readonly string[] = []): Promise<
     ...[...testValues, ...values].flatMap((value) => ["--set", value]),
   );
   if (installed.code !== 0) {
-    const pods = await kubectl.run(["describe", "pods", "--namespace", namespace]);
-    throw new Error(`the chart was not installed: ${installed.stderr}\n${pods.stdout.slice(-6_000)}\n${await logsOf(cluster)}`);
+    const described = await kubectl.run(["describe", "pods", "--namespace", namespace]);
+    throw new Error(
+      `the chart was not installed: ${installed.stderr}\n${described.stdout.slice(-6_000)}\n${await logsOf(cluster)}`,
+    );
   }
   const [rest, grpc] = await Promise.all(
     [8008, 8033].map((port) => cluster.forwardService("modelmesh-serving", port, namespace)),
@@ -98,6 +104,7 @@ export async function openInstallation(values: readonly string[] = []): Promise<
   const grpcTarget = `${grpc?.host}:${grpc?.port}`;
   const oracle = await openOracle(library);
   const asker = stack.use(createAsker({ restUrl, grpcTarget, oracle, connections: 32 }));
+  const reader = stack.use(createKubeClient(cluster.kubeconfig));
   const client: RestClient = stack.use(createRestClient(restUrl));
   const parts = stack.move();
   const get = (kind: string, name: string): Promise<KubeValue> => kubectl.get(kind, name, namespace);
@@ -124,18 +131,13 @@ export async function openInstallation(values: readonly string[] = []): Promise<
         },
       ),
     ask: (path, body) => client.ask(path, body === undefined ? {} : { body, headers: [["content-type", "application/json"]] }),
-    async podNames() {
-      const names = await kubectl(
-        "get",
-        "pods",
-        "--namespace",
-        namespace,
-        "--selector",
-        "warmpath.dev/runtime=onnx",
-        "--output",
-        "name",
-      );
-      return names.split("\n").filter((name) => name !== "");
+    async pods(selector) {
+      const { items } = await reader.list(pods, namespace, { limit: 500, labelSelector: selector });
+      return items.map(({ body }) => body);
+    },
+    async secret(name) {
+      const data = (await kubectl.get("secret", name, namespace))?.data ?? {};
+      return Object.fromEntries(Object.keys(data).map((key) => [key, Buffer.from(data[key], "base64").toString("utf8")]));
     },
     async inferIris(model, ms) {
       const body = JSON.stringify({ inputs: [{ name: "x", shape: [1, 4], datatype: "FP32", data: [5.1, 3.5, 1.4, 0.2] }] });
@@ -185,9 +187,9 @@ function makeReadable(folder: string): void {
 
 async function logsOf({ kubectl }: Cluster): Promise<string> {
   const { stdout } = await kubectl.run(["get", "pods", "--namespace", namespace, "--output", "name"]);
-  const pods = stdout.split("\n").filter((name) => name !== "");
+  const names = stdout.split("\n").filter((name) => name !== "");
   const texts = await Promise.all(
-    pods.map(async (pod) => {
+    names.map(async (pod) => {
       const { stdout: said, stderr } = await kubectl.run([
         "logs",
         pod,

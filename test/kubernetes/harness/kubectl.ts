@@ -1,5 +1,19 @@
-// Owns kubectl as tests call it.
+// Owns kubectl as tests call it. What is only looked at, again and again, is read without it: to start a program for each look
+// would take the machine's time from what is looked at.
 import { spawn } from "node:child_process";
+import { createKubeClient, type KubeClient } from "#controller/engine/client.ts";
+import type { ResourceType } from "#controller/engine/objects.ts";
+import {
+  autoscalers,
+  deployments,
+  inferenceServices,
+  models,
+  networkPolicies,
+  podDisruptionBudgets,
+  predictors,
+  services,
+  servingRuntimes,
+} from "#controller/kinds.ts";
 
 export interface CommandResult {
   readonly code: number | null;
@@ -22,9 +36,23 @@ export interface Kubectl {
 // oxlint-disable-next-line typescript/no-explicit-any -- a test names the fields that it expects; a wrong one is undefined and fails it
 export type KubeValue = any;
 
+const known: Readonly<Record<string, ResourceType>> = {
+  isvc: inferenceServices,
+  inferenceservice: inferenceServices,
+  predictor: predictors,
+  model: models,
+  servingruntime: servingRuntimes,
+  deployment: deployments,
+  service: services,
+  networkpolicy: networkPolicies,
+  poddisruptionbudget: podDisruptionBudgets,
+  hpa: autoscalers,
+};
+
 export function createKubectl(binary: string, kubeconfig: string): Kubectl {
   const run = (args: readonly string[], input?: string): Promise<CommandResult> =>
     runCommand(binary, ["--kubeconfig", kubeconfig, ...args], input);
+  let client: KubeClient | undefined;
   const orThrow = async (args: readonly string[], input?: string): Promise<string> => {
     const { code, stdout, stderr } = await run(args, input);
     if (code !== 0) throw new Error(`kubectl ${args.join(" ")} ended with ${code}: ${stderr}`);
@@ -35,6 +63,9 @@ export function createKubectl(binary: string, kubeconfig: string): Kubectl {
     apply: (yaml: string, namespace = "default") =>
       orThrow(["apply", "--server-side", "--namespace", namespace, "--filename", "-"], yaml),
     async get(kind: string, name: string, namespace = "default") {
+      const type = known[kind];
+      // Its connections are kept for as long as they are in use, and hold no process up.
+      if (type !== undefined) return (await (client ??= createKubeClient(kubeconfig)).get(type, namespace, name))?.body;
       const { code, stdout, stderr } = await run(["get", kind, name, "--namespace", namespace, "--output", "json"]);
       if (code === 0) return JSON.parse(stdout);
       if (stderr.includes("NotFound")) return undefined;
