@@ -16,6 +16,8 @@ describe("runtimes", { skip }, () => {
   after(() => it?.[Symbol.asyncDispose]());
 
   test("a runtime gets its Deployment, Service, NetworkPolicy and budget; its status tells of them", async () => {
+    // A runtime that no model could use has no pods.
+    await it.plane.kubectl.apply(buildInferenceService("user", it.artefact("iris-t0001")));
     const deployment = await waitUntil(
       "the Deployment",
       () => it.plane.kubectl.get("deployment", "modelmesh-serving-onnx"),
