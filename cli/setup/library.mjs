@@ -15,7 +15,10 @@ export function libraryFolder() {
   const sources = readdirSync(made, { recursive: true }).filter(
     (name) => /\.(ts|mjs|py|json)$/.test(name) && !/\.test\./.test(name),
   );
-  for (const file of [...sources.sort().map((name) => join(made, name)), join(root, "cli", "setup", "wheels.mjs")]) {
+  for (const file of [
+    ...sources.sort((a, b) => (a < b ? -1 : 1)).map((name) => join(made, name)),
+    join(root, "cli", "setup", "wheels.mjs"),
+  ]) {
     hash.update(file.slice(root.length)).update(readFileSync(file));
   }
   return join(cacheFolder(), `library-${hash.digest("hex").slice(0, 16)}`);

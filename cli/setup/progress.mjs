@@ -10,7 +10,7 @@ const barWidth = 24;
  * @param {boolean} silent
  */
 export function createProgress(steps, silent, out = process.stderr) {
-  const live = !silent && out.isTTY === true;
+  const live = !silent && out.isTTY;
   const whole = steps.reduce((sum, step) => sum + step.seconds, 0);
   let doneSeconds = 0;
   let timer;

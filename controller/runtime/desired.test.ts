@@ -5,7 +5,7 @@ import { globSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { parse } from "yaml";
-import { parseObject } from "../engine/objects.ts";
+import { parseObject, record } from "../engine/objects.ts";
 import { bindServer } from "./binding.ts";
 import { buildRuntime, deploymentName, mountedClaims, type RuntimeSettings } from "./desired.ts";
 import { parseRuntime, type Runtime } from "./runtime.ts";
@@ -59,7 +59,7 @@ describe("a runtime becomes", () => {
   test("a Deployment that tells the claims it was built with", () => {
     const runtime = readRuntime("triton-2.x.yaml");
     const { deployment } = buildRuntime(runtime, settings, 1, ["data", "data.two"]);
-    assert.deepEqual(mountedClaims({ ...deployment }), ["data", "data.two"]);
+    assert.deepEqual(mountedClaims(record(deployment)), ["data", "data.two"]);
   });
 
   test("the same Deployment whatever the number of pods, but for that number", () => {
