@@ -109,18 +109,22 @@ async function forgetModel(fleet: TestFleet, model: string): Promise<void> {
 
 /** By a drain: each copy is loaded elsewhere and only then taken from the pod. */
 async function moveCopies({ fleet, traffic }: FaultContext): Promise<void> {
-  const leaving = "pod-0";
-  const copies = async (): Promise<number> => {
-    const { text } = await fleet.manage("GET", `/api/v1/pods/${leaving}`);
+  const copiesOf = async (pod: string): Promise<number> => {
+    const { text } = await fleet.manage("GET", `/api/v1/pods/${pod}`);
     const answer: unknown = JSON.parse(text);
-    const { copies: left } = podAnswer.parse(answer);
-    return left;
+    return podAnswer.parse(answer).copies;
   };
-  const before = await copies();
-  if (before === 0) throw new Error("the pod that is to be emptied holds nothing");
+  // A pod that began anew holds nothing until something is loaded: the other one then has all.
+  const leaving = (await copiesOf("pod-0")) > 0 ? "pod-0" : "pod-1";
+  if ((await copiesOf(leaving)) === 0) throw new Error("the pod that is to be emptied holds nothing");
   const asked = await fleet.manage("POST", `/api/v1/pods/${leaving}/drain`);
   if (asked.status !== 202) throw new Error(`the drain was answered with ${asked.status}: ${asked.text}`);
-  await waitUntil("the pod is empty", copies, (left) => left === 0, movedMs);
+  await waitUntil(
+    "the pod is empty",
+    () => copiesOf(leaving),
+    (left) => left === 0,
+    movedMs,
+  );
   await traffic.more(200);
   // A pod that was drained takes nothing on until it is started again.
   await killAndAwait(fleet, [`${leaving}-adapter`]);

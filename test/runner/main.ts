@@ -13,6 +13,8 @@ const preparing: Readonly<Record<string, number>> = {
   "test/kubernetes/": 3_000_000,
   "adapters/pull/stores/": 1_800_000,
   "test/e2e/storage.": 1_800_000,
+  "test/e2e/foreign.": 1_800_000,
+  "test/e2e/llm.": 1_800_000,
 };
 const concurrency = 2;
 const root = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
