@@ -1,6 +1,7 @@
 // Owns the first loads of models: each revision that becomes active without ever having been loaded is loaded once, so that
 // its object can say whether it works. After that requests load it, and the gateways keep the copies that are wanted.
-// Invariants: one load for a model at a time, a bounded number in all; a failed one is tried again after pauses that grow.
+// Invariants: one load for a model at a time, a bounded number in all; a failed one is tried again after pauses that grow. A
+// gateway that has not heard of the model yet, since it was registered just now, is no failure of the model's.
 import type { Clock } from "#platform/clock.ts";
 import type { GatewayClient } from "../gateway.ts";
 import type { LoadSeen } from "./view.ts";
@@ -39,6 +40,8 @@ const firstPauseMs = 5_000;
 const longestPauseMs = 300_000;
 /** A runtime's pods are on their way. */
 const podPauseMs = 2_000;
+/** The registry is about to tell the gateway. */
+const unheardPauseMs = 500;
 
 export function createFirstLoads(parts: FirstLoadsParts): FirstLoads {
   const { gateway, clock, onEnd, maxAtOnce = 32 } = parts;
@@ -71,6 +74,11 @@ export function createFirstLoads(parts: FirstLoadsParts): FirstLoads {
     if (result.kind === "live") {
       entry.state = "loaded";
       entry.failure = undefined;
+      return;
+    }
+    if (result.code === "model-not-found") {
+      entry.state = "failed";
+      entry.retryAtMs = clock.monotonicMs() + unheardPauseMs;
       return;
     }
     const forPods = result.code === "no-pods" || result.code === "no-runtime" || result.code === "unavailable";
