@@ -16,7 +16,7 @@ import type { HoldingGauges } from "./agent/gauges.ts";
 import type { AgentWatch } from "./agent/watch.ts";
 
 const failureKinds = ["model", "pod", "storage", "capacity"] as const;
-const refusalWhys = ["queue-full", "no-room", "stopping", "deadline"] as const;
+const refusalWhys = ["queue-full", "no-room", "over-quota", "stopping", "deadline"] as const;
 
 export const adapterDefinitions = {
   capacityBytes: gauge("warmpath_pod_capacity_bytes", "Memory for models of this pod.", {

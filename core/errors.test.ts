@@ -54,6 +54,7 @@ test("the statuses that were chosen stay", () => {
     "pod-failed": [14, 503],
     "no-capacity": [8, 503],
     "queue-full": [8, 429],
+    "quota-exceeded": [8, 429],
     "no-pods": [14, 503],
     "no-runtime": [9, 503],
     "deadline-exceeded": [4, 504],

@@ -168,6 +168,14 @@ export const errorCatalogue = Object.freeze({
     reason: "QueueFull",
     says: "Too many requests or loads are waiting already.",
   },
+  "quota-exceeded": {
+    grpc: 8,
+    http: 429,
+    retry: "later",
+    log: "info",
+    reason: "QuotaExceeded",
+    says: "The tenant has reached one of its quotas: of requests per second, requests that wait, loads, or warm bytes.",
+  },
   "no-pods": {
     grpc: 14,
     http: 503,

@@ -18,6 +18,7 @@ import { buildAuthFilters, principalAtTheEdge } from "./auth.ts";
 import { connection, filter, type HttpFilter, lua, mark, processor, router, script } from "./filters.ts";
 import { buildFirstMessage, firstMessageFilter } from "./firstmessage.ts";
 import { buildInnerListeners } from "./inner.ts";
+import { limitFilter } from "./limit.ts";
 import { grpcErrors, httpErrors } from "./localreplies.ts";
 import { clusters, filters, headers, scopedRoutes, usageLog, usageSampleKey } from "./names.ts";
 import type { BootstrapOptions, PortAddress } from "./options.ts";
@@ -101,7 +102,7 @@ function port(name: string, address: PortAddress, options: BootstrapOptions, kin
                   },
                 },
                 httpFilters: [
-                  ...(options.auth === undefined ? [] : buildAuthFilters(options.auth)),
+                  ...(options.auth === undefined ? [] : [...buildAuthFilters(options.auth), limitFilter]),
                   ...kind.before,
                   lua(filters.naming, kind.naming, { answer: kind.answer }),
                   processor(filters.miss, options),

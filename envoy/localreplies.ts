@@ -12,6 +12,7 @@ import type {
 import { headers } from "./names.ts";
 
 type Mapper = MessageInitShape<typeof ResponseMapperSchema>;
+type Answer = Pick<Extract<Mapper, { readonly $typeName?: never }>, "statusCode" | "headersToAdd" | "body">;
 type LogFilter = NonNullable<Mapper["filter"]>;
 
 function status(op: ComparisonFilter_Op, code: number): LogFilter & object {
@@ -34,13 +35,13 @@ function wordFor(word: string, ...matchers: MessageInitShape<typeof HeaderMatche
 const asJson: Mapper["bodyFormatOverride"] = { format: { case: "jsonFormat", value: { error: "%LOCAL_REPLY_BODY%" } } };
 
 /** As OpenAI's clients read errors. */
-function openaiErrors(op: ComparisonFilter_Op, code: number, type: string, more: Partial<typeof unasked> = {}): Mapper {
+function openaiErrors(which: LogFilter & object, type: string, more: Partial<Answer> = {}): Mapper {
   return {
     ...more,
     filter: {
       filterSpecifier: {
         case: "andFilter",
-        value: { filters: [status(op, code), { filterSpecifier: { case: "headerFilter", value: { header: openaiPath } } }] },
+        value: { filters: [which, { filterSpecifier: { case: "headerFilter", value: { header: openaiPath } } }] },
       },
     },
     bodyFormatOverride: {
@@ -72,6 +73,19 @@ const unasked = {
   body: { specifier: { case: "inlineString", value: "the gateway does not answer: it may be starting" } },
 } satisfies Mapper;
 
+/**
+ * A tenant over its requests per second: the limit filter has no words of ours, and nothing else about its answer could be
+ * told from others here. So it, too, has a status that nothing else has.
+ */
+export const limitedStatus = 508;
+
+const limited = {
+  filter: status(ComparisonFilter_Op.EQ, limitedStatus),
+  statusCode: errorCatalogue["quota-exceeded"].http,
+  headersToAdd: [setHeader("retry-after", "1")],
+  body: { specifier: { case: "inlineString", value: "this tenant's quota of requests per second is used up" } },
+} satisfies Mapper;
+
 /** As clients send it, and as the naming filter writes it. */
 const openaiPath: MessageInitShape<typeof HeaderMatcherSchema> = {
   name: ":path",
@@ -101,10 +115,13 @@ export const httpErrors: MessageInitShape<typeof LocalReplyConfigSchema> = {
       { name: ":method", headerMatchSpecifier: { case: "presentMatch", value: true } },
       { name: ":authority", headerMatchSpecifier: { case: "presentMatch", value: false } },
     ),
-    openaiErrors(ComparisonFilter_Op.EQ, unaskedStatus, "server_error", unasked),
+    openaiErrors(limited.filter, "rate_limit_error", limited),
+    { ...limited, bodyFormatOverride: asJson },
+    openaiErrors(status(ComparisonFilter_Op.EQ, unaskedStatus), "server_error", unasked),
     { ...unasked, bodyFormatOverride: asJson },
-    openaiErrors(ComparisonFilter_Op.GE, 500, "server_error"),
-    openaiErrors(ComparisonFilter_Op.GE, 400, "invalid_request_error"),
+    openaiErrors(status(ComparisonFilter_Op.GE, 500), "server_error"),
+    openaiErrors(status(ComparisonFilter_Op.EQ, errorCatalogue["quota-exceeded"].http), "rate_limit_error"),
+    openaiErrors(status(ComparisonFilter_Op.GE, 400), "invalid_request_error"),
     { filter: status(ComparisonFilter_Op.GE, 400), bodyFormatOverride: asJson },
   ],
 };
@@ -116,6 +133,7 @@ export const grpcErrors: MessageInitShape<typeof LocalReplyConfigSchema> = {
       filter: status(ComparisonFilter_Op.EQ, 413),
       headersToAdd: [setHeader("grpc-status", `${errorCatalogue["body-too-large"].grpc}`)],
     },
+    { ...limited, headersToAdd: [...limited.headersToAdd, setHeader("grpc-status", `${errorCatalogue["quota-exceeded"].grpc}`)] },
     // The HTTP status of a gRPC answer is 200, whatever stands here.
     { ...unasked, headersToAdd: [setHeader("retry-after", "1"), setHeader("grpc-status", `${unavailableGrpcStatus}`)] },
   ],

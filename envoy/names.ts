@@ -41,6 +41,7 @@ export const filters = {
   keys: "warm.keys",
   jwt: "warm.jwt",
   claim: "warm.claim",
+  limit: "warm.limit",
   naming: "warm.naming",
   miss: "warm.miss",
   origin: "warm.origin",

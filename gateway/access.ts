@@ -11,11 +11,10 @@ import {
   parsePolicyRecord,
   policyPrefix,
 } from "#platform/registry/accessrecords.ts";
-import { type Follower, runFollow } from "#platform/registry/follow.ts";
-import { nameOfKey } from "#platform/registry/records.ts";
 import type { Registry } from "#platform/registry/registry.ts";
 import type { RouteTable } from "#xds/main.ts";
 import type { Failure } from "./failure.ts";
+import { follow } from "./following.ts";
 
 export interface Access {
   /** Why the caller is turned away; undefined when it is not. `principal`: as Envoy tells it. */
@@ -71,83 +70,41 @@ export async function openAccess(parts: AccessParts, signal: AbortSignal): Promi
     return model !== undefined && principal !== undefined && decide(principal, model) === undefined;
   };
 
-  const stop = new AbortController();
-  const ended = AbortSignal.any([signal, stop.signal]);
-  const follow = (
-    prefix: string,
-    held: Map<string, unknown>,
-    put: (name: string, value: string) => string | undefined,
-    changed: () => void,
-  ): { readonly synced: Promise<void>; readonly running: Promise<void> } => {
-    const synced = Promise.withResolvers<void>();
-    let planned = false;
-    // What comes in one batch is one change.
-    const plan = (): void => {
-      if (planned) return;
-      planned = true;
-      setImmediate(() => {
-        planned = false;
-        changed();
-      });
-    };
-    const follower: Follower = {
-      put(key, value) {
-        const name = nameOfKey(key, prefix);
-        const refused = put(name, value);
-        if (refused !== undefined) {
-          // What cannot be read lets nobody in.
-          held.delete(name);
-          log.error("a record of who may call is malformed", { key, reason: refused });
-        }
-        plan();
+  const following = follow(
+    registry,
+    [
+      {
+        prefix: policyPrefix,
+        held: policies,
+        put(name, value) {
+          const parsed = parsePolicyRecord(name, value);
+          if (parsed.kind === "refused") return parsed.reason;
+          if (policies.size >= maxPolicies && !policies.has(name)) return `there are ${maxPolicies} policies already`;
+          policies.set(name, parsed.value);
+          return undefined;
+        },
+        changed() {
+          rules = buildAccessRules(policies.values());
+          table.review(mayKeep);
+        },
       },
-      delete(key) {
-        held.delete(nameOfKey(key, prefix));
-        plan();
+      {
+        prefix: apiKeyPrefix,
+        held: keys,
+        put(id, value) {
+          const parsed = parseApiKeyRecord(value);
+          if (parsed.kind === "refused") return parsed.reason;
+          if (keys.size >= maxKeys && !keys.has(id)) return `there are ${maxKeys} keys already`;
+          keys.set(id, parsed.value);
+          return undefined;
+        },
+        changed: () => table.setKeys(keys.values()),
       },
-      keys: () => Array.from(held.keys(), (name) => prefix + name),
-      synced() {
-        changed();
-        synced.resolve();
-      },
-      onError: (error) => log.warn("who may call could not be read; trying again", { error }),
-    };
-    return { synced: synced.promise, running: runFollow(registry, prefix, follower, ended) };
-  };
-
-  const following = [
-    follow(
-      policyPrefix,
-      policies,
-      (name, value) => {
-        const parsed = parsePolicyRecord(name, value);
-        if (parsed.kind === "refused") return parsed.reason;
-        if (policies.size >= maxPolicies && !policies.has(name)) return `there are ${maxPolicies} policies already`;
-        policies.set(name, parsed.value);
-        return undefined;
-      },
-      () => {
-        rules = buildAccessRules(policies.values());
-        table.review(mayKeep);
-      },
-    ),
-    follow(
-      apiKeyPrefix,
-      keys,
-      (id, value) => {
-        const parsed = parseApiKeyRecord(value);
-        if (parsed.kind === "refused") return parsed.reason;
-        if (keys.size >= maxKeys && !keys.has(id)) return `there are ${maxKeys} keys already`;
-        keys.set(id, parsed.value);
-        return undefined;
-      },
-      () => table.setKeys(keys.values()),
-    ),
-  ];
-  const aborted = Promise.withResolvers<never>();
-  aborted.promise.catch(() => undefined);
-  ended.addEventListener("abort", () => aborted.reject(ended.reason), { once: true });
-  await Promise.race([Promise.all(following.map(({ synced }) => synced)), aborted.promise]);
+    ],
+    log,
+    signal,
+  );
+  await following.synced;
 
   return {
     refusal(told, model) {
@@ -159,9 +116,6 @@ export async function openAccess(parts: AccessParts, signal: AbortSignal): Promi
     letIn: (told, model) => table.allow(model, told ?? anonymous),
     mayKeep,
     onModel: (name) => table.review(mayKeep, name),
-    async [Symbol.asyncDispose]() {
-      stop.abort(new Error("the gateway stops"));
-      await Promise.all(following.map(({ running }) => running));
-    },
+    [Symbol.asyncDispose]: () => following[Symbol.asyncDispose](),
   };
 }

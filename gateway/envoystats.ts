@@ -20,6 +20,8 @@ export interface EnvoyCounts {
   /** Requests for which an ext_proc stream was opened. */
   readonly asked: number;
   readonly extProcErrors: number;
+  /** Requests refused for their tenant's requests per second. */
+  readonly limited: number;
 }
 
 export interface EnvoyStats extends AsyncDisposable {
@@ -27,7 +29,8 @@ export interface EnvoyStats extends AsyncDisposable {
   read(): Promise<EnvoyCounts | undefined>;
 }
 
-const filter = "^http\\.warm_(http|grpc|reroute)\\.(downstream_rq_(total|active|[1-5]xx)$|ext_proc\\.)";
+const filter =
+  "^http\\.warm_(http|grpc|reroute)\\.(downstream_rq_(total|active|[1-5]xx)$|ext_proc\\.)|warm_limit\\.http_local_rate_limit\\.rate_limited$";
 
 export function openEnvoyStats(adminSocket: string): EnvoyStats {
   const client = new Client("http://envoy", { socketPath: adminSocket, headersTimeout: 1_000, bodyTimeout: 1_000 });
@@ -51,6 +54,7 @@ export function openEnvoyStats(adminSocket: string): EnvoyStats {
 export function parseStats(text: string): EnvoyCounts {
   const ports = { http: emptyCounts(), grpc: emptyCounts() };
   let extProcErrors = 0;
+  let limited = 0;
   for (const line of text.split("\n")) {
     const [name = "", value = "0"] = line.split(": ");
     const count = Number(value);
@@ -58,7 +62,8 @@ export function parseStats(text: string): EnvoyCounts {
     const found = /^http\.warm_(?<port>http|grpc)\.(?:downstream_rq_(?<what>\w+)|.*(?<asked>streams_started))$/.exec(
       name,
     )?.groups;
-    if (found?.["port"] === "http" || found?.["port"] === "grpc") {
+    if (name.endsWith("warm_limit.http_local_rate_limit.rate_limited")) limited += count;
+    else if (found?.["port"] === "http" || found?.["port"] === "grpc") {
       const port = ports[found["port"]];
       const { what } = found;
       if (found["asked"] !== undefined) port.asked += count;
@@ -70,7 +75,7 @@ export function parseStats(text: string): EnvoyCounts {
     }
   }
   const { http, grpc } = ports;
-  return { ports, requests: http.requests + grpc.requests, asked: http.asked + grpc.asked, extProcErrors };
+  return { ports, requests: http.requests + grpc.requests, asked: http.asked + grpc.asked, extProcErrors, limited };
 }
 
 function emptyCounts(): { requests: number; asked: number; active: number; responses: Record<string, number> } {

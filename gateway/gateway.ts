@@ -1,6 +1,7 @@
 // Owns how the gateway's parts are put together. Order of start: registry -> every present pod linked (or given time
 // enough) -> the socket on which Envoy finds xDS, ext_proc and the log sink. So an Envoy that outlived its gateway is
 // never given a table smaller than what the pods hold.
+import type { Revision } from "#core/model.ts";
 import { createHistogram } from "#core/samples.ts";
 import { defaultScalingPolicy, type ScalingPolicy } from "#core/scaling.ts";
 import { sleep, systemClock } from "#platform/clock.ts";
@@ -19,6 +20,7 @@ import { accessRoutes } from "./admin/routes/access.ts";
 import { listRoutes } from "./admin/routes/list.ts";
 import { metricsRoutes } from "./admin/routes/metrics.ts";
 import { pageRoutes } from "./admin/routes/page.ts";
+import { quotaRoutes } from "./admin/routes/quotas.ts";
 import { createAdmin } from "./admin/server.ts";
 import { createGatewayState } from "./admin/state.ts";
 import { openBook } from "./book.ts";
@@ -31,7 +33,7 @@ import { createFeed, tickMs } from "./feed.ts";
 import { createFleet } from "./fleet.ts";
 import { createHome } from "./home.ts";
 import { createJournal } from "./journal.ts";
-import { createLinks } from "./links.ts";
+import { createLinks, type LoadAsk } from "./links.ts";
 import { createLoads } from "./loads.ts";
 import { collectGateway, createGatewayMetrics, createModelCounter, recordAnswer, resourceTypeOf } from "./metrics.ts";
 import { serveModelMesh } from "./modelmesh/server.ts";
@@ -41,6 +43,7 @@ import type { GatewayOptions } from "./options.ts";
 import { createPeers } from "./peers.ts";
 import { createPeerService } from "./peerservice.ts";
 import { createPlacements } from "./placements.ts";
+import { openQuotas } from "./quotas.ts";
 import { createRates } from "./rates.ts";
 import { createReports } from "./reports.ts";
 import { createReroutes } from "./reroutes.ts";
@@ -119,6 +122,7 @@ export async function startGateway(
       journal.onCopies(podId, changes);
       revisions.onCopies(changes);
       drains.onCopies(podId, changes);
+      quotas.onCopies(podId, changes);
       feed.onCopies(podId, changes);
     },
     onPod(podId) {
@@ -137,6 +141,24 @@ export async function startGateway(
       : stack.use(
           await openAccess({ registry: book.registry, table: xds.table, findModel: (name) => book.get(name), log }, signal),
         );
+  const quotas = stack.use(
+    await openQuotas(
+      {
+        registry: book.registry,
+        table: xds.table,
+        fleet,
+        findModel: (name) => book.get(name),
+        sendOwners: (podId, owners) => links.sendOwners(podId, owners),
+        sendTrim: (podId, tenant, bytes) => links.sendTrim(podId, tenant, bytes),
+        isHome: (tenant) => home.isHere(tenant),
+        clock,
+        log,
+        auth: options.auth !== undefined,
+        onOver: (quota) => metrics.of.quotaRefusals.add({ quota }),
+      },
+      signal,
+    ),
+  );
   const routes = createRoutes({
     fleet,
     table: xds.table,
@@ -146,6 +168,7 @@ export async function startGateway(
   book.onModel((name) => {
     routes.refresh(name);
     access.onModel(name);
+    quotas.onModel(name);
     copies.onModel(name);
     scaler.onModel(name);
     revisions.onModel(name);
@@ -160,9 +183,11 @@ export async function startGateway(
       clock,
       log,
       onRefused(podId, model, revision, code, reason) {
+        if (code === "quota-exceeded") quotas.onRefused();
         loads.onRefused(podId, model, revision, code, reason);
         copies.onRefused(podId, model, revision, code, reason);
       },
+      onLinked: (podId) => quotas.onLinked(podId),
       onBreak: () => metrics.of.linkBreaks.add({}),
       onDraining: (podId, listed) => drains.onDraining(podId, listed),
       isServed(name, revision) {
@@ -173,7 +198,12 @@ export async function startGateway(
       withdrawn: createWithdrawn(routes, (ms) => metrics.of.withdrawSeconds.record({}, ms / 1_000)),
     }),
   );
-  const placements = createPlacements(fleet, clock, (result) => metrics.of.placements.add({ result }));
+  const placements = createPlacements(fleet, clock, {
+    onPlaced: (result) => metrics.of.placements.add({ result }),
+    avoided: (model, revision) => quotas.avoided(model, revision),
+  });
+  const sendLoad = (podId: string, model: string, revision: Revision, ask: LoadAsk): void =>
+    links.sendLoad(podId, model, revision, { ...ask, ...quotas.termsOf(podId, model) });
   const peers = stack.use(createPeers({ gatewayId: options.gatewayId, log, identity }));
   const home = createHome({
     gatewayId: options.gatewayId,
@@ -202,8 +232,9 @@ export async function startGateway(
     decisions,
     rateOf: (model) => rates.rateOf(model),
     onMissed: (model) => reports.missed(model),
-    sendLoad: (podId, model, revision, ask) => links.sendLoad(podId, model, revision, ask),
+    sendLoad,
     cancelLoad: (podId, model, revision) => links.cancelLoad(podId, model, revision),
+    quotas,
     maxWaiting: options.maxWaiting,
     loadTimeoutMs: options.loadTimeoutMs,
   });
@@ -218,7 +249,7 @@ export async function startGateway(
       decisions,
       rateOf: (model) => rates.rateOf(model),
       isHome: (model) => home.isHere(model),
-      sendLoad: (podId, model, revision, ask) => links.sendLoad(podId, model, revision, ask),
+      sendLoad,
       cancelLoad: (podId, model, revision) => links.cancelLoad(podId, model, revision),
       sendDrop: (podId, model, revision) => links.sendDrop(podId, model, revision),
     }),
@@ -296,6 +327,7 @@ export async function startGateway(
     clock,
     log,
     spans,
+    tenantOf: (principal, model) => quotas.tenantOf(principal, model),
     maxParkMs: options.maxParkMs,
     onWaited: (ms) => waits.record(ms),
     onAnswer(answer) {
@@ -390,6 +422,7 @@ export async function startGateway(
     vmodels.onModel(name);
   }
   every(1_000, stack, () => revisions.tick());
+  every(1_000, stack, () => quotas.tick());
   every(tickMs, stack, () => {
     feed.tick(() => state.stats()).catch((error: unknown) => log.error("the page could not be told what goes on", { error }));
   });
@@ -400,6 +433,7 @@ export async function startGateway(
       metricsRoutes(metrics, fleet),
       pageRoutes({ feed, slow }),
       accessRoutes(book.registry, () => Date.now()),
+      quotaRoutes(book.registry, quotas),
     ],
     log,
     callers,

@@ -38,6 +38,9 @@ export interface LoadAsk {
   readonly pinned?: boolean;
   /** How often the model is asked for, when that is known. */
   readonly requestsPerSecond?: number;
+  /** Whose the model is, and what that tenant's copies may take on the pod; no quota when absent. */
+  readonly tenant?: string | undefined;
+  readonly tenantBytes?: number | undefined;
   /** Trace context of a request that waits for it. */
   readonly traceparent?: string | undefined;
 }
@@ -49,6 +52,10 @@ export interface Links extends Disposable {
   cancelLoad(podId: string, model: string, revision: string): void;
   /** The copy is wanted there no more. */
   sendDrop(podId: string, model: string, revision: string): void;
+  /** Whose models are that the pod holds copies of; `-` is nobody. */
+  sendOwners(podId: string, owners: ReadonlyMap<string, string>): void;
+  /** Copies of the tenant are to take no more than so much on the pod. */
+  sendTrim(podId: string, tenant: string, bytes: number): void;
   /** The pod is to be emptied. False when it is not linked. */
   startDrain(podId: string): boolean;
   verify(podId: string, model: string, revision: string): Promise<boolean>;
@@ -67,6 +74,8 @@ export interface LinksParts {
   readonly onRefused: (podId: string, model: string, revision: string, code: ErrorCode, reason: string) => void;
   /** The pod wants other places for these copies, the first ones first. */
   readonly onDraining?: (podId: string, copies: readonly CopyChange[], patienceMs: number) => void;
+  /** The pod is linked, and the fleet knows what it holds. */
+  readonly onLinked?: (podId: string) => void;
   readonly onBreak: (podId: string) => void;
   /** Whether requests for the model go to this revision: copies of others age. */
   readonly isServed: (model: string, revision: string) => boolean;
@@ -80,11 +89,14 @@ const graceMs = 3_000;
 const firstPauseMs = 50;
 const longestPauseMs = 2_000;
 const verifyMs = 1_000;
+/** In one message. */
+const maxOwners = 10_000;
 
 const refusalCodes: Readonly<Record<LoadRefused_Why, ErrorCode>> = {
   [LoadRefused_Why.UNSPECIFIED]: "pod-failed",
   [LoadRefused_Why.QUEUE_FULL]: "queue-full",
   [LoadRefused_Why.NO_ROOM]: "no-capacity",
+  [LoadRefused_Why.OVER_QUOTA]: "quota-exceeded",
   [LoadRefused_Why.STOPPING]: "pod-failed",
   [LoadRefused_Why.DEADLINE]: "queue-full",
   [LoadRefused_Why.INVALID]: "internal",
@@ -123,7 +135,8 @@ export function createLinks(parts: LinksParts): Links {
           clearTimeout(entry.grace);
           entry.grace = undefined;
           log.info("a pod is linked", { podId, copies: copies.length });
-          return fleet.attach(info, copies);
+          fleet.attach(info, copies);
+          return parts.onLinked?.(podId);
         },
         onDelta(changes, sequence, withdraw) {
           fleet.change(podId, changes);
@@ -240,12 +253,22 @@ export function createLinks(parts: LinksParts): Links {
           idleMs: BigInt(Math.round(ask.idleMs ?? 0)),
           pinned: ask.pinned ?? false,
           requestsPerSecond: ask.requestsPerSecond ?? 0,
+          tenant: ask.tenant ?? "",
+          ...(ask.tenantBytes === undefined ? {} : { tenantBytes: BigInt(Math.floor(ask.tenantBytes)) }),
           traceparent: ask.traceparent ?? "",
         },
       });
     },
     cancelLoad: (podId, model, revision) => entries.get(podId)?.link?.send({ case: "cancelLoad", value: { model, revision } }),
     sendDrop: (podId, model, revision) => entries.get(podId)?.link?.send({ case: "drop", value: { model, revision } }),
+    sendOwners(podId, owners) {
+      const told = Array.from(owners, ([model, tenant]) => ({ model, tenant }));
+      for (let at = 0; at < told.length; at += maxOwners) {
+        entries.get(podId)?.link?.send({ case: "owners", value: { entries: told.slice(at, at + maxOwners) } });
+      }
+    },
+    sendTrim: (podId, tenant, bytes) =>
+      entries.get(podId)?.link?.send({ case: "trim", value: { tenant, bytes: BigInt(Math.floor(bytes)) } }),
     startDrain(podId) {
       const entry = entries.get(podId);
       if (entry?.linked !== true) return false;

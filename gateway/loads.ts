@@ -32,6 +32,7 @@ import type { Home, Member } from "./home.ts";
 import type { LoadAsk } from "./links.ts";
 import type { Peers } from "./peers.ts";
 import type { Placements } from "./placements.ts";
+import type { Held, Quotas } from "./quotas.ts";
 import type { Routes } from "./routes.ts";
 import type { MissSpan, Step } from "./spans.ts";
 import type { Suspects } from "./suspects.ts";
@@ -58,6 +59,8 @@ export interface EnsureOptions {
   readonly priority?: Priority | undefined;
   /** Decide in this gateway, whichever is the home. */
   readonly here?: boolean;
+  /** Whom its wait, and the load that it starts, count against; nobody when absent. */
+  readonly tenant?: string;
 }
 
 export interface Loads {
@@ -92,6 +95,8 @@ export interface LoadsParts {
   readonly rateOf?: (model: string) => number | undefined;
   /** A request of this gateway's own will not be answered. */
   readonly onMissed?: (model: string) => void;
+  /** Nobody is held to anything when absent. */
+  readonly quotas?: Pick<Quotas, "park" | "startLoad">;
   readonly maxWaiting: number;
   /** How long a load may take before another pod is tried. */
   readonly loadTimeoutMs: number;
@@ -122,6 +127,8 @@ interface Flight {
   fullPods: number;
   /** How often it has been through all pods. */
   rounds: number;
+  /** Of the tenant whose request started it. */
+  readonly held: Held | undefined;
 }
 
 interface Waiter {
@@ -162,7 +169,14 @@ export function createLoads(parts: LoadsParts): Loads {
     if (podId !== undefined) placements.asked(podId);
   }
 
-  function start(key: string, model: Model, revision: Revision, { loadClass, priority }: Urgency, span: Step): Flight {
+  function start(
+    key: string,
+    model: Model,
+    revision: Revision,
+    { loadClass, priority }: Urgency,
+    span: Step,
+    held: Held | undefined,
+  ): Flight {
     const flight: Flight = {
       key,
       model,
@@ -182,6 +196,7 @@ export function createLoads(parts: LoadsParts): Loads {
       worst: undefined,
       fullPods: 0,
       rounds: 0,
+      held,
     };
     flights.set(key, flight);
     return flight;
@@ -199,6 +214,7 @@ export function createLoads(parts: LoadsParts): Loads {
     flight.home?.end();
     assign(flight, undefined);
     flight.stop.abort(landed);
+    flight.held?.release();
     for (const waiter of Array.from(flight.waiters)) waiter.answer(result(waiter));
   }
 
@@ -407,7 +423,7 @@ export function createLoads(parts: LoadsParts): Loads {
     land(flight, () => ({ kind: "failed", code: "cancelled", reason: "nobody waits any more" }));
   }
 
-  async function wait(flight: Flight, options: EnsureOptions, step: Step): Promise<Ensured> {
+  async function wait(flight: Flight, options: EnsureOptions, step: Step, parked: Held | undefined): Promise<Ensured> {
     const { promise, resolve } = Promise.withResolvers<Ensured>();
     const arrivedMs = clock.monotonicMs();
     const waiter: Waiter = { arrivedMs, deadlineMs: options.deadlineMs, answer: resolve };
@@ -427,6 +443,7 @@ export function createLoads(parts: LoadsParts): Loads {
       clearTimeout(late);
       options.signal.removeEventListener("abort", gone);
       leave(flight, waiter);
+      parked?.release();
     }
   }
 
@@ -473,7 +490,7 @@ export function createLoads(parts: LoadsParts): Loads {
       assign(flight, undefined, reason);
       const failure: Failure = { kind: "failed", code, reason };
       exclude(flight, podId, failure);
-      flight.fullPods += code === "no-capacity" ? 1 : 0;
+      flight.fullPods += code === "no-capacity" || code === "quota-exceeded" ? 1 : 0;
       if (flight.fullPods >= maxFullPods) fail(flight, failure);
       else advance(flight);
     },
@@ -496,16 +513,24 @@ export function createLoads(parts: LoadsParts): Loads {
     if (waiting >= parts.maxWaiting) {
       return { kind: "failed", code: "queue-full", reason: `${waiting} requests are waiting already`, retryAfterMs: 1_000 };
     }
+    const bad = known === undefined ? (parts.suspects.check(key) ?? backoffs.check(key)) : undefined;
+    if (bad !== undefined) return bad;
+    const parked = options.tenant === undefined ? undefined : parts.quotas?.park(options.tenant);
+    if (parked?.kind === "failed") return parked;
     if (known !== undefined) {
-      const result = wait(known, options, options.span.step("park", { joined: true }));
+      const result = wait(known, options, options.span.step("park", { joined: true }), parked);
       raise(known, urgency, here);
       return result;
     }
-    const bad = parts.suspects.check(key) ?? backoffs.check(key);
-    if (bad !== undefined) return bad;
+    const copy = { model: model.name, revision: revision.id };
+    const held = options.tenant === undefined ? undefined : parts.quotas?.startLoad(options.tenant, copy);
+    if (held?.kind === "failed") {
+      parked?.release();
+      return held;
+    }
     const step = options.span.step("park");
-    const flight = start(key, model, revision, urgency, step);
-    const result = wait(flight, options, step);
+    const flight = start(key, model, revision, urgency, step, held);
+    const result = wait(flight, options, step, parked);
     if (here) advance(flight);
     else decide(flight);
     return result;

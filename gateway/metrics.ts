@@ -3,6 +3,7 @@
 // timed by its sampled access logs; nothing here runs for a hit.
 import { errorCodes } from "#core/errors.ts";
 import { parseModelName } from "#core/model.ts";
+import type { QuotaName } from "#core/quota.ts";
 import type { Histogram } from "#core/samples.ts";
 import {
   counter,
@@ -21,6 +22,7 @@ const ports = ["http", "grpc"] as const;
 const wires = ["rest", "grpc"] as const;
 const classes = ["1xx", "2xx", "3xx", "4xx", "5xx"] as const;
 export const resourceTypes = ["cluster", "routes", "scope", "runtime", "other"] as const;
+const quotaNames = ["requests", "parked", "loads", "load-rate", "warm-bytes"] as const satisfies readonly QuotaName[];
 export const copyStates = ["queued", "loading", "ready", "leaving", "failed"] as const;
 
 export const gatewayDefinitions = {
@@ -53,6 +55,11 @@ export const gatewayDefinitions = {
   refusals: counter("warmpath_refusals_total", "Requests that the gateway answered with an error, by its code.", {
     labels: { code: errorCodes },
   }),
+  quotaRefusals: counter(
+    "warmpath_quota_refusals_total",
+    "Refusals for a tenant's quota: requests (per second, counted by Envoy), waits (parked), loads under way, loads per minute, and loads that a pod refused for warm bytes.",
+    { labels: { quota: quotaNames } },
+  ),
   hitSeconds: histogram(
     "warmpath_hit_seconds",
     "Time of a hit in Envoy, inference included, until its last byte was sent; from sampled access logs, weighted by their share.",
@@ -169,6 +176,7 @@ export function collectGateway({ of, onCollect }: GatewayMetrics, { fleet, envoy
     // An Envoy that does not answer leaves the last values: its counters have not gone back.
     if (counts === undefined) return;
     of.extProcErrors.set({}, counts.extProcErrors);
+    of.quotaRefusals.set({ quota: "requests" }, counts.limited);
     for (const port of ports) {
       const { requests, asked, active, responses } = counts.ports[port];
       of.requests.set({ port }, requests);

@@ -18,11 +18,17 @@ export interface Placements {
   answered(podId: string): void;
 }
 
-/** `onPlaced`: told of each decision. */
+export interface PlacementsOptions {
+  /** Told of each decision. */
+  readonly onPlaced?: (result: "placed" | "refused") => void;
+  /** Pods that would refuse it: asked only when no other is left, so that one of them says why. */
+  readonly avoided?: (model: string, revision: Revision) => PlacementRequest["excluded"];
+}
+
 export function createPlacements(
   fleet: Fleet,
   clock: Pick<Clock, "monotonicMs">,
-  onPlaced: (result: "placed" | "refused") => void = () => undefined,
+  { onPlaced, avoided }: PlacementsOptions = {},
 ): Placements {
   const asked = new Map<string, number>();
 
@@ -54,8 +60,15 @@ export function createPlacements(
         ...needs,
       };
       const views = fleet.views();
-      const placement = place(request, asked.size === 0 ? views : views.map(busy), clock.monotonicMs());
-      onPlaced(placement.kind === "placed" ? "placed" : "refused");
+      const pods = asked.size === 0 ? views : views.map(busy);
+      const nowMs = clock.monotonicMs();
+      const worse = avoided?.(model, revision);
+      const steered =
+        worse === undefined || worse.size === 0
+          ? undefined
+          : place({ ...request, excluded: new Map([...request.excluded, ...worse]) }, pods, nowMs);
+      const placement = steered?.kind === "placed" ? steered : place(request, pods, nowMs);
+      onPlaced?.(placement.kind === "placed" ? "placed" : "refused");
       return placement;
     },
     asked: (podId) => void asked.set(podId, (asked.get(podId) ?? 0) + 1),

@@ -22,6 +22,7 @@ const roots = [
   "envoy/extensions/filters/http/grpc_field_extraction/v3/config",
   "envoy/extensions/filters/http/header_mutation/v3/header_mutation",
   "envoy/extensions/filters/http/jwt_authn/v3/config",
+  "envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit",
   "envoy/extensions/filters/http/lua/v3/lua",
   "envoy/extensions/filters/http/router/v3/router",
   "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager",

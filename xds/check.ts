@@ -3,6 +3,7 @@ import { createRegistry } from "@bufbuild/protobuf";
 import { WarmpathError } from "#core/errors.ts";
 import { FilterConfigSchema } from "#proto/gen/envoy/config/route/v3/route_components_pb.ts";
 import { ExtProcPerRouteSchema } from "#proto/gen/envoy/extensions/filters/http/ext_proc/v3/ext_proc_pb.ts";
+import { LocalRateLimitSchema } from "#proto/gen/envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit_pb.ts";
 import { LuaSchema } from "#proto/gen/envoy/extensions/filters/http/lua/v3/lua_pb.ts";
 import { PreviousHostsPredicateSchema } from "#proto/gen/envoy/extensions/retry/host/previous_hosts/v3/previous_hosts_pb.ts";
 import { PreviousPrioritiesConfigSchema } from "#proto/gen/envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config_pb.ts";
@@ -18,6 +19,7 @@ const registry = createRegistry(
   PreviousPrioritiesConfigSchema,
   HttpProtocolOptionsSchema,
   LuaSchema,
+  LocalRateLimitSchema,
 );
 
 export function createResourceCheck(): CheckResource {

@@ -7,7 +7,7 @@
 import { ClusterSchema } from "#proto/gen/envoy/config/cluster/v3/cluster_pb.ts";
 import { RouteConfigurationSchema } from "#proto/gen/envoy/config/route/v3/route_pb.ts";
 import { buildSetCluster } from "./resources/cluster.ts";
-import { buildRoutes } from "./resources/routes.ts";
+import { buildRoutes, type Edge } from "./resources/routes.ts";
 import {
   buildSet,
   clusterName,
@@ -49,6 +49,8 @@ export interface SetBook {
   podsOf(cluster: string): readonly PodAddress[] | undefined;
   /** Names of all entry scopes. */
   entryNames(): Iterable<string>;
+  /** Builds all routes anew. */
+  setEdge(edge: Edge): void;
   /** `keep`: sets that stay without a model. `isGone`: Envoy has acknowledged that a scope is no more. */
   sweep(keep: (set: PlacementSet) => boolean, isGone: (scope: string) => boolean): void;
   readonly size: number;
@@ -70,7 +72,8 @@ interface MixedEntry extends PlanEntry {
 
 export const wires: readonly Wire[] = ["rest", "grpc"];
 
-export function createSetBook(clusters: ResourceStore, routes: ResourceStore, onChange: OnChange, auth: boolean): SetBook {
+export function createSetBook(clusters: ResourceStore, routes: ResourceStore, onChange: OnChange, atFirst: Edge): SetBook {
+  let edge = atFirst;
   const entries = new Map<string, SetEntry>();
   const mixes = new Map<string, MixedEntry>();
   const byPod = new Map<string, Set<SetEntry>>();
@@ -89,7 +92,7 @@ export function createSetBook(clusters: ResourceStore, routes: ResourceStore, on
     const name = routesName(set, slot);
     if (!slots.has(slot)) {
       const plan: Plan = { active: { set, slot }, split: [], mirror: undefined };
-      routes.put(RouteConfigurationSchema, name, buildRoutes(plan, auth));
+      routes.put(RouteConfigurationSchema, name, buildRoutes(plan, edge));
       slots.set(slot, { plan, routes: name, models: new Set() });
     }
     const scope = entryName(set, slot);
@@ -103,7 +106,7 @@ export function createSetBook(clusters: ResourceStore, routes: ResourceStore, on
     const mixed: MixedEntry = { plan, routes: name, models: new Set(), sets, idle: false };
     mixes.set(name, mixed);
     for (const { mixed: of } of sets) of.add(mixed);
-    routes.put(RouteConfigurationSchema, name, buildRoutes(plan, auth));
+    routes.put(RouteConfigurationSchema, name, buildRoutes(plan, edge));
     return mixed;
   }
 
@@ -164,6 +167,12 @@ export function createSetBook(clusters: ResourceStore, routes: ResourceStore, on
     entrySet: (name) => scopes.get(name)?.set,
     podsOf: (cluster) => entries.get(setIdOf(cluster) ?? "")?.set.pods,
     entryNames: () => scopes.keys(),
+    setEdge(next) {
+      edge = next;
+      for (const { slots } of entries.values())
+        for (const { plan, routes: name } of slots.values()) routes.put(RouteConfigurationSchema, name, buildRoutes(plan, edge));
+      for (const { plan, routes: name } of mixes.values()) routes.put(RouteConfigurationSchema, name, buildRoutes(plan, edge));
+    },
     sweep(keep, isGone) {
       // Sets and plans number the combinations of pods in use, not models.
       for (const mixed of Array.from(mixes.values())) {

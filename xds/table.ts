@@ -1,7 +1,9 @@
 // Owns the table: what Envoy should hold, kept from changes of pods and models. It is the only writer of it.
 // Invariants: the cost of a change does not grow with the number of models; a scope names only sets whose clusters and
 // routes are in the table; scopes are not stored but encoded when they are sent, and their content is their version.
+import type { QuotaRules } from "#core/quota.ts";
 import { buildKeys, type KnownKey } from "#envoy/auth.ts";
+import { buildLimit } from "#envoy/limit.ts";
 import { entryPrincipal, filters, runtimeLayer, serverScope } from "#envoy/names.ts";
 import { type Cluster, ClusterSchema } from "#proto/gen/envoy/config/cluster/v3/cluster_pb.ts";
 import { TypedExtensionConfigSchema } from "#proto/gen/envoy/config/core/v3/extension_pb.ts";
@@ -83,6 +85,8 @@ export interface RouteTable {
   adopt(scopes: Iterable<string>, keep: (model: string, principal: string) => boolean): void;
   /** What the keys filter knows. */
   setKeys(keys: Iterable<KnownKey>): void;
+  /** What the limit filter knows, where callers prove who they are. */
+  setQuotas(rules: QuotaRules): void;
   readonly modelCount: number;
   readonly setCount: number;
 }
@@ -103,7 +107,8 @@ export function createRouteTable(onChange: OnChange, check: CheckResource, { aut
     [typeUrls.routes, routes],
     [typeUrls.runtime, runtime],
   ]);
-  const sets = createSetBook(clusters, routes, onChange, auth);
+  const sets = createSetBook(clusters, routes, onChange, { auth, limited: false });
+  if (auth) extensions.put(TypedExtensionConfigSchema, filters.limit, buildLimit(undefined));
   const pods = new Map<string, PodAddress>();
   const models = new Map<string, PlanEntry>();
   const principals = createPrincipals();
@@ -269,6 +274,12 @@ export function createRouteTable(onChange: OnChange, check: CheckResource, { aut
       }
     },
     setKeys: (keys) => extensions.put(TypedExtensionConfigSchema, filters.keys, buildKeys(keys)),
+    setQuotas(rules) {
+      if (!auth) return;
+      extensions.put(TypedExtensionConfigSchema, filters.limit, buildLimit(rules));
+      // Routes of who is known before any filter leave the limit filter out where it has nothing to say.
+      sets.setEdge({ auth, limited: rules.limits("requestsPerSecond") });
+    },
     get modelCount() {
       return models.size;
     },

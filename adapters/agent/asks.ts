@@ -27,6 +27,9 @@ export interface Ask {
   pinned: boolean;
   /** How often the model is asked for, as far as the gateway knows. */
   requestsPerSecond: number;
+  /** Whose the model is, and what that tenant's copies may take here, as the gateway that spoke last knows. */
+  tenant?: string | undefined;
+  tenantBytes?: number | undefined;
   lastUsedMs: number;
   /** Undefined until it was looked up. */
   artefactBytes: number | undefined;
@@ -115,6 +118,8 @@ export function createAsks(options: AsksOptions): Asks {
     ask.lastUsedMs = Math.max(ask.lastUsedMs, more.lastUsedMs);
     ask.requestsPerSecond = Math.max(ask.requestsPerSecond, more.requestsPerSecond);
     ask.pinned = more.pinned;
+    ask.tenant = more.tenant;
+    ask.tenantBytes = more.tenantBytes;
     ask.priority = higherPriority(ask.priority, more.priority);
     if (loadClasses.indexOf(more.loadClass) < loadClasses.indexOf(ask.loadClass)) {
       counts[ask.loadClass] -= 1;

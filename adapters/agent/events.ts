@@ -18,6 +18,10 @@ export type HoldingEvent =
       readonly pinned?: boolean;
       /** How often the model is asked for, as far as the gateway knows. */
       readonly requestsPerSecond?: number;
+      /** Whose the model is, where tenants are held to warm bytes. */
+      readonly tenant?: string | undefined;
+      /** What copies of that tenant may take here, with this one; no limit when absent. */
+      readonly tenantBytes?: number | undefined;
       readonly waitMs: number;
       /** How long ago the model was last used. */
       readonly idleMs: number;
@@ -59,6 +63,10 @@ export type HoldingEvent =
   | { readonly kind: "memory-seen"; readonly bytes: number }
   /** The model server says that it does not hold this copy, which is `ready` here. */
   | { readonly kind: "copy-missing"; readonly key: string }
+  /** Whose these models are. */
+  | { readonly kind: "owned"; readonly owners: ReadonlyMap<string, string | undefined> }
+  /** Copies of this tenant are to take no more than so much. */
+  | { readonly kind: "trimmed"; readonly tenant: string; readonly bytes: number }
   /** A gateway wants this copy here no more. */
   | { readonly kind: "dropped"; readonly key: string }
   /** No load is taken on any more, and gateways are asked to find other places for what is held; what was not used for long leaves at once. */
@@ -74,7 +82,7 @@ export interface HeldCopy extends CopyName {
   readonly sizeBytes: number;
 }
 
-export type RefusalWhy = "queue-full" | "no-room" | "stopping" | "deadline";
+export type RefusalWhy = "queue-full" | "no-room" | "over-quota" | "stopping" | "deadline";
 
 export type HoldingEffect =
   /** Look up how many bytes the artefact has. */

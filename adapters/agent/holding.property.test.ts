@@ -32,6 +32,11 @@ function nameOf(model: string, id: string, n: number): Name {
   return { model, revision: parsed.revision, serverName: model, key: `${model}@${id}` };
 }
 
+/** Whose a model is. */
+function tenantOf(model: string): string {
+  return model < "m3" ? "some" : "others";
+}
+
 class World {
   readonly holding = createHolding({
     capacityBytes,
@@ -56,6 +61,8 @@ class World {
   readonly owed: { gatewayId: string; key: string }[] = [];
   readonly withdrawals = new Map<number, { keys: readonly string[]; waiting: Set<string>; deadlineMs: number }>();
   sequence = 0;
+  /** Of each ask: what its tenant may have here, as said last. */
+  readonly tenantBytes = new Map<string, number | undefined>();
 
   post(event: HoldingEvent): void {
     if (event.kind === "gateway-attached") this.gateways.add(event.gatewayId);
@@ -70,11 +77,13 @@ class World {
     if (event.kind === "withdraw-acked") this.withdrawals.get(event.sequence)?.waiting.delete(event.gatewayId);
     if (event.kind === "server-lost") this.withdrawals.clear();
     if (event.kind === "load-asked") {
-      this.owed.push({ gatewayId: event.gatewayId, key: copyKey({ model: event.model, revision: event.revision.id }) });
+      const key = copyKey({ model: event.model, revision: event.revision.id });
+      this.owed.push({ gatewayId: event.gatewayId, key });
+      this.tenantBytes.set(key, event.tenantBytes);
     }
     const effects = this.holding.step(event, this.nowMs);
     let started = false;
-    for (const effect of effects) {
+    for (const [at, effect] of effects.entries()) {
       switch (effect.kind) {
         case "probe":
           assert.ok(!this.probing.has(effect.key), "probed twice at once");
@@ -87,6 +96,11 @@ class World {
           assert.ok(!this.server.has(effect.serverName), "two copies of one name on the server");
           assert.ok(!Array.from(this.loading.values()).some((other) => other.name.serverName === effect.serverName));
           this.loading.set(effect.key, { name, reservedBytes: effect.reservedBytes });
+          // Gateways tell whose copies are that outlived their adapter as soon as they hear of them.
+          if (event.kind !== "server-up") {
+            const later = effects.slice(at + 1).flatMap((each) => (each.kind === "load" ? [each.key] : []));
+            this.checkTenant(tenantOf(name.model), this.tenantBytes.get(effect.key), new Set(later));
+          }
           started = true;
           break;
         }
@@ -132,6 +146,13 @@ class World {
     this.check(started);
   }
 
+  checkTenant(tenant: string, mayBytes: number | undefined, later: ReadonlySet<string>): void {
+    if (mayBytes === undefined) return;
+    const copies = this.holding.views().filter(({ model, state }) => tenantOf(model) === tenant && holds.has(state));
+    const bytes = copies.reduce((sum, copy) => sum + (later.has(copyKey(copy)) ? 0 : copy.sizeBytes), 0);
+    assert.ok(bytes <= mayBytes, `a tenant has ${bytes} and may have ${mayBytes}`);
+  }
+
   see(view: CopyView, withdraw: boolean): void {
     const key = copyKey(view);
     assert.equal(view.state === "leaving", withdraw);
@@ -162,7 +183,7 @@ class World {
     assert.ok(dueMs === undefined || dueMs > this.nowMs, "something is due and was not done");
   }
 
-  ask(gateway: number, name: number, loadClass: number, waitMs: number): void {
+  ask(gateway: number, name: number, loadClass: number, waitMs: number, tenantBytes?: number): void {
     const gatewayId = `g${gateway % 3}`;
     const { model, revision, serverName } = pick(names, name);
     if (!this.gateways.has(gatewayId)) return;
@@ -175,6 +196,8 @@ class World {
       loadClass: pick(loadClasses, loadClass),
       waitMs,
       idleMs: 10,
+      tenant: tenantOf(model),
+      tenantBytes,
     });
   }
 
@@ -225,6 +248,7 @@ class World {
       this.server.set(serverName, { model, revision: revision.id, slot: 0, serverName, sizeBytes: 400 });
     }
     this.post({ kind: "server-up", held: [...this.server.values()] });
+    this.post({ kind: "owned", owners: new Map(names.map(({ model }) => [model, tenantOf(model)])) });
   }
 
   forget(at: number): void {
@@ -244,6 +268,19 @@ class World {
     if (found !== undefined) this.post({ kind: "withdraw-acked", ...found });
   }
 
+  /** Only copies of that tenant leave, and enough of them, but for what still loads. */
+  trim(tenant: string, bytes: number): void {
+    const there = (): readonly CopyView[] => this.holding.views().filter(({ state }) => state === "ready");
+    const others = there().filter(({ model }) => tenantOf(model) !== tenant);
+    this.post({ kind: "trimmed", tenant, bytes });
+    const own = this.holding.views().filter(({ model, state }) => tenantOf(model) === tenant && holds.has(state));
+    const left = own.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+    assert.ok(left <= bytes || own.every(({ state }) => state === "loading"), "what is over stayed");
+    if (this.holding.gauges(this.nowMs).queued === 0)
+      for (const { model, revision } of others)
+        assert.ok(there().some((copy) => copy.model === model && copy.revision === revision));
+  }
+
   /** Time goes on from one due moment to the next, as the agent's timer does. */
   advance(ms: number): void {
     const endMs = this.nowMs + ms;
@@ -260,6 +297,9 @@ class World {
       () => this.ask(a, b, c, (c % 5) * 400),
       () => this.ask(a, b, 0, 2_000),
       () => this.ask(a, b, 0, 5_000),
+      () => this.ask(a, b, c % 3, 5_000, a * 4),
+      () => this.ask(a, b, 0, 5_000, 300 + c),
+      () => this.trim(a % 2 === 0 ? "some" : "others", b * 3),
       () => this.finishLoad(a, 1 + ((b * 37) % 500), c % 4 !== 0),
       () => this.finishLoad(a, pick(names, b).revision.sizeHintBytes ?? 100, true),
       () => this.finishUnload(a, c % 3 !== 0),
@@ -294,6 +334,8 @@ class World {
     assert.ok(this.holding.views().every(({ state }) => state === "ready" || state === "failed"));
   }
 }
+
+const holds: ReadonlySet<CopyState> = new Set(["ready", "loading"]);
 
 /** `leaving` as well: it was loaded, and went at once for another one. */
 function isOutcome(view: CopyView): boolean {

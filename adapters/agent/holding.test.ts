@@ -24,6 +24,8 @@ interface AskOptions {
   readonly waitMs?: number;
   readonly idleMs?: number;
   readonly hint?: number | undefined;
+  readonly tenant?: string;
+  readonly tenantBytes?: number;
 }
 
 function createBench(options: Partial<HoldingOptions> = {}): Bench {
@@ -34,6 +36,7 @@ function createBench(options: Partial<HoldingOptions> = {}): Bench {
     step: (event) => holding.step(event, bench.nowMs),
     ask(model, { gatewayId = "g1", revision: id = "r1", loadClass = "waiting-user", waitMs = 10_000, idleMs = 0, ...rest } = {}) {
       const hint = "hint" in rest ? rest.hint : 100;
+      const { tenant, tenantBytes } = rest;
       const parsed = parseRevision({
         id,
         slot: 0,
@@ -43,7 +46,8 @@ function createBench(options: Partial<HoldingOptions> = {}): Bench {
       });
       assert.ok(parsed.kind === "ok");
       const { revision } = parsed;
-      return bench.step({ kind: "load-asked", gatewayId, model, revision, serverName: model, loadClass, waitMs, idleMs });
+      const asked = { gatewayId, model, revision, serverName: model, loadClass, waitMs, idleMs, tenant, tenantBytes };
+      return bench.step({ kind: "load-asked", ...asked });
     },
     make(model, sizeBytes = 100): void {
       bench.ask(model, { hint: sizeBytes });
@@ -99,6 +103,54 @@ describe("holding", () => {
     bench.step({ kind: "tick" });
     assert.deepEqual(loads(bench.step({ kind: "unloaded", key: "a@r1" })), ["large"]);
     assert.equal(bench.state("small"), "queued");
+  });
+
+  test("a tenant that may not have more here lets go of its own copies, though others are older and there is room", () => {
+    const bench = createBench({ capacityBytes: 1_000 });
+    for (const model of ["old", "mine-1", "mine-2"]) {
+      bench.nowMs += 1;
+      bench.make(model);
+    }
+    bench.step({
+      kind: "owned",
+      owners: new Map([
+        ["mine-1", "t"],
+        ["mine-2", "t"],
+      ]),
+    });
+    bench.nowMs += 1;
+    assert.deepEqual(states(bench.ask("mine-3", { tenant: "t", tenantBytes: 250 })), {
+      "mine-1": "leaving",
+      "mine-3": "loading",
+    });
+    assert.deepEqual([bench.state("old"), bench.state("mine-2")], ["ready", "ready"]);
+  });
+
+  test("a load that is more than its tenant may have here is refused, and nothing leaves for it", () => {
+    const bench = createBench({ capacityBytes: 1_000 });
+    bench.make("old");
+    bench.make("mine");
+    bench.step({ kind: "owned", owners: new Map([["mine", "t"]]) });
+    const effects = bench.ask("large", { hint: 200, tenant: "t", tenantBytes: 150 });
+    assert.deepEqual(refusals(effects), ["g1 large over-quota"]);
+    assert.deepEqual([bench.state("old"), bench.state("mine")], ["ready", "ready"]);
+  });
+
+  test("a tenant that has too much is trimmed, the least recently used first", () => {
+    const bench = createBench({ capacityBytes: 1_000 });
+    for (const model of ["mine-1", "mine-2", "other"]) {
+      bench.nowMs += 1;
+      bench.make(model);
+    }
+    bench.step({
+      kind: "owned",
+      owners: new Map([
+        ["mine-1", "t"],
+        ["mine-2", "t"],
+      ]),
+    });
+    assert.deepEqual(states(bench.step({ kind: "trimmed", tenant: "t", bytes: 150 })), { "mine-1": "leaving" });
+    assert.deepEqual(states(bench.step({ kind: "trimmed", tenant: "t", bytes: 150 })), {});
   });
 
   test("looks the artefact up when nothing tells its size", () => {

@@ -111,7 +111,7 @@ class PodHolding implements Holding {
       probe: (ask) => this.#probe(ask),
       leave: (key, by) => this.#leave(key, by?.traceparent),
       start: (ask, reservedBytes) => this.#start(ask, reservedBytes, this.#nowMs),
-      refuse: (ask, reason) => this.#refuse(ask, "no-room", reason),
+      refuse: (ask, reason, why = "no-room") => this.#refuse(ask, why, reason),
     });
   }
 
@@ -200,6 +200,10 @@ class PodHolding implements Holding {
         if (ask !== undefined) this.#refuse(ask, "stopping", "the copy is wanted no more");
         return this.#ledger.get(event.key)?.state === "ready" ? this.#leave(event.key) : undefined;
       }
+      case "owned":
+        return this.#ledger.own(event.owners);
+      case "trimmed":
+        return this.#room.trim(event.tenant, event.bytes, nowMs);
       case "drain-started":
         return this.#startDrain(event.patienceMs, nowMs);
       case "drain-ended":
@@ -234,7 +238,8 @@ class PodHolding implements Holding {
     const lastUsedMs = nowMs - (userWaits ? 0 : event.idleMs);
     this.#publication.answers(gatewayId, key);
     const copy = this.#ledger.get(key);
-    if (copy !== undefined) copy.pinned = event.pinned ?? false;
+    const { tenant, tenantBytes } = event;
+    if (copy !== undefined) Object.assign(copy, { pinned: event.pinned ?? false, tenant });
     if (copy?.state === "ready") return this.#ledger.touch(key, lastUsedMs);
     if (copy?.state === "loading") {
       copy.lastUsedMs = Math.max(copy.lastUsedMs, lastUsedMs);
@@ -252,7 +257,7 @@ class PodHolding implements Holding {
     const deadlineMs = nowMs + event.waitMs;
     const { priority = "normal", pinned = false, requestsPerSecond = 0, traceparent } = event;
     const asked = { gatewayId, traceparent, key, model, revision, serverName, loadClass, priority };
-    const ask = { ...asked, pinned, requestsPerSecond, deadlineMs, lastUsedMs };
+    const ask = { ...asked, pinned, tenant, tenantBytes, requestsPerSecond, deadlineMs, lastUsedMs };
     const added = this.#asks.add(ask, nowMs);
     if (added.kind === "queue-full") return refuse("queue-full", `${this.#asks.size} loads are waiting already`);
     if (added.kind === "too-late") return refuse("deadline", "its deadline has passed already");
@@ -324,7 +329,18 @@ class PodHolding implements Holding {
     const lastUsedMs = ask?.lastUsedMs ?? nowMs - this.#options.minAgeMs;
     const from = ask !== undefined ? "queued" : (known?.state ?? "gone");
     this.#ledger.adopt(
-      { key, model, revision, slot, serverName, lastUsedMs, facts: undefined, userWaits: false, pinned: ask?.pinned ?? false },
+      {
+        key,
+        model,
+        revision,
+        slot,
+        serverName,
+        lastUsedMs,
+        facts: undefined,
+        userWaits: false,
+        pinned: ask?.pinned ?? false,
+        tenant: ask?.tenant,
+      },
       from,
       Math.max(1, Math.round(held.sizeBytes)),
     );

@@ -30,6 +30,8 @@ export interface Copy extends CopyName {
   userWaits: boolean;
   /** Never to be evicted for others. */
   pinned: boolean;
+  /** Whose it is, as far as gateways have told. */
+  tenant?: string | undefined;
   heat: Heat;
 }
 
@@ -87,9 +89,22 @@ export class Ledger {
     return [...this.#copies.values()];
   }
 
-  *candidates(nowMs: number): Generator<EvictionCandidate<string>, void> {
+  /** What copies of this tenant take that are there or on their way, but for those that are leaving. */
+  bytesOf(tenant: string): { readonly bytes: number; readonly loadingBytes: number } {
+    let [bytes, loadingBytes] = [0, 0];
+    for (const copy of this.#copies.values()) {
+      if (copy.tenant !== tenant || (copy.state !== "ready" && copy.state !== "loading")) continue;
+      bytes += copy.sizeBytes;
+      if (copy.state === "loading") loadingBytes += copy.sizeBytes;
+    }
+    return { bytes, loadingBytes };
+  }
+
+  /** Those of one tenant alone, when it is named. */
+  *candidates(nowMs: number, tenant?: string): Generator<EvictionCandidate<string>, void> {
     for (const entry of this.#lru.fromOldest()) {
       const copy = this.#copies.get(entry.key);
+      if (tenant !== undefined && copy?.tenant !== tenant) continue;
       const { pinned = false, heat = noHeat } = copy ?? {};
       yield { ...entry, pinned, requestsPerSecond: rateOf(heat, nowMs) };
     }
@@ -161,6 +176,10 @@ export class Ledger {
   forget(copy: Copy): void {
     this.#failed.delete(copy.key);
     this.#copies.delete(copy.key);
+  }
+
+  own(owners: ReadonlyMap<string, string | undefined>): void {
+    for (const copy of this.#copies.values()) if (owners.has(copy.model)) copy.tenant = owners.get(copy.model);
   }
 
   touch(key: string, lastUsedMs: number): void {

@@ -6,6 +6,8 @@
 // - A load starts only when its predicted bytes are free and no other copy has its name on the model server.
 // - What was taken in hand earlier is never overtaken by a later one that would take the room made for it.
 // - Nothing that is used much leaves for what is asked for much less: such a load waits a little, and is then refused.
+// - A load whose tenant may not take more here lets go of that tenant's own copies first, and of nobody else's for it; where
+//   they do not suffice it is refused.
 // - For background loads no copy leaves that was used within the anti-thrash age: they are parked until there is one.
 import { chooseVictims, type EvictionRequest } from "#core/placement/evict.ts";
 import type { Allowance } from "./allowance.ts";
@@ -25,11 +27,13 @@ export interface RoomActions {
   /** `by`: the load that it makes room for, if one. */
   leave(key: string, by?: Ask): void;
   start(ask: Ask, reservedBytes: number): void;
-  refuse(ask: Ask, reason: string): void;
+  refuse(ask: Ask, reason: string, why?: "no-room" | "over-quota"): void;
 }
 
 export interface Room {
   make(nowMs: number): void;
+  /** Lets copies of the tenant go until they take no more than so much, as far as they are there already. */
+  trim(tenant: string, bytes: number, nowMs: number): void;
   nextDueMs(): number | undefined;
 }
 
@@ -75,6 +79,27 @@ export function createRoom(ledger: Ledger, asks: Asks, options: RoomOptions, act
     while (inHand + ledger.loading < 2 * allowance.loadConcurrency && asks.take(nowMs) !== undefined) inHand += 1;
   };
 
+  /**
+   * Lets copies of the load's own tenant go until it is within what the tenant may take here. `promisedBytes`: to loads of
+   * the same tenant that come before it. Undefined: it is not to go on now.
+   */
+  const keepQuota = (ask: Ask, neededBytes: number, promisedBytes: number, nowMs: number): number | undefined => {
+    const { tenant, tenantBytes } = ask;
+    if (tenant === undefined || tenantBytes === undefined) return 0;
+    const { bytes, loadingBytes } = ledger.bytesOf(tenant);
+    const overBytes = bytes + promisedBytes + neededBytes - tenantBytes;
+    if (overBytes <= 0) return 0;
+    const candidates = ledger.candidates(nowMs, tenant);
+    // By use alone: all of them are the tenant's, and it is the tenant that is held to less.
+    const rule = { waitingUser: true, minAgeMs, requestsPerSecond: Number.POSITIVE_INFINITY, candidates };
+    const evicted = neededBytes > tenantBytes ? "not-enough" : evict(overBytes, 0, nowMs, rule, ask);
+    if (typeof evicted === "number") return evicted;
+    // What still loads, or is promised, may leave for it later.
+    if (neededBytes <= tenantBytes && loadingBytes + promisedBytes > 0) park(ask, "too-young", nowMs);
+    else actions.refuse(ask, `it takes ${neededBytes} bytes, and its tenant may have ${tenantBytes} here`, "over-quota");
+    return undefined;
+  };
+
   const park = (ask: Ask, why: "too-young" | "too-hot", nowMs: number): void => {
     parkedUntilMs = Math.max(parkedUntilMs, nowMs + parkedRetryMs);
     if (why === "too-hot") {
@@ -93,11 +118,22 @@ export function createRoom(ledger: Ledger, asks: Asks, options: RoomOptions, act
   };
 
   return {
+    trim(tenant, bytes, nowMs): void {
+      let overBytes = ledger.bytesOf(tenant).bytes - bytes;
+      for (const { key, sizeBytes, pinned } of Array.from(ledger.candidates(nowMs, tenant))) {
+        if (overBytes <= 0) return;
+        if (pinned) continue;
+        actions.leave(key);
+        overBytes -= sizeBytes;
+      }
+    },
+
     make(nowMs): void {
       repay(nowMs);
       fillHand(nowMs);
       let freeBytes = allowance.bytes - ledger.usedBytes - ledger.reservedBytes;
       let comingBytes = ledger.leavingBytes;
+      const promised = new Map<string | undefined, number>();
       for (const ask of asks.hand()) {
         const neededBytes = actions.neededBytes(ask);
         if (neededBytes === undefined) {
@@ -114,6 +150,11 @@ export function createRoom(ledger: Ledger, asks: Asks, options: RoomOptions, act
           actions.leave(holder.key, ask);
           comingBytes += holder.sizeBytes;
         }
+        const promisedBytes = promised.get(ask.tenant) ?? 0;
+        const ownBytes = keepQuota(ask, neededBytes, promisedBytes, nowMs);
+        if (ownBytes === undefined) continue;
+        promised.set(ask.tenant, promisedBytes + neededBytes);
+        comingBytes += ownBytes;
         if (neededBytes > freeBytes + comingBytes) {
           const waitingUser = ask.loadClass === "waiting-user";
           const { requestsPerSecond } = ask;

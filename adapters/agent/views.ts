@@ -14,8 +14,17 @@ export function factsOf(ask: Ask): SizeFacts {
 }
 
 export function newCopyOf(ask: Ask): NewCopy {
-  const { key, serverName, lastUsedMs, loadClass, pinned } = ask;
-  return { ...nameOf(ask), key, serverName, lastUsedMs, pinned, facts: factsOf(ask), userWaits: loadClass === "waiting-user" };
+  const { key, serverName, lastUsedMs, loadClass, pinned, tenant } = ask;
+  return {
+    ...nameOf(ask),
+    key,
+    serverName,
+    lastUsedMs,
+    pinned,
+    tenant,
+    facts: factsOf(ask),
+    userWaits: loadClass === "waiting-user",
+  };
 }
 
 export function queuedView(ask: Ask): CopyView {

@@ -1,5 +1,6 @@
 // Owns how the holding's values become Link messages and back. Everything from a gateway is parsed here once.
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { anonymous, isPrincipal } from "#core/access.ts";
 import type { LoadClass } from "#core/loadqueue.ts";
 import { type ModelName, type Priority, parseModelName, parseRevision, parseRevisionId, type Revision } from "#core/model.ts";
 import {
@@ -9,6 +10,7 @@ import {
   LoadClass as LoadClassMessage,
   type Load as LoadMessage,
   LoadRefused_Why,
+  type Owners,
   type PodMessage,
   PodMessageSchema,
   Priority as PriorityMessage,
@@ -40,6 +42,7 @@ const failureKinds: Readonly<Record<CopyFailureKind, FailureKindMessage>> = {
 export const refusals: Readonly<Record<RefusalWhy, LoadRefused_Why>> = {
   "queue-full": LoadRefused_Why.QUEUE_FULL,
   "no-room": LoadRefused_Why.NO_ROOM,
+  "over-quota": LoadRefused_Why.OVER_QUOTA,
   stopping: LoadRefused_Why.STOPPING,
   deadline: LoadRefused_Why.DEADLINE,
 };
@@ -112,6 +115,8 @@ export interface ParsedLoad {
   readonly priority: Priority;
   readonly pinned: boolean;
   readonly requestsPerSecond: number;
+  readonly tenant: string | undefined;
+  readonly tenantBytes: number | undefined;
   readonly traceparent: string | undefined;
 }
 
@@ -143,8 +148,20 @@ export function parseLoad(message: LoadMessage): ParsedLoad | { readonly kind: "
     priority: priorities.get(message.priority) ?? "normal",
     pinned: message.pinned,
     requestsPerSecond: toRate(message.requestsPerSecond),
+    tenant: parseTenant(message.tenant),
+    tenantBytes: message.tenantBytes === undefined ? undefined : Number(message.tenantBytes),
     traceparent: message.traceparent === "" ? undefined : message.traceparent.slice(0, maxTraceparentLength),
   };
+}
+
+function parseTenant(tenant: string): string | undefined {
+  return tenant === anonymous || isPrincipal(tenant) ? tenant : undefined;
+}
+
+/** Whose models are; entries that name none are left out, and so is what goes beyond the bound. */
+export function parseOwners({ entries }: Owners): ReadonlyMap<string, string | undefined> {
+  const known = entries.slice(0, maxUsageEntries).filter(({ model }) => parseModelName(model).kind === "ok");
+  return new Map(known.map(({ model, tenant }) => [model, parseTenant(tenant)]));
 }
 
 /** Undefined when it is the name of no copy. */

@@ -20,7 +20,17 @@ import {
 } from "#proto/gen/warmpath/link/v1/link_pb.ts";
 import type { Agent, AgentMessage } from "../agent/agent.ts";
 import type { IdInjection } from "../drivers/driver.ts";
-import { buildCopy, buildGauges, buildMessage, parseKey, parseLoad, parseUsage, refusals, type ToGateway } from "./messages.ts";
+import {
+  buildCopy,
+  buildGauges,
+  buildMessage,
+  parseKey,
+  parseLoad,
+  parseOwners,
+  parseUsage,
+  refusals,
+  type ToGateway,
+} from "./messages.ts";
 import { createOutbox, maxCopiesPerMessage } from "./outbox.ts";
 
 export interface PodFacts {
@@ -247,6 +257,12 @@ function openStream(
       case "drop": {
         const key = parseKey(message.value);
         return key === undefined ? undefined : agent.post({ kind: "dropped", key });
+      }
+      case "owners":
+        return agent.post({ kind: "owned", owners: parseOwners(message.value) });
+      case "trim": {
+        const { tenant, bytes } = message.value;
+        return agent.post({ kind: "trimmed", tenant, bytes: Number(bytes) });
       }
       case "startDrain":
         return agent.post({ kind: "drain-started", patienceMs: drainMs });

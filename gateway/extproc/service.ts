@@ -51,6 +51,8 @@ export interface ProcessorParts {
   readonly isReady: () => boolean;
   readonly listIndex: ListIndex;
   readonly access: Access;
+  /** Whom a request counts against. */
+  readonly tenantOf: (principal: string | undefined, model: Model) => string;
 }
 
 export interface MissAnswer {
@@ -131,7 +133,7 @@ export function createProcessor(parts: ProcessorParts): Processor {
       parts.onWaited(clock.monotonicMs() - startMs);
       return reroute(clock.monotonicMs() - startMs, request, found.to);
     }
-    const ensured = await parts.loads.ensure(model, options);
+    const ensured = await parts.loads.ensure(model, { ...options, tenant: parts.tenantOf(principal, model) });
     if (ensured.kind === "failed") return refused(ensured);
     parts.onWaited(ensured.waitedMs);
     parts.access.letIn(principal, request.model);

@@ -123,6 +123,8 @@ export async function openFakePod(options: FakePodOptions): Promise<FakePod> {
       case "cancelLoad":
       case "usage":
       case "startDrain":
+      case "owners":
+      case "trim":
       case undefined:
         return;
     }

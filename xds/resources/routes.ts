@@ -22,11 +22,13 @@ import { openai, v1Model, v1Verb, v2Rest, waitedRest } from "./restroutes.ts";
 import { clusterName, type Leg, type LegShare, type Plan, planLegs, planName, type Wire } from "./set.ts";
 import type { Route, Way } from "./way.ts";
 
-/** `auth`: callers prove who they are. */
-export function buildRoutes(plan: Plan, auth: boolean): RouteConfiguration {
+/** What all routes have in common. */
+export type Edge = Pick<Way, "auth" | "limited">;
+
+export function buildRoutes(plan: Plan, edge: Edge): RouteConfiguration {
   const { active, split, mirror } = plan;
   const isPlain = split.length === 0 && mirror === undefined;
-  const ways = isPlain ? [buildWay(active, undefined, undefined, auth)] : buildWays(plan, auth);
+  const ways = isPlain ? [buildWay(active, undefined, undefined, edge)] : buildWays(plan, edge);
   const all = (build: (way: Way) => readonly Route[]): readonly Route[] => ways.flatMap(build);
   return create(RouteConfigurationSchema, {
     name: planName(plan),
@@ -57,21 +59,21 @@ export function buildRoutes(plan: Plan, auth: boolean): RouteConfiguration {
   });
 }
 
-function buildWays({ active, split, mirror }: Plan, auth: boolean): readonly Way[] {
+function buildWays({ active, split, mirror }: Plan, edge: Edge): readonly Way[] {
   let sum = 0;
   const shares = split.map((share) => {
     sum += share.percent;
-    return buildWay(share, sum, mirror, auth);
+    return buildWay(share, sum, mirror, edge);
   });
-  return [...shares, buildWay(active, undefined, mirror, auth)];
+  return [...shares, buildWay(active, undefined, mirror, edge)];
 }
 
 /** `percent`: up to which of a hundred draws it takes; undefined: it takes what is left. */
-function buildWay({ set, slot }: Leg, percent: number | undefined, mirror: LegShare | undefined, auth: boolean): Way {
+function buildWay({ set, slot }: Leg, percent: number | undefined, mirror: LegShare | undefined, edge: Edge): Way {
   return {
     set,
     slot,
-    auth,
+    ...edge,
     draw:
       percent === undefined
         ? undefined

@@ -31,6 +31,8 @@ export interface Way extends Leg {
   readonly draw: Match["runtimeFraction"];
   /** Callers prove who they are: a request for a named path may find its route only when its filters exist. */
   readonly auth: boolean;
+  /** Some tenants are held to a number of requests per second. */
+  readonly limited: boolean;
   readonly mirrorTo: (wire: Wire) => readonly MessageInitShape<typeof RouteAction_RequestMirrorPolicySchema>[];
 }
 
@@ -108,13 +110,14 @@ const answerOn = (): Any => packAny(LuaPerRouteSchema, { override: { case: "name
  * A hit whose path names the model finds its route before any filter exists, so none of these is made for it: but the
  * naming filter where a slot makes a model server answer under another name than the public one.
  */
-export function filtersOfNamedPath({ slot, auth }: Way): Record<string, Any> {
+export function filtersOfNamedPath({ slot, auth, limited }: Way): Record<string, Any> {
   return {
     [filters.naming]: slot === 0 ? skip() : answerOn(),
     [filters.miss]: auth ? missOff() : skip(),
     [filters.mark]: skip(),
     // Of who has proved enough before any filter: by a certificate, or since the model is open to everybody.
     ...(auth ? { [filters.keys]: skip(), [filters.jwt]: skip(), [filters.claim]: skip() } : {}),
+    ...(auth && !limited ? { [filters.limit]: skip() } : {}),
   };
 }
 

@@ -13,7 +13,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file warmpath/link/v1/link.proto.
  */
 export const file_warmpath_link_v1_link: GenFile = /*@__PURE__*/
-  fileDesc("Cht3YXJtcGF0aC9saW5rL3YxL2xpbmsucHJvdG8SEHdhcm1wYXRoLmxpbmsudjEitAMKDkdhdGV3YXlNZXNzYWdlEigKBWhlbGxvGAEgASgLMhcud2FybXBhdGgubGluay52MS5IZWxsb0gAEiYKBGxvYWQYAiABKAsyFi53YXJtcGF0aC5saW5rLnYxLkxvYWRIABIzCgtjYW5jZWxfbG9hZBgDIAEoCzIcLndhcm1wYXRoLmxpbmsudjEuQ2FuY2VsTG9hZEgAEigKBXVzYWdlGAQgASgLMhcud2FybXBhdGgubGluay52MS5Vc2FnZUgAEjUKDHdpdGhkcmF3X2FjaxgFIAEoCzIdLndhcm1wYXRoLmxpbmsudjEuV2l0aGRyYXdBY2tIABIqCgZ2ZXJpZnkYBiABKAsyGC53YXJtcGF0aC5saW5rLnYxLlZlcmlmeUgAEiYKBHBpbmcYByABKAsyFi53YXJtcGF0aC5saW5rLnYxLlBpbmdIABImCgRkcm9wGAggASgLMhYud2FybXBhdGgubGluay52MS5Ecm9wSAASMwoLc3RhcnRfZHJhaW4YCSABKAsyHC53YXJtcGF0aC5saW5rLnYxLlN0YXJ0RHJhaW5IAEIJCgdtZXNzYWdlIoIDCgpQb2RNZXNzYWdlEiQKA3BvZBgBIAEoCzIVLndhcm1wYXRoLmxpbmsudjEuUG9kSAASLgoIc25hcHNob3QYAiABKAsyGi53YXJtcGF0aC5saW5rLnYxLlNuYXBzaG90SAASKAoFZGVsdGEYAyABKAsyFy53YXJtcGF0aC5saW5rLnYxLkRlbHRhSAASKgoGZ2F1Z2VzGAQgASgLMhgud2FybXBhdGgubGluay52MS5HYXVnZXNIABIuCgh2ZXJpZmllZBgFIAEoCzIaLndhcm1wYXRoLmxpbmsudjEuVmVyaWZpZWRIABI1Cgxsb2FkX3JlZnVzZWQYBiABKAsyHS53YXJtcGF0aC5saW5rLnYxLkxvYWRSZWZ1c2VkSAASJgoEcG9uZxgHIAEoCzIWLndhcm1wYXRoLmxpbmsudjEuUG9uZ0gAEi4KCGRyYWluaW5nGAggASgLMhoud2FybXBhdGgubGluay52MS5EcmFpbmluZ0gAQgkKB21lc3NhZ2UiGwoFSGVsbG8SEgoKZ2F0ZXdheV9pZBgBIAEoCSL3AgoDUG9kEg4KBnBvZF9pZBgBIAEoCRITCgtpbmNhcm5hdGlvbhgCIAEoCRIPCgdydW50aW1lGAMgASgJEhYKDmNhcGFjaXR5X2J5dGVzGAQgASgEEhQKDHJlc3RfYWRkcmVzcxgFIAEoCRIUCgxncnBjX2FkZHJlc3MYBiABKAkSMQoGbGFiZWxzGAcgAygLMiEud2FybXBhdGgubGluay52MS5Qb2QuTGFiZWxzRW50cnkSDwoHZm9ybWF0cxgIIAMoCRIZChFzdHJlYW1zX2J5X2hlYWRlchgJIAEoCBIZChFhYnNlbmNlX2J5X3N0YXR1cxgKIAEoCBI0Cg1pZF9pbmplY3Rpb25zGAsgAygLMh0ud2FybXBhdGgubGluay52MS5JZEluamVjdGlvbhIXCg9tZXRyaWNzX2FkZHJlc3MYDyABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIrCgtJZEluamVjdGlvbhIOCgZtZXRob2QYASABKAkSDAoEcGF0aBgCIAMoDSLCAgoIUmV2aXNpb24SDQoFbW9kZWwYASABKAkSEAoIcmV2aXNpb24YAiABKAkSDAoEc2xvdBgDIAEoDRIOCgZmb3JtYXQYBCABKAkSEwoLc3RvcmFnZV91cmkYBSABKAkSFwoPc2l6ZV9oaW50X2J5dGVzGAYgASgEEhYKDmZvcm1hdF92ZXJzaW9uGAcgASgJEhMKC3N0b3JhZ2Vfa2V5GAggASgJEk0KEnN0b3JhZ2VfcGFyYW1ldGVycxgJIAMoCzIxLndhcm1wYXRoLmxpbmsudjEuUmV2aXNpb24uU3RvcmFnZVBhcmFtZXRlcnNFbnRyeRITCgtzY2hlbWFfcGF0aBgKIAEoCRo4ChZTdG9yYWdlUGFyYW1ldGVyc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEi9wEKBExvYWQSLAoIcmV2aXNpb24YASABKAsyGi53YXJtcGF0aC5saW5rLnYxLlJldmlzaW9uEi8KCmxvYWRfY2xhc3MYAiABKA4yGy53YXJtcGF0aC5saW5rLnYxLkxvYWRDbGFzcxIPCgd3YWl0X21zGAMgASgNEg8KB2lkbGVfbXMYBCABKAQSLAoIcHJpb3JpdHkYBSABKA4yGi53YXJtcGF0aC5saW5rLnYxLlByaW9yaXR5Eg4KBnBpbm5lZBgGIAEoCBIbChNyZXF1ZXN0c19wZXJfc2Vjb25kGAcgASgBEhMKC3RyYWNlcGFyZW50GA8gASgJIicKBERyb3ASDQoFbW9kZWwYASABKAkSEAoIcmV2aXNpb24YAiABKAkiDAoKU3RhcnREcmFpbiJHCghEcmFpbmluZxImCgZjb3BpZXMYASADKAsyFi53YXJtcGF0aC5saW5rLnYxLkNvcHkSEwoLcGF0aWVuY2VfbXMYAiABKA0iLQoKQ2FuY2VsTG9hZBINCgVtb2RlbBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoCSKEAQoFVXNhZ2USLgoHZW50cmllcxgBIAMoCzIdLndhcm1wYXRoLmxpbmsudjEuVXNhZ2UuRW50cnkaSwoFRW50cnkSDQoFbW9kZWwYASABKAkSEAoIcmV2aXNpb24YAiABKAkSEAoIcmVxdWVzdHMYAyABKAESDwoHaWRsZV9tcxgEIAEoDSIfCgtXaXRoZHJhd0FjaxIQCghzZXF1ZW5jZRgBIAEoBCI1CgZWZXJpZnkSCgoCaWQYASABKAQSDQoFbW9kZWwYAiABKAkSEAoIcmV2aXNpb24YAyABKAkiJQoIVmVyaWZpZWQSCgoCaWQYASABKAQSDQoFcmVhZHkYAiABKAgiWAoHRmFpbHVyZRIrCgRraW5kGAEgASgOMh0ud2FybXBhdGgubGluay52MS5GYWlsdXJlS2luZBIOCgZyZWFzb24YAiABKAkSEAoIc3VzcGVjdHMYAyABKA0isgEKBENvcHkSDQoFbW9kZWwYASABKAkSEAoIcmV2aXNpb24YAiABKAkSDAoEc2xvdBgDIAEoDRIqCgVzdGF0ZRgEIAEoDjIbLndhcm1wYXRoLmxpbmsudjEuQ29weVN0YXRlEhIKCnNpemVfYnl0ZXMYBSABKAQSDwoHaWRsZV9tcxgGIAEoBBIqCgdmYWlsdXJlGAcgASgLMhkud2FybXBhdGgubGluay52MS5GYWlsdXJlIlIKCFNuYXBzaG90EhAKCHNlcXVlbmNlGAEgASgEEiYKBmNvcGllcxgCIAMoCzIWLndhcm1wYXRoLmxpbmsudjEuQ29weRIMCgRsYXN0GAMgASgIIlMKBURlbHRhEhAKCHNlcXVlbmNlGAEgASgEEiYKBmNvcGllcxgCIAMoCzIWLndhcm1wYXRoLmxpbmsudjEuQ29weRIQCgh3aXRoZHJhdxgDIAEoCCLkAQoLTG9hZFJlZnVzZWQSDQoFbW9kZWwYASABKAkSEAoIcmV2aXNpb24YAiABKAkSLgoDd2h5GAMgASgOMiEud2FybXBhdGgubGluay52MS5Mb2FkUmVmdXNlZC5XaHkSDgoGcmVhc29uGAQgASgJInQKA1doeRITCg9XSFlfVU5TUEVDSUZJRUQQABISCg5XSFlfUVVFVUVfRlVMTBABEg8KC1dIWV9OT19ST09NEAISEAoMV0hZX1NUT1BQSU5HEAMSEAoMV0hZX0RFQURMSU5FEAQSDwoLV0hZX0lOVkFMSUQQBSLWAQoGR2F1Z2VzEhIKCnVzZWRfYnl0ZXMYASABKAQSDgoGcXVldWVkGAIgASgNEg8KB2xvYWRpbmcYAyABKA0SFgoOb2xkZXN0X2lkbGVfbXMYBCABKAQSEQoJZXZpY3Rpb25zGAUgASgEEg0KBWxvYWRzGAYgASgEEhUKDWxvYWRfZmFpbHVyZXMYByABKAQSEAoIZHJhaW5pbmcYCCABKAgSGwoTcmVxdWVzdHNfcGVyX3NlY29uZBgJIAEoARIXCg9xdWV1ZWRfYnlfY2xhc3MYDyADKA0iEgoEUGluZxIKCgJpZBgBIAEoBCISCgRQb25nEgoKAmlkGAEgASgEKqYBCglMb2FkQ2xhc3MSGgoWTE9BRF9DTEFTU19VTlNQRUNJRklFRBAAEhsKF0xPQURfQ0xBU1NfV0FJVElOR19VU0VSEAESFQoRTE9BRF9DTEFTU19FTlNVUkUQAhIXChNMT0FEX0NMQVNTX1NDQUxFX1VQEAMSFgoSTE9BRF9DTEFTU19NSUdSQVRFEAQSGAoUTE9BRF9DTEFTU19QUk9BQ1RJVkUQBSpeCghQcmlvcml0eRIYChRQUklPUklUWV9VTlNQRUNJRklFRBAAEhEKDVBSSU9SSVRZX0hJR0gQARITCg9QUklPUklUWV9OT1JNQUwQAhIQCgxQUklPUklUWV9MT1cQAyqwAQoJQ29weVN0YXRlEhoKFkNPUFlfU1RBVEVfVU5TUEVDSUZJRUQQABIVChFDT1BZX1NUQVRFX1FVRVVFRBABEhYKEkNPUFlfU1RBVEVfTE9BRElORxACEhQKEENPUFlfU1RBVEVfUkVBRFkQAxIWChJDT1BZX1NUQVRFX0xFQVZJTkcQBBIVChFDT1BZX1NUQVRFX0ZBSUxFRBAFEhMKD0NPUFlfU1RBVEVfR09ORRAGKqwBCgtGYWlsdXJlS2luZBIcChhGQUlMVVJFX0tJTkRfVU5TUEVDSUZJRUQQABIWChJGQUlMVVJFX0tJTkRfTU9ERUwQARIUChBGQUlMVVJFX0tJTkRfUE9EEAISGAoURkFJTFVSRV9LSU5EX1NUT1JBR0UQAxIZChVGQUlMVVJFX0tJTkRfQ0FQQUNJVFkQBBIcChhGQUlMVVJFX0tJTkRfU0VSVkVSX0RJRUQQBTJUCgRMaW5rEkwKBkF0dGFjaBIgLndhcm1wYXRoLmxpbmsudjEuR2F0ZXdheU1lc3NhZ2UaHC53YXJtcGF0aC5saW5rLnYxLlBvZE1lc3NhZ2UoATABYgZwcm90bzM");
+  fileDesc("Cht3YXJtcGF0aC9saW5rL3YxL2xpbmsucHJvdG8SEHdhcm1wYXRoLmxpbmsudjEiiAQKDkdhdGV3YXlNZXNzYWdlEigKBWhlbGxvGAEgASgLMhcud2FybXBhdGgubGluay52MS5IZWxsb0gAEiYKBGxvYWQYAiABKAsyFi53YXJtcGF0aC5saW5rLnYxLkxvYWRIABIzCgtjYW5jZWxfbG9hZBgDIAEoCzIcLndhcm1wYXRoLmxpbmsudjEuQ2FuY2VsTG9hZEgAEigKBXVzYWdlGAQgASgLMhcud2FybXBhdGgubGluay52MS5Vc2FnZUgAEjUKDHdpdGhkcmF3X2FjaxgFIAEoCzIdLndhcm1wYXRoLmxpbmsudjEuV2l0aGRyYXdBY2tIABIqCgZ2ZXJpZnkYBiABKAsyGC53YXJtcGF0aC5saW5rLnYxLlZlcmlmeUgAEiYKBHBpbmcYByABKAsyFi53YXJtcGF0aC5saW5rLnYxLlBpbmdIABImCgRkcm9wGAggASgLMhYud2FybXBhdGgubGluay52MS5Ecm9wSAASMwoLc3RhcnRfZHJhaW4YCSABKAsyHC53YXJtcGF0aC5saW5rLnYxLlN0YXJ0RHJhaW5IABIqCgZvd25lcnMYCiABKAsyGC53YXJtcGF0aC5saW5rLnYxLk93bmVyc0gAEiYKBHRyaW0YCyABKAsyFi53YXJtcGF0aC5saW5rLnYxLlRyaW1IAEIJCgdtZXNzYWdlIoIDCgpQb2RNZXNzYWdlEiQKA3BvZBgBIAEoCzIVLndhcm1wYXRoLmxpbmsudjEuUG9kSAASLgoIc25hcHNob3QYAiABKAsyGi53YXJtcGF0aC5saW5rLnYxLlNuYXBzaG90SAASKAoFZGVsdGEYAyABKAsyFy53YXJtcGF0aC5saW5rLnYxLkRlbHRhSAASKgoGZ2F1Z2VzGAQgASgLMhgud2FybXBhdGgubGluay52MS5HYXVnZXNIABIuCgh2ZXJpZmllZBgFIAEoCzIaLndhcm1wYXRoLmxpbmsudjEuVmVyaWZpZWRIABI1Cgxsb2FkX3JlZnVzZWQYBiABKAsyHS53YXJtcGF0aC5saW5rLnYxLkxvYWRSZWZ1c2VkSAASJgoEcG9uZxgHIAEoCzIWLndhcm1wYXRoLmxpbmsudjEuUG9uZ0gAEi4KCGRyYWluaW5nGAggASgLMhoud2FybXBhdGgubGluay52MS5EcmFpbmluZ0gAQgkKB21lc3NhZ2UiGwoFSGVsbG8SEgoKZ2F0ZXdheV9pZBgBIAEoCSL3AgoDUG9kEg4KBnBvZF9pZBgBIAEoCRITCgtpbmNhcm5hdGlvbhgCIAEoCRIPCgdydW50aW1lGAMgASgJEhYKDmNhcGFjaXR5X2J5dGVzGAQgASgEEhQKDHJlc3RfYWRkcmVzcxgFIAEoCRIUCgxncnBjX2FkZHJlc3MYBiABKAkSMQoGbGFiZWxzGAcgAygLMiEud2FybXBhdGgubGluay52MS5Qb2QuTGFiZWxzRW50cnkSDwoHZm9ybWF0cxgIIAMoCRIZChFzdHJlYW1zX2J5X2hlYWRlchgJIAEoCBIZChFhYnNlbmNlX2J5X3N0YXR1cxgKIAEoCBI0Cg1pZF9pbmplY3Rpb25zGAsgAygLMh0ud2FybXBhdGgubGluay52MS5JZEluamVjdGlvbhIXCg9tZXRyaWNzX2FkZHJlc3MYDyABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIrCgtJZEluamVjdGlvbhIOCgZtZXRob2QYASABKAkSDAoEcGF0aBgCIAMoDSLCAgoIUmV2aXNpb24SDQoFbW9kZWwYASABKAkSEAoIcmV2aXNpb24YAiABKAkSDAoEc2xvdBgDIAEoDRIOCgZmb3JtYXQYBCABKAkSEwoLc3RvcmFnZV91cmkYBSABKAkSFwoPc2l6ZV9oaW50X2J5dGVzGAYgASgEEhYKDmZvcm1hdF92ZXJzaW9uGAcgASgJEhMKC3N0b3JhZ2Vfa2V5GAggASgJEk0KEnN0b3JhZ2VfcGFyYW1ldGVycxgJIAMoCzIxLndhcm1wYXRoLmxpbmsudjEuUmV2aXNpb24uU3RvcmFnZVBhcmFtZXRlcnNFbnRyeRITCgtzY2hlbWFfcGF0aBgKIAEoCRo4ChZTdG9yYWdlUGFyYW1ldGVyc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiswIKBExvYWQSLAoIcmV2aXNpb24YASABKAsyGi53YXJtcGF0aC5saW5rLnYxLlJldmlzaW9uEi8KCmxvYWRfY2xhc3MYAiABKA4yGy53YXJtcGF0aC5saW5rLnYxLkxvYWRDbGFzcxIPCgd3YWl0X21zGAMgASgNEg8KB2lkbGVfbXMYBCABKAQSLAoIcHJpb3JpdHkYBSABKA4yGi53YXJtcGF0aC5saW5rLnYxLlByaW9yaXR5Eg4KBnBpbm5lZBgGIAEoCBIbChNyZXF1ZXN0c19wZXJfc2Vjb25kGAcgASgBEg4KBnRlbmFudBgIIAEoCRIZCgx0ZW5hbnRfYnl0ZXMYCSABKARIAIgBARITCgt0cmFjZXBhcmVudBgPIAEoCUIPCg1fdGVuYW50X2J5dGVzIicKBERyb3ASDQoFbW9kZWwYASABKAkSEAoIcmV2aXNpb24YAiABKAkiYQoGT3duZXJzEi8KB2VudHJpZXMYASADKAsyHi53YXJtcGF0aC5saW5rLnYxLk93bmVycy5FbnRyeRomCgVFbnRyeRINCgVtb2RlbBgBIAEoCRIOCgZ0ZW5hbnQYAiABKAkiJQoEVHJpbRIOCgZ0ZW5hbnQYASABKAkSDQoFYnl0ZXMYAiABKAQiDAoKU3RhcnREcmFpbiJHCghEcmFpbmluZxImCgZjb3BpZXMYASADKAsyFi53YXJtcGF0aC5saW5rLnYxLkNvcHkSEwoLcGF0aWVuY2VfbXMYAiABKA0iLQoKQ2FuY2VsTG9hZBINCgVtb2RlbBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoCSKEAQoFVXNhZ2USLgoHZW50cmllcxgBIAMoCzIdLndhcm1wYXRoLmxpbmsudjEuVXNhZ2UuRW50cnkaSwoFRW50cnkSDQoFbW9kZWwYASABKAkSEAoIcmV2aXNpb24YAiABKAkSEAoIcmVxdWVzdHMYAyABKAESDwoHaWRsZV9tcxgEIAEoDSIfCgtXaXRoZHJhd0FjaxIQCghzZXF1ZW5jZRgBIAEoBCI1CgZWZXJpZnkSCgoCaWQYASABKAQSDQoFbW9kZWwYAiABKAkSEAoIcmV2aXNpb24YAyABKAkiJQoIVmVyaWZpZWQSCgoCaWQYASABKAQSDQoFcmVhZHkYAiABKAgiWAoHRmFpbHVyZRIrCgRraW5kGAEgASgOMh0ud2FybXBhdGgubGluay52MS5GYWlsdXJlS2luZBIOCgZyZWFzb24YAiABKAkSEAoIc3VzcGVjdHMYAyABKA0isgEKBENvcHkSDQoFbW9kZWwYASABKAkSEAoIcmV2aXNpb24YAiABKAkSDAoEc2xvdBgDIAEoDRIqCgVzdGF0ZRgEIAEoDjIbLndhcm1wYXRoLmxpbmsudjEuQ29weVN0YXRlEhIKCnNpemVfYnl0ZXMYBSABKAQSDwoHaWRsZV9tcxgGIAEoBBIqCgdmYWlsdXJlGAcgASgLMhkud2FybXBhdGgubGluay52MS5GYWlsdXJlIlIKCFNuYXBzaG90EhAKCHNlcXVlbmNlGAEgASgEEiYKBmNvcGllcxgCIAMoCzIWLndhcm1wYXRoLmxpbmsudjEuQ29weRIMCgRsYXN0GAMgASgIIlMKBURlbHRhEhAKCHNlcXVlbmNlGAEgASgEEiYKBmNvcGllcxgCIAMoCzIWLndhcm1wYXRoLmxpbmsudjEuQ29weRIQCgh3aXRoZHJhdxgDIAEoCCL5AQoLTG9hZFJlZnVzZWQSDQoFbW9kZWwYASABKAkSEAoIcmV2aXNpb24YAiABKAkSLgoDd2h5GAMgASgOMiEud2FybXBhdGgubGluay52MS5Mb2FkUmVmdXNlZC5XaHkSDgoGcmVhc29uGAQgASgJIogBCgNXaHkSEwoPV0hZX1VOU1BFQ0lGSUVEEAASEgoOV0hZX1FVRVVFX0ZVTEwQARIPCgtXSFlfTk9fUk9PTRACEhAKDFdIWV9TVE9QUElORxADEhAKDFdIWV9ERUFETElORRAEEg8KC1dIWV9JTlZBTElEEAUSEgoOV0hZX09WRVJfUVVPVEEQBiLWAQoGR2F1Z2VzEhIKCnVzZWRfYnl0ZXMYASABKAQSDgoGcXVldWVkGAIgASgNEg8KB2xvYWRpbmcYAyABKA0SFgoOb2xkZXN0X2lkbGVfbXMYBCABKAQSEQoJZXZpY3Rpb25zGAUgASgEEg0KBWxvYWRzGAYgASgEEhUKDWxvYWRfZmFpbHVyZXMYByABKAQSEAoIZHJhaW5pbmcYCCABKAgSGwoTcmVxdWVzdHNfcGVyX3NlY29uZBgJIAEoARIXCg9xdWV1ZWRfYnlfY2xhc3MYDyADKA0iEgoEUGluZxIKCgJpZBgBIAEoBCISCgRQb25nEgoKAmlkGAEgASgEKqYBCglMb2FkQ2xhc3MSGgoWTE9BRF9DTEFTU19VTlNQRUNJRklFRBAAEhsKF0xPQURfQ0xBU1NfV0FJVElOR19VU0VSEAESFQoRTE9BRF9DTEFTU19FTlNVUkUQAhIXChNMT0FEX0NMQVNTX1NDQUxFX1VQEAMSFgoSTE9BRF9DTEFTU19NSUdSQVRFEAQSGAoUTE9BRF9DTEFTU19QUk9BQ1RJVkUQBSpeCghQcmlvcml0eRIYChRQUklPUklUWV9VTlNQRUNJRklFRBAAEhEKDVBSSU9SSVRZX0hJR0gQARITCg9QUklPUklUWV9OT1JNQUwQAhIQCgxQUklPUklUWV9MT1cQAyqwAQoJQ29weVN0YXRlEhoKFkNPUFlfU1RBVEVfVU5TUEVDSUZJRUQQABIVChFDT1BZX1NUQVRFX1FVRVVFRBABEhYKEkNPUFlfU1RBVEVfTE9BRElORxACEhQKEENPUFlfU1RBVEVfUkVBRFkQAxIWChJDT1BZX1NUQVRFX0xFQVZJTkcQBBIVChFDT1BZX1NUQVRFX0ZBSUxFRBAFEhMKD0NPUFlfU1RBVEVfR09ORRAGKqwBCgtGYWlsdXJlS2luZBIcChhGQUlMVVJFX0tJTkRfVU5TUEVDSUZJRUQQABIWChJGQUlMVVJFX0tJTkRfTU9ERUwQARIUChBGQUlMVVJFX0tJTkRfUE9EEAISGAoURkFJTFVSRV9LSU5EX1NUT1JBR0UQAxIZChVGQUlMVVJFX0tJTkRfQ0FQQUNJVFkQBBIcChhGQUlMVVJFX0tJTkRfU0VSVkVSX0RJRUQQBTJUCgRMaW5rEkwKBkF0dGFjaBIgLndhcm1wYXRoLmxpbmsudjEuR2F0ZXdheU1lc3NhZ2UaHC53YXJtcGF0aC5saW5rLnYxLlBvZE1lc3NhZ2UoATABYgZwcm90bzM");
 
 /**
  * @generated from message warmpath.link.v1.GatewayMessage
@@ -76,6 +76,18 @@ export type GatewayMessage = Message<"warmpath.link.v1.GatewayMessage"> & {
      */
     value: StartDrain;
     case: "startDrain";
+  } | {
+    /**
+     * @generated from field: warmpath.link.v1.Owners owners = 10;
+     */
+    value: Owners;
+    case: "owners";
+  } | {
+    /**
+     * @generated from field: warmpath.link.v1.Trim trim = 11;
+     */
+    value: Trim;
+    case: "trim";
   } | { case: undefined; value?: undefined };
 };
 
@@ -412,6 +424,21 @@ export type Load = Message<"warmpath.link.v1.Load"> & {
   requestsPerSecond: number;
 
   /**
+   * Whose the model is; empty when it is nobody's, or nobody is held to warm bytes.
+   *
+   * @generated from field: string tenant = 8;
+   */
+  tenant: string;
+
+  /**
+   * What copies of this tenant may take on this pod, with this one: if they take more, others of the same tenant leave for
+   * it. Absent: no quota.
+   *
+   * @generated from field: optional uint64 tenant_bytes = 9;
+   */
+  tenantBytes?: bigint | undefined;
+
+  /**
    * W3C trace context of a request that waits for it; empty when nothing is traced.
    *
    * @generated from field: string traceparent = 15;
@@ -451,6 +478,75 @@ export const DropSchema: GenMessage<Drop> = /*@__PURE__*/
   messageDesc(file_warmpath_link_v1_link, 7);
 
 /**
+ * Whose the models of copies are that the pod holds: of copies that outlived their adapter, which was told then, and of
+ * models that have changed hands. In as many parts as it takes.
+ *
+ * @generated from message warmpath.link.v1.Owners
+ */
+export type Owners = Message<"warmpath.link.v1.Owners"> & {
+  /**
+   * @generated from field: repeated warmpath.link.v1.Owners.Entry entries = 1;
+   */
+  entries: Owners_Entry[];
+};
+
+/**
+ * Describes the message warmpath.link.v1.Owners.
+ * Use `create(OwnersSchema)` to create a new message.
+ */
+export const OwnersSchema: GenMessage<Owners> = /*@__PURE__*/
+  messageDesc(file_warmpath_link_v1_link, 8);
+
+/**
+ * @generated from message warmpath.link.v1.Owners.Entry
+ */
+export type Owners_Entry = Message<"warmpath.link.v1.Owners.Entry"> & {
+  /**
+   * @generated from field: string model = 1;
+   */
+  model: string;
+
+  /**
+   * Empty: nobody's.
+   *
+   * @generated from field: string tenant = 2;
+   */
+  tenant: string;
+};
+
+/**
+ * Describes the message warmpath.link.v1.Owners.Entry.
+ * Use `create(Owners_EntrySchema)` to create a new message.
+ */
+export const Owners_EntrySchema: GenMessage<Owners_Entry> = /*@__PURE__*/
+  messageDesc(file_warmpath_link_v1_link, 8, 0);
+
+/**
+ * Copies of this tenant are to take no more than so many bytes here: the least recently used ones leave. For a tenant that
+ * has more than its quota, all pods together, and asks for nothing that would make room.
+ *
+ * @generated from message warmpath.link.v1.Trim
+ */
+export type Trim = Message<"warmpath.link.v1.Trim"> & {
+  /**
+   * @generated from field: string tenant = 1;
+   */
+  tenant: string;
+
+  /**
+   * @generated from field: uint64 bytes = 2;
+   */
+  bytes: bigint;
+};
+
+/**
+ * Describes the message warmpath.link.v1.Trim.
+ * Use `create(TrimSchema)` to create a new message.
+ */
+export const TrimSchema: GenMessage<Trim> = /*@__PURE__*/
+  messageDesc(file_warmpath_link_v1_link, 9);
+
+/**
  * The pod is to be emptied: it says Draining and takes no load on any more.
  *
  * @generated from message warmpath.link.v1.StartDrain
@@ -463,7 +559,7 @@ export type StartDrain = Message<"warmpath.link.v1.StartDrain"> & {
  * Use `create(StartDrainSchema)` to create a new message.
  */
 export const StartDrainSchema: GenMessage<StartDrain> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 8);
+  messageDesc(file_warmpath_link_v1_link, 10);
 
 /**
  * The pod is being emptied: gateways are to find other places for these copies and then to drop them here, the first
@@ -490,7 +586,7 @@ export type Draining = Message<"warmpath.link.v1.Draining"> & {
  * Use `create(DrainingSchema)` to create a new message.
  */
 export const DrainingSchema: GenMessage<Draining> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 9);
+  messageDesc(file_warmpath_link_v1_link, 11);
 
 /**
  * Nobody behind this gateway waits any longer: a load that is only queued may leave the queue.
@@ -514,7 +610,7 @@ export type CancelLoad = Message<"warmpath.link.v1.CancelLoad"> & {
  * Use `create(CancelLoadSchema)` to create a new message.
  */
 export const CancelLoadSchema: GenMessage<CancelLoad> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 10);
+  messageDesc(file_warmpath_link_v1_link, 12);
 
 /**
  * @generated from message warmpath.link.v1.Usage
@@ -531,7 +627,7 @@ export type Usage = Message<"warmpath.link.v1.Usage"> & {
  * Use `create(UsageSchema)` to create a new message.
  */
 export const UsageSchema: GenMessage<Usage> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 11);
+  messageDesc(file_warmpath_link_v1_link, 13);
 
 /**
  * @generated from message warmpath.link.v1.Usage.Entry
@@ -567,7 +663,7 @@ export type Usage_Entry = Message<"warmpath.link.v1.Usage.Entry"> & {
  * Use `create(Usage_EntrySchema)` to create a new message.
  */
 export const Usage_EntrySchema: GenMessage<Usage_Entry> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 11, 0);
+  messageDesc(file_warmpath_link_v1_link, 13, 0);
 
 /**
  * No request goes to these copies through this gateway any more.
@@ -588,7 +684,7 @@ export type WithdrawAck = Message<"warmpath.link.v1.WithdrawAck"> & {
  * Use `create(WithdrawAckSchema)` to create a new message.
  */
 export const WithdrawAckSchema: GenMessage<WithdrawAck> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 12);
+  messageDesc(file_warmpath_link_v1_link, 14);
 
 /**
  * Is this copy really there? Asked after a request failed on it.
@@ -617,7 +713,7 @@ export type Verify = Message<"warmpath.link.v1.Verify"> & {
  * Use `create(VerifySchema)` to create a new message.
  */
 export const VerifySchema: GenMessage<Verify> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 13);
+  messageDesc(file_warmpath_link_v1_link, 15);
 
 /**
  * @generated from message warmpath.link.v1.Verified
@@ -639,7 +735,7 @@ export type Verified = Message<"warmpath.link.v1.Verified"> & {
  * Use `create(VerifiedSchema)` to create a new message.
  */
 export const VerifiedSchema: GenMessage<Verified> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 14);
+  messageDesc(file_warmpath_link_v1_link, 16);
 
 /**
  * @generated from message warmpath.link.v1.Failure
@@ -668,7 +764,7 @@ export type Failure = Message<"warmpath.link.v1.Failure"> & {
  * Use `create(FailureSchema)` to create a new message.
  */
 export const FailureSchema: GenMessage<Failure> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 15);
+  messageDesc(file_warmpath_link_v1_link, 17);
 
 /**
  * @generated from message warmpath.link.v1.Copy
@@ -717,7 +813,7 @@ export type Copy = Message<"warmpath.link.v1.Copy"> & {
  * Use `create(CopySchema)` to create a new message.
  */
 export const CopySchema: GenMessage<Copy> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 16);
+  messageDesc(file_warmpath_link_v1_link, 18);
 
 /**
  * The whole holding, in as many parts as it takes; the last one says so. Deltas go on from its sequence number.
@@ -746,7 +842,7 @@ export type Snapshot = Message<"warmpath.link.v1.Snapshot"> & {
  * Use `create(SnapshotSchema)` to create a new message.
  */
 export const SnapshotSchema: GenMessage<Snapshot> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 17);
+  messageDesc(file_warmpath_link_v1_link, 19);
 
 /**
  * @generated from message warmpath.link.v1.Delta
@@ -775,7 +871,7 @@ export type Delta = Message<"warmpath.link.v1.Delta"> & {
  * Use `create(DeltaSchema)` to create a new message.
  */
 export const DeltaSchema: GenMessage<Delta> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 18);
+  messageDesc(file_warmpath_link_v1_link, 20);
 
 /**
  * A load that was not even queued.
@@ -809,7 +905,7 @@ export type LoadRefused = Message<"warmpath.link.v1.LoadRefused"> & {
  * Use `create(LoadRefusedSchema)` to create a new message.
  */
 export const LoadRefusedSchema: GenMessage<LoadRefused> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 19);
+  messageDesc(file_warmpath_link_v1_link, 21);
 
 /**
  * @generated from enum warmpath.link.v1.LoadRefused.Why
@@ -844,6 +940,13 @@ export const LoadRefused_Why = {
    * @generated from enum value: WHY_INVALID = 5;
    */
   INVALID: 5,
+
+  /**
+   * Copies of its tenant may not take so much, and none of them can leave for it.
+   *
+   * @generated from enum value: WHY_OVER_QUOTA = 6;
+   */
+  OVER_QUOTA: 6,
 } as const;
 
 /**
@@ -855,7 +958,7 @@ export type LoadRefused_Why = (typeof LoadRefused_Why)[keyof typeof LoadRefused_
  * Describes the enum warmpath.link.v1.LoadRefused.Why.
  */
 export const LoadRefused_WhySchema: GenEnum<LoadRefused_Why> = /*@__PURE__*/
-  enumDesc(file_warmpath_link_v1_link, 19, 0);
+  enumDesc(file_warmpath_link_v1_link, 21, 0);
 
 /**
  * @generated from message warmpath.link.v1.Gauges
@@ -925,7 +1028,7 @@ export type Gauges = Message<"warmpath.link.v1.Gauges"> & {
  * Use `create(GaugesSchema)` to create a new message.
  */
 export const GaugesSchema: GenMessage<Gauges> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 20);
+  messageDesc(file_warmpath_link_v1_link, 22);
 
 /**
  * @generated from message warmpath.link.v1.Ping
@@ -942,7 +1045,7 @@ export type Ping = Message<"warmpath.link.v1.Ping"> & {
  * Use `create(PingSchema)` to create a new message.
  */
 export const PingSchema: GenMessage<Ping> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 21);
+  messageDesc(file_warmpath_link_v1_link, 23);
 
 /**
  * @generated from message warmpath.link.v1.Pong
@@ -959,7 +1062,7 @@ export type Pong = Message<"warmpath.link.v1.Pong"> & {
  * Use `create(PongSchema)` to create a new message.
  */
 export const PongSchema: GenMessage<Pong> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 22);
+  messageDesc(file_warmpath_link_v1_link, 24);
 
 /**
  * @generated from enum warmpath.link.v1.LoadClass
