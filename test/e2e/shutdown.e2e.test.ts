@@ -220,7 +220,8 @@ test("--for 5s --json ends by itself with the result as its last line", async ()
   assert.equal(report["models"], 10_001, last);
   assert.equal(report["requests"], report["hits"]! + report["misses"]!, last);
   assert.equal(report["javascriptRequests"], report["misses"], last);
-  assert.ok(report["evictions"]! > 0, last);
+  // How much is loaded in 5 s is the machine's to say; what does not fit makes others go.
+  assert.ok(report["loads"]! - report["evictions"]! <= report["capacityModels"]!, last);
   assert.ok(report["capacityModels"]! > 200 && report["capacityModels"]! < 600, last);
   await assertNothingLeft(process, Object.values(ports));
 });
