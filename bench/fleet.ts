@@ -3,6 +3,7 @@
 import { createWriteStream } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { createManagement, type Management } from "#cli/up/management.ts";
 import type { UpOptions } from "#cli/up/options.ts";
 import { dyingWithParent } from "#cli/up/parentdeath.ts";
@@ -14,6 +15,7 @@ import { StartupError } from "#platform/lifecycle.ts";
 import { createLog } from "#platform/log.ts";
 import { superviseProcess } from "#platform/process.ts";
 import { openRunFolder } from "#platform/tempdir.ts";
+import { type Bootstrap, BootstrapSchema } from "#proto/gen/envoy/config/bootstrap/v3/bootstrap_pb.ts";
 import { askPodAddress, isListening, type PodAddress, type SocketAddress, type Wire } from "./addresses.ts";
 import { addPlainRoutes } from "./plainroute.ts";
 
@@ -37,6 +39,8 @@ export interface BenchFleetOptions {
   readonly capacityBytes: number;
   /** How callers prove who they are, TLS, traces; nothing of it when absent. */
   readonly edge?: Pick<UpOptions, "authFile" | "tls" | "tracing">;
+  /** What else its Envoy is started with. */
+  readonly edit?: (bootstrap: Bootstrap, pod: PodAddress) => void;
 }
 
 const host = "127.0.0.1";
@@ -90,7 +94,7 @@ export async function openBenchFleet(
 
   await started.processes.get("envoy")?.stop();
   const plain = { rest: { host, port: plainHttpPort }, grpc: { host, port: plainGrpcPort } };
-  const envoyPid = await startEnvoy(options.envoyBinary, folder, pod, plain, stack);
+  const envoyPid = await startEnvoy(options, folder, pod, plain, stack);
   await until("a fleet that is ready", async () => {
     const ready = (await isListening(started.envoyAdmin)) && (await management.isReady());
     return ready ? true : undefined;
@@ -112,14 +116,16 @@ export async function openBenchFleet(
 }
 
 async function startEnvoy(
-  command: string,
+  { envoyBinary: command, edit }: BenchFleetOptions,
   folder: string,
   pod: PodAddress,
   plain: Readonly<Record<Wire, SocketAddress>>,
   stack: AsyncDisposableStack,
 ): Promise<number> {
   const file = join(folder, "bench-envoy.pb");
-  await writeFile(file, addPlainRoutes(await readFile(join(folder, "envoy.pb")), pod, plain));
+  const bootstrap = fromBinary(BootstrapSchema, addPlainRoutes(await readFile(join(folder, "envoy.pb")), pod, plain));
+  edit?.(bootstrap, pod);
+  await writeFile(file, toBinary(BootstrapSchema, bootstrap));
   const output = createWriteStream(join(folder, "bench-envoy.log"));
   const args = ["--config-path", file, "--log-level", "warning", "--disable-hot-restart", "--concurrency", "1"];
   // A benchmark that dies leaves nothing behind.

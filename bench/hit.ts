@@ -3,18 +3,16 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { openOracle } from "#cli/library/oracle.ts";
-import { createGrpcCaller } from "#cli/traffic/grpc.ts";
-import { createRestCaller } from "#cli/traffic/rest.ts";
-import { sleep } from "#platform/clock.ts";
 import type { Wire } from "./addresses.ts";
 import type { Benchmark, BenchmarkContext } from "./benchmark.ts";
 import { type BenchFleet, openBenchFleet, type PathName } from "./fleet.ts";
 import type { LoadResult } from "./load/plan.ts";
 import { type LoadProcess, openLoadProcess } from "./load/process.ts";
 import { latencyLine, shareAxis } from "./plot.ts";
-import { type BenchCase, buildRequestFile, checkCases, chooseCases } from "./requests.ts";
+import { buildRequestFile, chooseCases } from "./requests.ts";
 import { runRounds, type Samples } from "./rounds.ts";
 import { median, medianRatio, ratiosOf, roundTo } from "./stats.ts";
+import { warm } from "./warm.ts";
 
 export const hitBenchmark: Benchmark = {
   name: "hit",
@@ -54,7 +52,6 @@ const measureMs = 1_000;
 /** The gateway lowers the share of hits that Envoy logs when their rate grows; it looks once a second. */
 const hitSettleMs = 2_000;
 const settleMs = 300;
-const loadTimeoutMs = 60_000;
 /** What the models of the library take at most, with room. */
 const bytesPerModel = 512 * 1_024;
 
@@ -105,26 +102,6 @@ async function runHit(
     models: before.warm,
     rounds,
   };
-}
-
-/** Every model has been asked through Envoy, over both protocols and all paths, and answered rightly; none waits any more. */
-async function warm(fleet: BenchFleet, cases: readonly BenchCase[], signal: AbortSignal): Promise<void> {
-  const url = ({ host, port }: { readonly host: string; readonly port: number }): string => `${host}:${port}`;
-  for (const path of ["hit", "hit", "static", "direct"] as const) {
-    await using rest = createRestCaller({
-      url: `http://${url(fleet.ports[path].rest)}`,
-      connections: 8,
-      timeoutMs: loadTimeoutMs,
-    });
-    await using grpc = createGrpcCaller({ target: url(fleet.ports[path].grpc), timeoutMs: loadTimeoutMs });
-    for (const caller of [rest, grpc]) await checkCases(caller, cases, signal);
-  }
-  const deadline = AbortSignal.any([signal, AbortSignal.timeout(loadTimeoutMs)]);
-  for (;;) {
-    const stats = await fleet.management.stats();
-    if (stats !== undefined && stats.warm >= cases.length && stats.waiting === 0) return;
-    await sleep(50, deadline);
-  }
 }
 
 function createRunner(fleet: BenchFleet, load: LoadProcess, signal: AbortSignal) {

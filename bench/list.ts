@@ -10,6 +10,7 @@ import { hitBenchmark } from "./hit.ts";
 import { loadBenchmark } from "./loads.ts";
 import { missBenchmark } from "./miss.ts";
 import { pageBenchmark } from "./page.ts";
+import { partsBenchmark } from "./parts.ts";
 import { scaleBenchmark } from "./scale.ts";
 import { simBenchmark } from "./sim.ts";
 import { startBenchmark } from "./start.ts";
@@ -19,6 +20,7 @@ import { tracingBenchmark } from "./tracing.ts";
 export const benchmarks: readonly Benchmark[] = [
   startBenchmark,
   hitBenchmark,
+  partsBenchmark,
   missBenchmark,
   scaleBenchmark,
   stormBenchmark,

@@ -5,6 +5,11 @@ import type { Any } from "@bufbuild/protobuf/wkt";
 import { duration, packAny } from "#platform/any.ts";
 import { HeaderValueOption_HeaderAppendAction } from "#proto/gen/envoy/config/core/v3/base_pb.ts";
 import { HttpProtocolOptions_HeadersWithUnderscoresAction } from "#proto/gen/envoy/config/core/v3/protocol_pb.ts";
+import { ExtensionWithMatcherSchema } from "#proto/gen/envoy/extensions/common/matching/v3/extension_matcher_pb.ts";
+import {
+  CompositeSchema,
+  ExecuteFilterActionSchema,
+} from "#proto/gen/envoy/extensions/filters/http/composite/v3/composite_pb.ts";
 import { ExternalProcessorSchema } from "#proto/gen/envoy/extensions/filters/http/ext_proc/v3/ext_proc_pb.ts";
 import {
   ProcessingMode_BodySendMode,
@@ -18,8 +23,9 @@ import {
   type HttpConnectionManagerSchema,
   type HttpFilterSchema,
 } from "#proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
+import { HttpRequestHeaderMatchInputSchema } from "#proto/gen/envoy/type/matcher/v3/http_inputs_pb.ts";
 import { unaskedStatus } from "./localreplies.ts";
-import { clusters, filters, headers } from "./names.ts";
+import { clusters, filters, headers, priorityHeader } from "./names.ts";
 import type { BootstrapOptions } from "./options.ts";
 import { buildTracing } from "./tracing.ts";
 
@@ -64,7 +70,7 @@ export function lua(name: string, source: string, others: Readonly<Record<string
   );
 }
 
-export function processor(name: string, options: BootstrapOptions): HttpFilter {
+export function processor(name: string, options: Pick<BootstrapOptions, "maxParkMs">): HttpFilter {
   return filter(
     name,
     packAny(ExternalProcessorSchema, {
@@ -102,6 +108,40 @@ export function processor(name: string, options: BootstrapOptions): HttpFilter {
   );
 }
 
+/**
+ * Filters that are made for a request only if the naming filter, which stands before them, has found no route for it. To make
+ * the miss filter, just for it to stand aside, was a third of what Envoy did for a gRPC hit.
+ */
+export function onMiss(name: string, ...made: HttpFilter[]): HttpFilter {
+  const chain = made.map(({ name = "", configType }) => {
+    if (configType?.case !== "typedConfig") throw new Error(`${name} has no configuration`);
+    return { name, typedConfig: configType.value };
+  });
+  const make = {
+    name: "make",
+    typedConfig: packAny(ExecuteFilterActionSchema, { filterChain: { typedConfig: chain } }),
+  };
+  const marked = { name: "marked", typedConfig: packAny(HttpRequestHeaderMatchInputSchema, { headerName: headers.miss }) };
+  return filter(
+    name,
+    packAny(ExtensionWithMatcherSchema, {
+      extensionConfig: { name: "composite", typedConfig: packAny(CompositeSchema, {}) },
+      xdsMatcher: {
+        matcherType: {
+          case: "matcherTree",
+          value: {
+            input: marked,
+            treeType: { case: "exactMatchMap", value: { map: { [missMark]: { onMatch: { case: "action", value: make } } } } },
+          },
+        },
+      },
+    }),
+  );
+}
+
+/** As naming-http.lua and naming-grpc.lua write it. */
+const missMark = "1";
+
 /** What the gateway needs to see of a request; the rest stays in Envoy. */
 const forwarded = [
   ":path",
@@ -109,6 +149,7 @@ const forwarded = [
   "content-type",
   "grpc-timeout",
   "x-request-timeout-ms",
+  priorityHeader,
   "x-request-id",
   "traceparent",
   "mm-model-id",

@@ -15,12 +15,12 @@ import {
 } from "#proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
 import { HeaderMutationSchema as EarlyHeaderMutationSchema } from "#proto/gen/envoy/extensions/http/early_header_mutation/header_mutation/v3/header_mutation_pb.ts";
 import { buildAuthFilters, principalAtTheEdge } from "./auth.ts";
-import { connection, filter, type HttpFilter, lua, mark, processor, router, script } from "./filters.ts";
+import { connection, filter, type HttpFilter, lua, mark, onMiss, processor, router, script } from "./filters.ts";
 import { buildFirstMessage, firstMessageFilter } from "./firstmessage.ts";
 import { buildInnerListeners } from "./inner.ts";
 import { limitFilter } from "./limit.ts";
 import { grpcErrors, httpErrors } from "./localreplies.ts";
-import { clusters, filters, headers, scopedRoutes, usageLog, usageSampleKey } from "./names.ts";
+import { clusters, filters, headerPrefix, headers, scopedRoutes, usageLog, usageSampleKey } from "./names.ts";
 import type { BootstrapOptions, PortAddress } from "./options.ts";
 import { buildTlsSocket } from "./tls.ts";
 import { overAds } from "./ways.ts";
@@ -105,8 +105,7 @@ function port(name: string, address: PortAddress, options: BootstrapOptions, kin
                   ...(options.auth === undefined ? [] : [...buildAuthFilters(options.auth), limitFilter]),
                   ...kind.before,
                   lua(filters.naming, kind.naming, { answer: kind.answer }),
-                  processor(filters.miss, options),
-                  mark,
+                  onMiss(filters.miss, processor(filters.miss, options), mark),
                   router,
                 ],
               }),
@@ -120,23 +119,16 @@ function port(name: string, address: PortAddress, options: BootstrapOptions, kin
 
 /** A client's own word on what only we may say counts for nothing. */
 function atTheEdge({ auth }: BootstrapOptions) {
-  const stripped = [
-    headers.model,
-    headers.badName,
-    headers.publicName,
-    headers.serverName,
-    headers.inject,
-    headers.loadMs,
-    headers.cluster,
-    headers.slot,
-    headers.principal,
-    headers.claim,
-    headers.caller,
-  ].map((name) => ({ action: { case: "remove" as const, value: name } }));
+  const stripped = {
+    action: {
+      case: "removeOnMatch" as const,
+      value: { keyMatcher: { matchPattern: { case: "prefix" as const, value: headerPrefix } } },
+    },
+  };
   return {
     name: "envoy.http.early_header_mutation.header_mutation",
     typedConfig: packAny(EarlyHeaderMutationSchema, {
-      mutations: [...stripped, ...(auth === undefined ? [] : [principalAtTheEdge(auth)])],
+      mutations: [stripped, ...(auth === undefined ? [] : [principalAtTheEdge(auth)])],
     }),
   };
 }

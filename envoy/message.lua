@@ -1,49 +1,69 @@
 -- Reads and rewrites field 1, the model's name, in the one gRPC message that a buffered body is.
 
 local MAX_FIELDS = 4096
+-- Read at once: each look into the body is a call out of the script, and each byte taken is copied.
+local WINDOW = 512
+-- What the key of a field and its length take at most.
+local HEAD = 20
+local byte, min, sub = string.byte, math.min, string.sub
 
--- Reads a varint at offset `at`; returns its value and the offset behind it, or nil.
-local function varint(body, at, length)
-  local bytes = body:getBytes(at, math.min(10, length - at))
-  local value, factor = 0, 1
-  for i = 1, #bytes do
-    local byte = string.byte(bytes, i)
-    value = value + (byte % 128) * factor
-    if byte < 128 then return value, at + i end
+-- Reads a varint at index `at` of `text`; returns its value and the index behind it, or nil.
+local function varint(text, at)
+  local first = byte(text, at)
+  if first == nil then return nil end
+  if first < 128 then return first, at + 1 end
+  local value, factor = first - 128, 128
+  for i = at + 1, at + 9 do
+    local next = byte(text, i)
+    if next == nil then return nil end
+    value = value + (next % 128) * factor
+    if next < 128 then return value, i + 1 end
     factor = factor * 128
   end
   return nil
 end
 
--- Finds field 1 of the one message in the body. Returns the offset of its key, of its text, and the text's length;
--- zero for all when it is absent; nil when the message cannot be trusted.
-local function find_name(body)
+-- Finds field 1 of the one message in the body. Returns the offset of its key, of its text, and the text's length, zero for
+-- all when it is absent, and at most `most` bytes of the text, if `most` is given; nil when the message cannot be trusted.
+local function find_name(body, most)
   local length = body:length()
   if length < 5 then return nil end
-  local prefix = body:getBytes(0, 5)
-  local flag, a, b, c, d = string.byte(prefix, 1, 5)
+  -- What is read now: the bytes of the body from offset `base` to before `limit`.
+  local base, limit = 0, min(WINDOW, length)
+  local window = body:getBytes(0, limit)
+  local flag, a, b, c, d = byte(window, 1, 5)
   if flag ~= 0 or ((a * 256 + b) * 256 + c) * 256 + d ~= length - 5 then return nil end
   local at, from, text, size = 5, 0, 0, 0
   for _ = 1, MAX_FIELDS do
-    if at >= length then return from, text, size end
+    if at >= length then
+      if most == nil or size == 0 then return from, text, size end
+      return from, text, size, body:getBytes(text, min(size, most))
+    end
+    if at + HEAD > limit and limit < length then
+      base, limit = at, min(at + WINDOW, length)
+      window = body:getBytes(base, limit - base)
+    end
     local start = at
     local key, value
-    key, at = varint(body, at, length)
-    if key == nil or at > length then return nil end
+    key, at = varint(window, at - base + 1)
+    if key == nil then return nil end
     local wire = key % 8
     if wire == 2 then
-      value, at = varint(body, at, length)
-      if value == nil or at + value > length then return nil end
+      value, at = varint(window, at)
+      if value == nil then return nil end
+      at = base + at - 1
+      if at + value > length then return nil end
       if key == 10 then
         if from ~= 0 then return nil end
         from, text, size = start, at, value
       end
       at = at + value
     elseif wire == 0 then
-      value, at = varint(body, at, length)
+      value, at = varint(window, at)
       if value == nil then return nil end
-    elseif wire == 1 then at = at + 8
-    elseif wire == 5 then at = at + 4
+      at = base + at - 1
+    elseif wire == 1 then at = base + at + 7
+    elseif wire == 5 then at = base + at + 3
     else return nil end
     if at > length then return nil end
   end

@@ -1,9 +1,14 @@
 // Owns the names that the bootstrap, the xDS resources and the gateway must agree on. Envoy knows nothing else of us.
 
-/** Request and response headers of ours; a client's own ones are taken away at the edge. */
+/** Of all headers of ours: what a client sends under this prefix is taken away at the edge. */
+export const headerPrefix = "x-warm-";
+
+/** Request and response headers of ours. */
 export const headers = {
   /** The model's name, on the gRPC port, where no path holds it; the scope key there. */
   model: "x-warm-model",
+  /** The naming filter found no route for a model: the filters of a miss are made. */
+  miss: "x-warm-miss",
   /** Instead of it, percent-encoded, when the name found breaks the naming rule. */
   badName: "x-warm-bad-name",
   /** The model's public name, where x-warm-model holds an entry instead. */
@@ -14,8 +19,6 @@ export const headers = {
   inject: "x-warm-inject",
   /** On the answer to a request that waited: milliseconds from its arrival at the gateway until its route was live. */
   loadMs: "x-warm-load-ms",
-  /** A client says how urgent its request is while models load: `high`, `normal` or `low`. The one such header that may come from outside. */
-  priority: "x-warm-priority",
   /** On internal listeners: the cluster that gets the request; on the reroute listener the gateway's choice. */
   cluster: "x-warm-cluster",
   /** On the reroute listener: the cluster of the placement set that the request comes from. */
@@ -35,6 +38,9 @@ export const headers = {
   /** A model server says that it does not hold the model. */
   notHere: "x-warm-not-here",
 } as const;
+
+/** A client says how urgent its request is while models load: `high`, `normal` or `low`. */
+export const priorityHeader = "x-request-priority";
 
 /** HTTP filters, by the names that per-route settings refer to. */
 export const filters = {

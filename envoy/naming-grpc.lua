@@ -2,6 +2,7 @@
 -- The name is in a header (mm-vmodel-id or mm-model-id, or either with -bin, for any service) or in field 1 of the message
 -- (Open Inference Protocol), of a stream of the first one. A header wins, and such a message is then made to agree with it;
 -- so it is when the revision has a slot (NAME~SLOT). message.lua, frames.lua and agree.lua stand before this.
+-- Where no route is found, x-warm-miss has the filters of a miss made.
 -- Any doubt (both kinds of header, a message compressed, cut off, or named twice) leaves the name away: the gateway then
 -- refuses.
 
@@ -42,8 +43,8 @@ local function decode_base64(text)
   return table.concat(out)
 end
 
-local function from_header(headers, name)
-  local binary = headers:get(name .. "-bin")
+local function from_header(headers, name, encoded)
+  local binary = headers:get(encoded)
   if binary ~= nil then return decode_base64(binary) end
   return headers:get(name)
 end
@@ -56,7 +57,8 @@ local function from_first_message(handle)
   return names[1]
 end
 
-function envoy_on_request(handle)
+-- Whether a route was found, to a model or to what answers for the server.
+local function find_route(handle)
   local headers = handle:headers()
   local path = headers:get(":path") or ""
   local method = string.sub(path, 1, #SERVICE) == SERVICE and string.sub(path, #SERVICE + 1) or ""
@@ -69,10 +71,11 @@ function envoy_on_request(handle)
       headers:replace("x-warm-principal", "~")
     end
     handle:clearRouteCache()
-    return
+    return true
   end
-  local vmodel, model = from_header(headers, "mm-vmodel-id"), from_header(headers, "mm-model-id")
-  if vmodel ~= nil and model ~= nil then return end
+  local vmodel = from_header(headers, "mm-vmodel-id", "mm-vmodel-id-bin")
+  local model = from_header(headers, "mm-model-id", "mm-model-id-bin")
+  if vmodel ~= nil and model ~= nil then return false end
   local name = vmodel or model
   local in_message = NAMED[method]
   local body, from, text, size
@@ -80,10 +83,10 @@ function envoy_on_request(handle)
     body = handle:body()
     -- The wait for the body ends the life of the first headers object.
     headers = handle:headers()
-    if body == nil then return end
-    from, text, size = find_name(body)
-    if from == nil then return end
-    local found = size > 0 and body:getBytes(text, math.min(size, 300)) or nil
+    if body == nil then return false end
+    local found
+    from, text, size, found = find_name(body, 300)
+    if from == nil then return false end
     if name == nil then
       name = found
     elseif name ~= found and valid(name) then
@@ -95,12 +98,14 @@ function envoy_on_request(handle)
   if from_message then name = from_first_message(handle) end
   if not valid(name) then
     if name ~= nil then headers:replace("x-warm-bad-name", escape(name)) end
-    return
+    return false
   end
   headers:replace("x-warm-model", name)
   handle:clearRouteCache()
   local route = handle:metadata()
   local slot = route:get("slot")
+  if slot == nil then return false end
+  if slot == "0" then slot = nil end
   local server_name = slot ~= nil and name .. "~" .. slot or name
   if method == STREAM then
     -- Else the header that the route adds tells the model server which model all messages mean.
@@ -112,4 +117,9 @@ function envoy_on_request(handle)
   elseif slot ~= nil then
     rename(handle, body, from, text, size, server_name)
   end
+  return true
+end
+
+function envoy_on_request(handle)
+  if not find_route(handle) then handle:headers():replace("x-warm-miss", "1") end
 end

@@ -5,7 +5,7 @@
 --   /v1/chat/completions and such  ->  /openai/models/NAME/v1/chat/completions, NAME from the JSON body
 -- x-warm-model marks the last: a client cannot send it, so it cannot name one model in the path and another in the body.
 -- Any doubt about the body (no JSON object, model named twice, with escapes, no text) leaves the path as it is: the
--- gateway then refuses. A revision with a slot is called NAME~SLOT, in the body too. json.lua stands before this.
+-- gateway then refuses. Where no route is found, x-warm-miss has the filters of a miss made. A revision with a slot is called NAME~SLOT, in the body too. json.lua stands before this.
 
 local OPENAI = {
   ["/v1/chat/completions"] = true, ["/v1/completions"] = true, ["/v1/embeddings"] = true,
@@ -29,10 +29,10 @@ local function name_from_body(handle, path)
   headers:replace(":path", "/openai/models/" .. name .. path)
   handle:clearRouteCache()
   local slot = handle:metadata():get("slot")
-  if slot ~= nil then rename_model(handle, body, text, first, last, name .. "~" .. slot) end
+  if slot ~= nil and slot ~= "0" then rename_model(handle, body, text, first, last, name .. "~" .. slot) end
 end
 
-function envoy_on_request(handle)
+local function name_model(handle)
   local headers = handle:headers()
   local path = headers:get(":path")
   if path == nil then return end
@@ -50,4 +50,9 @@ function envoy_on_request(handle)
   end
   local call = string.match(string.gsub(path, "^/openai/v1/", "/v1/"), "^[^?]*")
   if OPENAI[call] and headers:get(":method") == "POST" then name_from_body(handle, call) end
+end
+
+function envoy_on_request(handle)
+  name_model(handle)
+  if handle:metadata():get("slot") == nil then handle:headers():replace("x-warm-miss", "1") end
 end

@@ -18,6 +18,8 @@ const roots = [
   "envoy/extensions/access_loggers/file/v3/file",
   "envoy/extensions/access_loggers/grpc/v3/als",
   "envoy/extensions/bootstrap/internal_listener/v3/internal_listener",
+  "envoy/extensions/common/matching/v3/extension_matcher",
+  "envoy/extensions/filters/http/composite/v3/composite",
   "envoy/extensions/filters/http/ext_proc/v3/ext_proc",
   "envoy/extensions/filters/http/grpc_field_extraction/v3/config",
   "envoy/extensions/filters/http/header_mutation/v3/header_mutation",
@@ -42,6 +44,7 @@ const roots = [
   "envoy/service/discovery/v3/ads",
   "envoy/service/ext_proc/v3/external_processor",
   "envoy/service/runtime/v3/rtds",
+  "envoy/type/matcher/v3/http_inputs",
 ].map((root) => `${root}.proto`);
 
 const wellKnown = ["any", "descriptor", "duration", "empty", "struct", "timestamp", "wrappers"];

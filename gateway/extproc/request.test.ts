@@ -15,12 +15,12 @@ function grpc(method: string, more: Record<string, string> = {}): MissRequest {
 test("a client says how urgent its request is, by either wire, in one of three words", () => {
   const path = "/v2/models/iris/infer";
   for (const request of [
-    rest(path, { "x-warm-priority": "high" }),
-    grpc(infer, { "x-warm-model": "iris", "x-warm-priority": "high" }),
+    rest(path, { "x-request-priority": "high" }),
+    grpc(infer, { "x-warm-model": "iris", "x-request-priority": "high" }),
   ]) {
     assert.equal(request.kind === "infer" ? request.priority : request.kind, "high");
   }
-  assert.equal(rest(path, { "x-warm-priority": "urgent" }).kind, "refused");
+  assert.equal(rest(path, { "x-request-priority": "urgent" }).kind, "refused");
   const none = rest(path);
   assert.equal(none.kind === "infer" ? none.priority : "", undefined);
 });

@@ -2,7 +2,7 @@
 // Whatever is no inference call, or names no model unmistakably, is refused here and never reaches a model server.
 import type { ErrorCode } from "#core/errors.ts";
 import { type ModelName, type Priority, parseModelName, priorities } from "#core/model.ts";
-import { headers as own } from "#envoy/names.ts";
+import { headers as own, priorityHeader } from "#envoy/names.ts";
 
 export type ServerCall = "live" | "ready" | "metadata" | "index" | "list";
 
@@ -78,8 +78,8 @@ export function parseRerouting(headers: ReadonlyMap<string, string>): Rerouting 
 export function parseMiss(headers: ReadonlyMap<string, string>, repeated: readonly string[]): MissRequest {
   const grpc = headers.get("content-type")?.startsWith("application/grpc") === true;
   const wire = grpc ? "grpc" : "rest";
-  const priority = parsePriority(headers.get(own.priority));
-  if (priority === "bad") return refused(wire, "invalid-request", `${own.priority} must be one of ${priorities.join(", ")}`);
+  const priority = parsePriority(headers.get(priorityHeader));
+  if (priority === "bad") return refused(wire, "invalid-request", `${priorityHeader} must be one of ${priorities.join(", ")}`);
   if (repeated.some((name) => name.startsWith("mm-"))) {
     return { kind: "refused", wire, code: "invalid-request", reason: "the model is named more than once in the headers" };
   }

@@ -120,6 +120,7 @@ const restRefusals: readonly (readonly [string, string, RestAsk, number, RegExp]
   ["a name of 300 characters", named("n".repeat(300)), post(good), 400, /at most 253/],
   ["a name called __proto__", named("__proto__"), post(good), 404, /__proto__ not found/],
   ["a time limit that is none", named("wine-t0001"), post(good, ["x-request-timeout-ms", "soon"]), 400, /x-request-timeout-ms/],
+  ["a priority that is none", named("wine-t0004"), post(good, ["x-request-priority", "urgent"]), 400, /one of high, normal, low/],
 ];
 
 for (const [what, path, ask, status, reason] of restRefusals) {
@@ -323,6 +324,7 @@ const grpcRefusals: readonly (readonly [string, string, Uint8Array, number, RegE
   ["a name called __proto__", call, of("__proto__"), 5, /__proto__ not found/],
   ["a bad name in a header", call, frameOf(whole), invalid, /' '|space|'\/'/, { "mm-model-id": "a/b" }],
   ["two names in headers", call, frameOf(whole), invalid, /more than once/, { "mm-model-id": [hot, "iris-t0002"] }],
+  ["a priority that is none", call, of("digits-t0004"), invalid, /one of high/, { "x-request-priority": "urgent" }],
   ["a time limit that is none, for a cold model", call, of("digits-t0003"), invalid, /grpc-timeout/, { "grpc-timeout": "soon" }],
   // What grpc-js servers say, for a hit is theirs alone.
   ["a time limit that is none, for a hot model", call, of(hot), 13, /grpc-timeout/, { "grpc-timeout": "soon" }],

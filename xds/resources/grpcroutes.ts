@@ -1,11 +1,11 @@
 // Owns the routes of gRPC: the V2 service, where the message names the model, and any other service, where a header does.
 import { clusters, headers } from "#envoy/names.ts";
-import { forNaming, slotForBody } from "./restroutes.ts";
 import { clusterName, type Leg } from "./set.ts";
 import {
   answerName,
   exactly,
   filtersOfNamedRequest,
+  forNaming,
   marked,
   overwrite,
   type Route,
@@ -32,7 +32,7 @@ export function v2Grpc(way: Way): Route[] {
   return methods.map(
     ([method, answers]): Route => ({
       name: method,
-      ...(method === stream ? streamTo(way) : { ...slotForBody(way), action: take(way, "grpc") }),
+      ...(method === stream ? streamTo(way) : { ...forNaming(way), action: take(way, "grpc") }),
       match: exactly(`${service}${method}`, [], way),
       typedPerFilterConfig: filtersOfNamedRequest(way, answers),
       ...(answers ? answerName(way, `${method}:%REQ(${headers.model})%`) : {}),
@@ -63,8 +63,9 @@ export function waitedGrpc(leg: Leg): Route[] {
  */
 function streamTo(way: Way): Pick<Route, "action" | "metadata" | "requestHeadersToAdd"> {
   const action = take({ ...way, mirrorTo: () => [] }, "grpc");
-  if (!isByHeader(way)) return { action, ...forNaming({ by_message: "true", ...(way.slot > 0 ? { slot: `${way.slot}` } : {}) }) };
-  return way.slot === 0 ? { action } : { action, requestHeadersToAdd: [nameOfStream(way, headers.model)] };
+  if (!isByHeader(way)) return { action, ...forNaming(way, { by_message: "true" }) };
+  const renaming = way.slot === 0 ? {} : { requestHeadersToAdd: [nameOfStream(way, headers.model)] };
+  return { action, ...forNaming(way), ...renaming };
 }
 
 function isByHeader({ set }: Leg): boolean {
@@ -83,6 +84,7 @@ export function anyGrpc(way: Way): Route[] {
   const method = "/[A-Za-z_][A-Za-z0-9_.]*/[A-Za-z_][A-Za-z0-9_]*";
   const named = (header: string, marks: readonly string[]): Route => ({
     name: `grpc-by-${header}`,
+    ...forNaming(way),
     match: marked(method, marks, way),
     action: take(way, "grpc"),
     typedPerFilterConfig: filtersOfNamedRequest(way, false),
@@ -103,7 +105,6 @@ export function injectedGrpc(way: Way): Route[] {
       typedPerFilterConfig: filtersOfNamedRequest(way, false),
       requestHeadersToRemove: ["mm-vmodel-id", "mm-vmodel-id-bin", "mm-model-id-bin"],
     };
-    const slot = way.slot === 0 ? {} : { slot: `${way.slot}` };
     return [
       {
         ...common,
@@ -116,7 +117,7 @@ export function injectedGrpc(way: Way): Route[] {
         name: method,
         match: exactly(`/${method}`, [headers.model], way),
         action: take(way, "grpc"),
-        ...forNaming({ inject, ...slot }),
+        ...forNaming(way, { inject }),
         requestHeadersToAdd: [overwrite("mm-model-id", `%REQ(${headers.model})%${suffixOf(way)}`)],
       },
     ];

@@ -1,10 +1,11 @@
 // Owns the routes of REST: V2, V1 and OpenAI-style calls.
-import { clusters, filters, headers } from "#envoy/names.ts";
+import { clusters, headers } from "#envoy/names.ts";
 import type { Leg } from "./set.ts";
 import { clusterName } from "./set.ts";
 import {
   filtersOfNamedPath,
   filtersOfNamedRequest,
+  forNaming,
   jsonAnswerName,
   marked,
   name,
@@ -26,6 +27,7 @@ export function v2Rest(way: Way): Route {
   const slotted = way.slot === 0 ? {} : rewrite("^/v2/models/([^/]+)(.*)$", `/v2/models/\\1${suffixOf(way)}\\2`);
   return {
     name: "v2",
+    ...forNaming(way),
     match: path(`/v2/models/${name}${v2Calls}`, way),
     action: take(way, "rest", slotted),
     typedPerFilterConfig: filtersOfNamedPath(way),
@@ -37,6 +39,7 @@ export function v2Rest(way: Way): Route {
 export function v1Verb(way: Way): Route {
   return {
     name: "v1-verb",
+    ...forNaming(way),
     match: path(`/v1/models/${name}/:(predict|explain)`, way),
     action: take(way, "rest", rewrite("^/v1/models/([^/]+)/:(.*)$", `/v1/models/\\1${suffixOf(way)}:\\2`)),
     typedPerFilterConfig: filtersOfNamedRequest(way),
@@ -48,6 +51,7 @@ export function v1Model(way: Way): Route {
   const slotted = way.slot === 0 ? {} : rewrite("^/v1/models/([^/]+)$", `/v1/models/\\1${suffixOf(way)}`);
   return {
     name: "v1",
+    ...forNaming(way),
     match: path(`/v1/models/${name}`, way),
     action: take(way, "rest", slotted),
     typedPerFilterConfig: filtersOfNamedRequest(way),
@@ -60,22 +64,12 @@ export function v1Model(way: Way): Route {
 export function openai(way: Way): Route {
   return {
     name: "openai",
-    ...slotForBody(way),
+    ...forNaming(way),
     match: marked(`/openai/models/${name}${openaiCalls}`, [headers.model], way),
     action: take(way, "rest", rewrite("^/openai/models/[^/]+", "")),
     typedPerFilterConfig: filtersOfNamedRequest(way),
     ...jsonAnswerName(way, fromBody),
   };
-}
-
-/** Where the naming filter reads the slot. */
-export function slotForBody({ slot }: Leg): Pick<Route, "metadata"> {
-  return slot === 0 ? {} : forNaming({ slot: `${slot}` });
-}
-
-/** What the naming filter is to know of a route. */
-export function forNaming(values: Readonly<Record<string, string>>): Pick<Route, "metadata"> {
-  return { metadata: { filterMetadata: { [filters.naming]: values } } };
 }
 
 /** A request that has waited comes by its set's entry: /v2/models/ENTRY/NAME/infer. The header is set by the gateway only. */

@@ -1,11 +1,10 @@
 // Owns the route of calls that ask about the server rather than a model (ServerLive and the like, over gRPC): to the
 // gateway itself. The naming filter gives them a scope key of their own, which no model's name can be.
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import { clusters, filters, serverMethods } from "#envoy/names.ts";
-import { duration, packAny } from "#platform/any.ts";
+import { clusters, serverMethods } from "#envoy/names.ts";
+import { duration } from "#platform/any.ts";
 import type { RouteSchema } from "#proto/gen/envoy/config/route/v3/route_components_pb.ts";
 import { type RouteConfiguration, RouteConfigurationSchema } from "#proto/gen/envoy/config/route/v3/route_pb.ts";
-import { ExtProcPerRouteSchema } from "#proto/gen/envoy/extensions/filters/http/ext_proc/v3/ext_proc_pb.ts";
 
 export const serverRoutesName = "server";
 
@@ -23,9 +22,6 @@ export function buildServerRoutes(): RouteConfiguration {
             action: {
               case: "route",
               value: { clusterSpecifier: { case: "cluster", value: clusters.gateway }, timeout: duration(5_000) },
-            },
-            typedPerFilterConfig: {
-              [filters.miss]: packAny(ExtProcPerRouteSchema, { override: { case: "disabled", value: true } }),
             },
           }),
         ),

@@ -15,7 +15,6 @@ import {
   RouteMatchSchema,
   type RouteSchema,
 } from "#proto/gen/envoy/config/route/v3/route_components_pb.ts";
-import { ExtProcPerRouteSchema } from "#proto/gen/envoy/extensions/filters/http/ext_proc/v3/ext_proc_pb.ts";
 import { LuaPerRouteSchema } from "#proto/gen/envoy/extensions/filters/http/lua/v3/lua_pb.ts";
 import { clusterName, type Leg, type Wire } from "./set.ts";
 
@@ -102,7 +101,6 @@ export function overwrite(key: string, value: string): MessageInitShape<typeof H
 }
 
 const skip = (): Any => packAny(FilterConfigSchema, { disabled: true });
-const missOff = (): Any => packAny(ExtProcPerRouteSchema, { override: { case: "disabled", value: true } });
 /** The naming filter then has another script, which makes the answer say the public name. */
 const answerOn = (): Any => packAny(LuaPerRouteSchema, { override: { case: "name", value: "answer" } });
 
@@ -113,17 +111,21 @@ const answerOn = (): Any => packAny(LuaPerRouteSchema, { override: { case: "name
 export function filtersOfNamedPath({ slot, auth, limited }: Way): Record<string, Any> {
   return {
     [filters.naming]: slot === 0 ? skip() : answerOn(),
-    [filters.miss]: auth ? missOff() : skip(),
-    [filters.mark]: skip(),
+    [filters.miss]: skip(),
     // Of who has proved enough before any filter: by a certificate, or since the model is open to everybody.
     ...(auth ? { [filters.keys]: skip(), [filters.jwt]: skip(), [filters.claim]: skip() } : {}),
     ...(auth && !limited ? { [filters.limit]: skip() } : {}),
   };
 }
 
-/** A hit that the naming filter named has its filters already: the miss filter is told at run time to stand aside. */
+/** A hit that the naming filter named: that filter exists already, and another script of its makes the answer. */
 export function filtersOfNamedRequest({ slot }: Leg, answers = true): Record<string, Any> {
-  return { [filters.miss]: missOff(), ...(slot === 0 || !answers ? {} : { [filters.naming]: answerOn() }) };
+  return slot === 0 || !answers ? {} : { [filters.naming]: answerOn() };
+}
+
+/** What the naming filter is to know of a route: its slot, which says too that it leads to a model, so the request is no miss. */
+export function forNaming({ slot }: Leg, more: Readonly<Record<string, string>> = {}): Pick<Route, "metadata"> {
+  return { metadata: { filterMetadata: { [filters.naming]: { slot: `${slot}`, ...more } } } };
 }
 
 /** `where`: a format that holds the public name, for the script that makes the answer say it. */
