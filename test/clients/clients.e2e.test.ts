@@ -10,7 +10,7 @@ import { clientPython, runCases } from "./environment.ts";
 
 const scripts = ["triton_clients.py", "kserve_clients.py", "openai_clients.py"];
 
-test("stock clients", { timeout: 230_000 }, async (context) => {
+test("stock clients", { timeout: 1_700_000 }, async (context) => {
   const python = await clientPython();
   await using fleet = await openFleet();
   await using server = await openOpenaiServer();

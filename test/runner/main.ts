@@ -12,6 +12,7 @@ const fileTimeoutMs = 240_000;
 const preparing: Readonly<Record<string, number>> = {
   "test/kubernetes/": 3_000_000,
   "adapters/pull/stores/": 1_800_000,
+  "test/clients/": 1_800_000,
   "test/e2e/storage.": 1_800_000,
   "test/e2e/foreign.": 1_800_000,
   "test/e2e/llm.": 1_800_000,
