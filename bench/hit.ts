@@ -40,6 +40,8 @@ export const hitBenchmark: Benchmark = {
     grpcDirectRps: "the same straight to the model server",
     modelServerCpuUs: "processor time of the model server per REST request straight to it",
     gatewayCpuHitUs: "processor time of the gateway per hit: it reads the sampled access logs",
+    gatewayCpuShare: "share of a core that the gateway takes while hits come at hitRps",
+    gatewayIdleCpuShare: "the same while there are none, in the rounds of the static route",
     javascriptRequests: "requests of the measured rounds that the gateway handled; a hit is none",
     models: "warm models in Envoy's table, asked in turn",
     rounds: "rounds, in each of which every path has its turn; all figures are medians over them",
@@ -146,6 +148,8 @@ export function summarise(busy: Samples, alone: Samples, grpc: Samples): Record<
     grpcDirectRps: rps(grpc.direct),
     modelServerCpuUs: roundTo(median(cpuUs(busy.direct, modelServerAt)), 1),
     gatewayCpuHitUs: roundTo(median(cpuUs(busy.hit, gatewayAt)), 1),
+    gatewayCpuShare: roundTo(median(cpuShare(busy.hit, gatewayAt)), 4),
+    gatewayIdleCpuShare: roundTo(median(cpuShare(busy.static, gatewayAt)), 4),
   };
 }
 
@@ -156,6 +160,10 @@ const modelServerAt = 2;
 
 function cpuUs(results: readonly LoadResult[], at: number): readonly number[] {
   return results.map(({ cpuNs, requests }) => (cpuNs[at] ?? Number.NaN) / requests / 1_000);
+}
+
+function cpuShare(results: readonly LoadResult[], at: number): readonly number[] {
+  return results.map(({ cpuNs, seconds }) => (cpuNs[at] ?? Number.NaN) / 1e9 / seconds);
 }
 
 function rps(results: readonly LoadResult[]): number {
