@@ -1,6 +1,6 @@
 // Owns the gateway's view of the registry: every registered model, in memory, and the pods that are present.
 // Reading never leaves the process, so misses go on while the registry is away; only changes need it.
-import { errorMessage } from "#core/errors.ts";
+import { errorMessage, WarmpathError } from "#core/errors.ts";
 import type { Model } from "#core/model.ts";
 import { sleep, systemClock } from "#platform/clock.ts";
 import { StartupError } from "#platform/lifecycle.ts";
@@ -69,15 +69,21 @@ export interface Book extends ModelBook, AsyncDisposable {
 }
 
 const maxPods = 10_000;
-const answerPatienceMs = 4_000;
-const answerPauseMs = 100;
+const firstPauseMs = 100;
+const longestPauseMs = 1_000;
 const presenceTtlMs = 5_000;
 
+/** How long a registry is waited for that does not answer at the start, and who is told each time that it did not. */
+export interface Patience {
+  readonly patienceMs: number;
+  readonly onAway: (reason: string) => Promise<void> | void;
+}
+
 /** Resolves when all registered models are known; a StartupError when the registry cannot be read. */
-export async function openBook(target: RegistryTarget, log: Log, signal: AbortSignal): Promise<Book> {
+export async function openBook(target: RegistryTarget, log: Log, patience: Patience, signal: AbortSignal): Promise<Book> {
   await using opening = new AsyncDisposableStack();
   const registry = opening.use(await openRegistry(target, log));
-  await requireAnswer(registry, signal);
+  await requireAnswer(registry, patience, signal);
   const index = opening.use(openModelIndex(registry, { log }));
   const stop = new AbortController();
   opening.defer(() => stop.abort());
@@ -124,17 +130,24 @@ export async function openBook(target: RegistryTarget, log: Log, signal: AbortSi
   };
 }
 
-/** An address that leads nowhere ends the start instead of hanging it; a registry that is only slow is waited for. */
-async function requireAnswer(registry: Registry, signal: AbortSignal): Promise<void> {
-  const deadlineMs = systemClock.monotonicMs() + answerPatienceMs;
+/**
+ * A registry that does not answer is waited for: what Envoy has goes on meanwhile, and a gateway that ended instead would be
+ * started again ever later. One that answers with a refusal, such as of a password, ends the start.
+ */
+async function requireAnswer(registry: Registry, { patienceMs, onAway }: Patience, signal: AbortSignal): Promise<void> {
+  const deadlineMs = systemClock.monotonicMs() + patienceMs;
+  let pauseMs = firstPauseMs;
   for (;;) {
     try {
       await registry.get(podPrefix);
       return;
     } catch (error) {
       signal.throwIfAborted();
-      if (systemClock.monotonicMs() > deadlineMs) throw new StartupError(errorMessage(error), { cause: error });
-      await sleep(answerPauseMs, signal);
+      const isAway = error instanceof WarmpathError && error.code === "registry-unavailable";
+      if (!isAway || systemClock.monotonicMs() > deadlineMs) throw new StartupError(errorMessage(error), { cause: error });
+      await onAway(errorMessage(error));
+      await sleep(pauseMs, signal);
+      pauseMs = Math.min(pauseMs * 2, longestPauseMs);
     }
   }
 }

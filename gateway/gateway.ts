@@ -23,7 +23,7 @@ import { pageRoutes } from "./admin/routes/page.ts";
 import { quotaRoutes } from "./admin/routes/quotas.ts";
 import { createAdmin } from "./admin/server.ts";
 import { createGatewayState } from "./admin/state.ts";
-import { openBook } from "./book.ts";
+import { type Book, openBook } from "./book.ts";
 import { createCopies } from "./copies.ts";
 import { createDecisions } from "./decisions.ts";
 import { createDrains } from "./drains.ts";
@@ -58,6 +58,7 @@ import { createSlowMisses } from "./slow.ts";
 import { createMissSpans, silentSpan } from "./spans.ts";
 import { createSuspects } from "./suspects.ts";
 import { createUsage } from "./usage.ts";
+import { openWaiting } from "./waiting.ts";
 import { createWithdrawn } from "./withdraw.ts";
 
 export interface Gateway {
@@ -134,7 +135,7 @@ export async function startGateway(
       drains.onPod(podId);
     },
   });
-  const book = stack.use(await openBook(parseRegistryTarget(options), log, signal));
+  const book = stack.use(await openBookOrWait(options, log, signal));
   const access =
     options.auth === undefined
       ? openToAll
@@ -454,6 +455,11 @@ export async function startGateway(
       draining = true;
     },
   };
+}
+
+async function openBookOrWait(options: GatewayOptions, log: Log, signal: AbortSignal): Promise<Book> {
+  await using waiting = openWaiting(options, log);
+  return await openBook(parseRegistryTarget(options), log, waiting.patience, signal);
 }
 
 function scalingPolicy({ copyRate, copyConcurrency, secondCopyAfterMs }: GatewayOptions): ScalingPolicy {

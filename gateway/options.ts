@@ -29,6 +29,9 @@ export const gatewayOptions = z.object({
     .optional()
     .describe("unix socket of that Envoy's admin interface, for its counters; nothing is counted without it"),
   ...registryFlags,
+  registryPatience: durationMsOption
+    .default(600_000)
+    .describe("how long a registry that does not answer is waited for at the start: 10m by default"),
   adminHost: z.string().default("127.0.0.1").describe("address of the management API"),
   adminPort: portOption.default(8080).describe("port of the management API"),
   adminTokens: z

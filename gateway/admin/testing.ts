@@ -56,7 +56,14 @@ export async function openAdminBench({ pods = 0, keepMs = 900_000 }: BenchOption
   const folder = opening.use(await openRunFolder()).path;
   const registryFile = join(folder, "registry.db");
   const clock = systemClock;
-  const book = opening.use(await openBook({ kind: "embedded", file: registryFile }, silentLog, new AbortController().signal));
+  const book = opening.use(
+    await openBook(
+      { kind: "embedded", file: registryFile },
+      silentLog,
+      { patienceMs: 5_000, onAway: () => undefined },
+      new AbortController().signal,
+    ),
+  );
   const sent: string[] = [];
   const fleet = createFleet({
     onCopies(podId, changes) {

@@ -32,9 +32,7 @@ if (process.connected) process.once("disconnect", interrupt);
 
 const filters = process.argv.slice(2);
 const found = globSync("**/*.test.ts", { cwd: root, exclude: ["**/node_modules/**", "proto/gen/**", ".warmpath/**"] });
-/** Written, and not seen to pass each time: they count for nothing until they do. */
-const byName = new Set(["test/kubernetes/install.test.ts"]);
-const waiting = [...chooseFiles(found, filters, byName)];
+const waiting = [...chooseFiles(found, filters)];
 const done: FileRun[] = [];
 const startedMs = performance.now();
 
@@ -55,7 +53,6 @@ const slowest = [...done].sort((a, b) => b.durationMs - a.durationMs).slice(0, 5
 console.log(done.length === 0 ? `no test file matches ${JSON.stringify(filters)}` : "slowest files:");
 for (const { file, durationMs } of slowest) console.log(`  ${(durationMs / 1_000).toFixed(1).padStart(6)} s  ${file}`);
 console.log(`${done.length} files in ${((performance.now() - startedMs) / 1_000).toFixed(1)} s`);
-if (filters.length === 0) for (const file of byName) console.log(`not run, since nobody named it: ${file}`);
 const counts = countResults(done.flatMap((run) => run.results));
 console.log(summaryOf(counts));
 process.exit(stop.signal.aborted ? 130 : exitCodeOf(counts, (process.env["CI"] ?? "") !== ""));

@@ -47,18 +47,9 @@ export function exitCodeOf({ passed, failed, skipped }: Counts, onBuildMachine: 
   return passed > 0 && failed === 0 && !(onBuildMachine && skipped > 0) ? 0 : 1;
 }
 
-/**
- * The files whose path holds one of the filters; without filters all but those of `byName`, which are long or not yet firm
- * and run only when they are named. In a stable order.
- */
-export function chooseFiles(
-  files: readonly string[],
-  filters: readonly string[],
-  byName: ReadonlySet<string> = new Set(),
-): readonly string[] {
+/** The files whose path holds one of the filters, all without filters. In a stable order. */
+export function chooseFiles(files: readonly string[], filters: readonly string[]): readonly string[] {
   return files
-    .filter((file) =>
-      filters.length === 0 ? !byName.has(file) : filters.some((filter) => file.includes(filter.replace(/^\.\//, ""))),
-    )
-    .sort();
+    .filter((file) => filters.length === 0 || filters.some((filter) => file.includes(filter.replace(/^\.\//, ""))))
+    .toSorted();
 }

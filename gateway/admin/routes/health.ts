@@ -2,7 +2,8 @@
 import { addRoute, ok, type RouteModule, refuse } from "../route.ts";
 import type { GatewayState } from "../state.ts";
 
-export function healthRoutes(state: Pick<GatewayState, "isReady">): RouteModule {
+/** `why`: what a gateway that is not ready waits for. */
+export function healthRoutes(state: Pick<GatewayState, "isReady">, why = () => "the gateway is starting"): RouteModule {
   return (app) => {
     addRoute(app, {
       method: "GET",
@@ -18,7 +19,7 @@ export function healthRoutes(state: Pick<GatewayState, "isReady">): RouteModule 
       summary: "The gateway serves: its Envoy is connected.",
       isOpen: true,
       answers: { 200: "It does." },
-      handle: () => (state.isReady() ? ok({ ready: true }) : refuse("unavailable", "the gateway is starting")),
+      handle: () => (state.isReady() ? ok({ ready: true }) : refuse("unavailable", why())),
     });
   };
 }
