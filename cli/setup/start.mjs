@@ -22,6 +22,7 @@ const commands = {
   test: { entry: "test/runner/main.ts", dev: true, serves: true },
   check: { entry: "cli/setup/check.mjs", dev: true, serves: false },
   docs: { entry: "docs/site/main.ts", dev: true, serves: false },
+  sbom: { entry: "cli/setup/sbom.mjs", dev: false, serves: false },
   proto: { entry: "proto/generate.mjs", dev: true, serves: false },
 };
 

@@ -1,10 +1,16 @@
 // Types of wheels.mjs, which is plain JavaScript because it runs before anything is installed.
 export interface Wheel {
   readonly name: string;
+  /** SPDX expression. */
+  readonly licence?: string;
   readonly version: string;
   readonly sha256: string;
 }
-export declare const wheels: { readonly scikitLearn: Wheel; readonly magika: Wheel; readonly prometheusClient: Wheel };
+export declare const wheels: Readonly<Record<string, Wheel>> & {
+  readonly scikitLearn: Wheel;
+  readonly magika: Wheel;
+  readonly prometheusClient: Wheel;
+};
 /** Fetches a pinned wheel into the cache and returns a folder with the members, each under its new name. */
 export declare function unpackWheel(wheel: Wheel, members: Readonly<Record<string, string>>): string;
 /** Fetches a pinned wheel into this folder and returns the file. */

