@@ -20,6 +20,9 @@ const absolutePath = z.string({ error: "must be an absolute path" }).startsWith(
 const serverAddress = z.string().regex(/^(?:unix:\/.{1,100}|(?:\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9.-]{1,253}):\d{1,5})$/, {
   error: "must be host:port or unix:/path",
 });
+const hostAndPort = z
+  .string()
+  .regex(/^(?:\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9.-]{1,253}):\d{1,5}$/, { error: "must be host:port" });
 const labels = z.string().transform((text, context) => {
   const found =
     text === "" ? [] : text.split(",").map((part) => /^([A-Za-z0-9][A-Za-z0-9._/-]{0,126})=([A-Za-z0-9._-]{0,63})$/.exec(part));
@@ -56,6 +59,11 @@ export const adapterFlags = z.object({
   formats: formats.optional().describe("what it can serve, such as sklearn:1,xgboost; what its driver knows when absent"),
   linkHost: z.string().min(1).default("127.0.0.1").describe("address on which gateways find this adapter"),
   linkPort: portOption.default(0).describe("port on which gateways find this adapter; 0 takes a free one"),
+  linkAdvertise: hostAndPort
+    .optional()
+    .describe(
+      "HOST:PORT under which gateways find this adapter, when that is not where it listens, such as behind a translation",
+    ),
   metricsHost: z.string().min(1).default("127.0.0.1").describe("address of /metrics"),
   metricsPort: portOption.optional().describe("port of /metrics; 0 takes a free one, none is opened when absent"),
   modelmeshMetrics: z.boolean().default(false).describe("also tell the metrics under the names that ModelMesh had"),

@@ -81,7 +81,8 @@ export async function runAdapter(argv: readonly string[], signal: AbortSignal, s
       throw new StartupError(`cannot listen for gateways on ${where}: ${errorMessage(cause)}`, { cause });
     }),
   );
-  const { incarnation, linkAddress, linkPort } = adapter;
+  const { incarnation, linkPort } = adapter;
+  const linkAddress = options.linkAdvertise ?? adapter.linkAddress;
   collectAdapter(metrics, adapter.state);
   // It is present while it serves, though it was asked to stop; the presence ends first, before the Links do.
   const present = new AbortController();

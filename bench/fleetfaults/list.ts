@@ -7,11 +7,14 @@ import { modelKey } from "#platform/registry/records.ts";
 import type { EtcdServer } from "#test/harness/etcd.ts";
 import type { TestFleet } from "#test/harness/fleet.ts";
 import { createRestClient } from "#test/harness/http.ts";
+import type { TcpProxy } from "#test/harness/tcpproxy.ts";
 import { waitUntil } from "#test/harness/wait.ts";
 import { type FaultContext, killAndAwait, pidOf } from "../faults/fault.ts";
 
 export interface FleetFaultContext extends FaultContext {
   readonly etcd: EtcdServer;
+  /** Before the adapter of pod-0. */
+  readonly proxy: Pick<TcpProxy, "cutOff" | "heal">;
   /** How long what lasts shall last: 1 for the whole time, less in tests. */
   readonly share: number;
 }
@@ -26,6 +29,7 @@ export interface FleetFault {
 
 const outageMs = 120_000;
 const frozenMs = 30_000;
+const splitMs = 20_000;
 const slowMs = 20_000;
 const flips = 40;
 const patientMs = 90_000;
@@ -43,6 +47,11 @@ export const fleetFaults: readonly FleetFault[] = [
     make: etcdAway,
   },
   { name: "etcdEmptied", what: "etcd comes back without its data: nothing is forgotten, and all is restored", make: etcdEmptied },
+  {
+    name: "splitGatewayAndPod",
+    what: "one gateway and one pod cannot reach each other, in silence for 20 s and by broken connections for 20 s",
+    make: split,
+  },
   { name: "podFrozen", what: "model server and adapter of a pod stand still for 30 s", make: freeze },
   { name: "podSlow", what: "a model server has a tenth of its time for 20 s", make: slow },
   { name: "revisionsFlipping", what: "a model's active revision goes to and fro while a pod is killed", make: flip },
@@ -101,6 +110,24 @@ async function freeze({ fleet, traffic, share, signal }: FleetFaultContext): Pro
   }
   await fleet.whenServing();
   await traffic.more(100);
+}
+
+async function split({ fleet, proxy, traffic, takeCold, share, signal }: FleetFaultContext): Promise<void> {
+  for (const how of ["silent", "loud"] as const) {
+    proxy.cutOff("gateway-0", how);
+    try {
+      const endMs = performance.now() + splitMs * share;
+      do {
+        for (const model of takeCold(2)) await askCold(fleet, model, traffic);
+        await traffic.more(50);
+        await sleep(1_000 * share, signal);
+      } while (performance.now() < endMs);
+    } finally {
+      proxy.heal();
+    }
+    await fleet.whenServing();
+    await traffic.more(50);
+  }
 }
 
 async function slow({ fleet, traffic, share, signal }: FleetFaultContext): Promise<void> {

@@ -2,12 +2,15 @@
 // minutes, and checked traffic through all gateways from before each fault until after it.
 import { type EtcdServer, openEtcd } from "#test/harness/etcd.ts";
 import { openFleet, type TestFleet } from "#test/harness/fleet.ts";
+import { openTcpProxy, type TcpProxy } from "#test/harness/tcpproxy.ts";
 import { type FaultSums, startFaultTraffic } from "../faults/traffic.ts";
 import { type FleetFault, fleetFaults } from "./list.ts";
 
 export interface FaultFleet {
   readonly fleet: TestFleet;
   readonly etcd: EtcdServer;
+  /** Before the adapter of the first pod. */
+  readonly proxy: TcpProxy;
 }
 
 export interface FleetFaultResult {
@@ -32,12 +35,20 @@ export function clockErrorMs(name: string): number {
 
 export async function openFaultFleet(stack: AsyncDisposableStack): Promise<FaultFleet> {
   const etcd = stack.use(await openEtcd());
-  return { etcd, fleet: stack.use(await openFleet({ gateways, pods, etcd, clockErrorMs })) };
+  let proxy: TcpProxy | undefined;
+  const announceLink = async (podId: string, address: string): Promise<string> => {
+    if (podId !== "pod-0") return address;
+    proxy = stack.use(await openTcpProxy(address));
+    return proxy.address;
+  };
+  const fleet = stack.use(await openFleet({ gateways, pods, etcd, clockErrorMs, announceLink }));
+  if (proxy === undefined) throw new Error("there is no pod-0");
+  return { etcd, fleet, proxy };
 }
 
 export async function runFleetFault(
   fault: FleetFault,
-  { fleet, etcd }: FaultFleet,
+  { fleet, etcd, proxy }: FaultFleet,
   options: { readonly requests: number; readonly share: number; readonly signal: AbortSignal },
 ): Promise<FleetFaultResult> {
   const { requests, share, signal } = options;
@@ -52,7 +63,7 @@ export async function runFleetFault(
   let broken: string | undefined;
   try {
     await traffic.more(Math.ceil(requests / 4));
-    await fault.make({ fleet, etcd, traffic, models, takeCold: (count) => cold.splice(0, count), share, signal });
+    await fault.make({ fleet, etcd, proxy, traffic, models, takeCold: (count) => cold.splice(0, count), share, signal });
     await fleet.whenServing();
     await traffic.more(Math.ceil(requests / 4));
     while (traffic.sums.requests < requests) await traffic.more(100);

@@ -17,6 +17,7 @@ export function addUp(
     .option("--http-port <PORT>", "REST inference (default: 8008)")
     .option("--grpc-port <PORT>", "gRPC inference (default: 8033)")
     .option("--admin-port <PORT>", "management API, on 127.0.0.1 only (default: 8080)")
+    .option("--modelmesh-port <PORT>", "ModelMesh's management over gRPC, on 127.0.0.1 only; not served without")
     .option("--port-offset <N>", "added to all ports")
     .option("--gateways <N>", "number of gateways, each with its own Envoy and the next three ports (default: 1)")
     .option("--pods <N>", "number of pods (default: 2)")

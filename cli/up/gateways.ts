@@ -20,13 +20,14 @@ export interface GatewayPlace {
   readonly httpPort: number;
   readonly grpcPort: number;
   readonly adminPort: number;
+  readonly modelmeshPort: number | undefined;
 }
 
 const maxMessageBytes = 16 * 2 ** 20;
 export const maxParkMs = 600_000;
 
 export function placeGateways(options: UpOptions, runFolder: string): readonly GatewayPlace[] {
-  const { gateways = 1, httpPort, grpcPort, adminPort } = options;
+  const { gateways = 1, httpPort, grpcPort, adminPort, modelmeshPort } = options;
   return Array.from({ length: gateways }, (_, at) => {
     const end = gateways === 1 ? "" : `-${at}`;
     return {
@@ -38,6 +39,7 @@ export function placeGateways(options: UpOptions, runFolder: string): readonly G
       httpPort: httpPort + at,
       grpcPort: grpcPort + at,
       adminPort: adminPort + at,
+      modelmeshPort: modelmeshPort === undefined ? undefined : modelmeshPort + at,
     };
   });
 }

@@ -29,6 +29,7 @@ const schema = z.object({
   httpPort: portOption.default(8008),
   grpcPort: portOption.default(8033),
   adminPort: portOption.default(8080),
+  modelmeshPort: portOption.optional(),
   portOffset: z
     .string()
     .regex(/^\d{1,5}$/, { error: "must be a whole number" })
@@ -63,6 +64,8 @@ export interface UpOptions {
   readonly httpPort: number;
   readonly grpcPort: number;
   readonly adminPort: number;
+  /** Of ModelMesh's management over gRPC; not served when absent. */
+  readonly modelmeshPort?: number | undefined;
   /** Each with its own Envoy; the ports of the next one are one higher. One when absent. */
   readonly gateways?: number;
   readonly pods: number;
@@ -93,14 +96,7 @@ export function parseUpOptions(input: unknown, env: Readonly<Record<string, stri
   const given = parseOptions(schema, input);
   if (given.capacity < leastCapacityBytes) throw new StartupError("--capacity must be at least 256Ki: less holds no model");
   if (given.for === 0) throw new StartupError("--for must be longer than nothing");
-  const bases = [given.httpPort, given.grpcPort, given.adminPort];
-  if (new Set(bases.flatMap((base) => Array.from({ length: given.gateways }, (_, at) => base + at))).size < 3 * given.gateways) {
-    throw new StartupError(
-      given.gateways === 1
-        ? "--http-port, --grpc-port and --admin-port must be three ports"
-        : `--http-port, --grpc-port and --admin-port must be at least ${given.gateways} apart, one port for each gateway`,
-    );
-  }
+  checkPorts(given);
   const port = (base: number): number => {
     const shifted = base + given.portOffset;
     if (shifted + given.gateways - 1 > 65_535)
@@ -117,6 +113,7 @@ export function parseUpOptions(input: unknown, env: Readonly<Record<string, stri
     httpPort: port(given.httpPort),
     grpcPort: port(given.grpcPort),
     adminPort: port(given.adminPort),
+    modelmeshPort: given.modelmeshPort === undefined ? undefined : port(given.modelmeshPort),
     gateways: given.gateways,
     pods: given.pods,
     registry: readRegistry(given),
@@ -140,6 +137,20 @@ export function parseUpOptions(input: unknown, env: Readonly<Record<string, stri
     envoyBinary,
     libraryFolder,
   };
+}
+
+function checkPorts({ httpPort, grpcPort, adminPort, modelmeshPort, gateways }: z.output<typeof schema>): void {
+  const flags = ["--http-port", "--grpc-port", "--admin-port", ...(modelmeshPort === undefined ? [] : ["--modelmesh-port"])];
+  const bases = [httpPort, grpcPort, adminPort, ...(modelmeshPort === undefined ? [] : [modelmeshPort])];
+  const all = bases.flatMap((base) => Array.from({ length: gateways }, (_, at) => base + at));
+  if (new Set(all).size === all.length) return;
+  const named = `${flags.slice(0, -1).join(", ")} and ${flags.at(-1)}`;
+  const number = flags.length === 3 ? "three" : "four";
+  throw new StartupError(
+    gateways === 1
+      ? `${named} must be ${number} ports`
+      : `${named} must be at least ${gateways} apart, one port for each gateway`,
+  );
 }
 
 function readRegistry(given: z.output<typeof schema>): UpOptions["registry"] {

@@ -38,6 +38,8 @@ export interface FleetParts {
   readonly envOf?: (name: string) => Readonly<Record<string, string>>;
   /** The file of the state folder when absent. */
   readonly registry?: RegistryTarget;
+  /** Where gateways are told to find the pod's adapter, which listens at `address`; there when absent. */
+  readonly announceLink?: (podId: string, address: string) => Promise<string>;
 }
 
 /** Starts all processes; they stop with the stack, Envoy first so that no request meets a half-stopped fleet. */
@@ -78,12 +80,14 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
       readyLine,
       readyTimeoutMs,
     });
+    const announced = await parts.announceLink?.(pod.podId, `${loopback}:${pod.linkPort}`);
     start({
       name: `${pod.podId}-adapter`,
       ...node("adapters/main.ts", {
         "pod-id": pod.podId,
         runtime: "onnx",
         "link-port": pod.linkPort,
+        ...(announced === undefined ? {} : { "link-advertise": announced }),
         "metrics-port": 0,
         "admin-socket": pod.adminSocket,
         "rest-address": `${loopback}:${pod.restPort}`,
@@ -113,6 +117,7 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
         ...registry,
         "exit-with-parent": true,
         "admin-port": gateway.adminPort,
+        ...(gateway.modelmeshPort === undefined ? {} : { "modelmesh-port": gateway.modelmeshPort }),
         "max-park-ms": maxParkMs,
         "log-level": options.logLevel,
         ...(options.authFile === undefined ? {} : { auth: options.authFile }),

@@ -20,7 +20,7 @@ warmpath is up: ${models.toLocaleString("en-US")} models on ${options.pods} pods
   REST         ${rest}
   gRPC         ${authority(options.host, options.grpcPort)}
   management   http://127.0.0.1:${options.adminPort}/api/v1/stats
-${others.join("")}  logs         ${options.stateFolder}/logs
+${options.modelmeshPort === undefined ? "" : `  ModelMesh    127.0.0.1:${options.modelmeshPort} (mmesh.ModelMesh over gRPC)\n`}${others.join("")}  logs         ${options.stateFolder}/logs
 ${caFile === undefined ? "" : `  trust        ${caFile} (curl --cacert, SSL_CERT_FILE)\n`}
 Ask any of them; a cold one is loaded while the request waits:
 

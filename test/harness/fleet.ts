@@ -45,6 +45,8 @@ export interface FleetOptions {
   readonly clockErrorMs?: (name: string) => number;
   /** Keeps the registry; a file when absent. */
   readonly etcd?: EtcdServer;
+  /** Where gateways are told to find a pod's adapter, such as a proxy before it. */
+  readonly announceLink?: (podId: string, address: string) => Promise<string>;
 }
 
 /** How one of several gateways is reached. */
@@ -139,6 +141,7 @@ export async function openFleet(options: FleetOptions = {}): Promise<TestFleet> 
       log,
       registry,
       envOf: (name) => wrongClock(options.clockErrorMs?.(name) ?? 0),
+      ...(options.announceLink === undefined ? {} : { announceLink: options.announceLink }),
     },
     opening,
   );
