@@ -45,6 +45,8 @@ export interface FleetOptions {
   readonly clockErrorMs?: (name: string) => number;
   /** Keeps the registry; a file when absent. */
   readonly etcd?: EtcdServer;
+  /** ModelMesh's management is served by each gateway. */
+  readonly modelmesh?: boolean;
   /** Where gateways are told to find a pod's adapter, such as a proxy before it. */
   readonly announceLink?: (podId: string, address: string) => Promise<string>;
 }
@@ -111,7 +113,7 @@ export async function openFleet(options: FleetOptions = {}): Promise<TestFleet> 
   await registerLibrary(registry, libraryFolder);
   const runFolder = opening.use(await openRunFolder()).path;
   // The fleet takes the first free ones for its pods; nobody listens on any of them yet.
-  const [httpPort, grpcPort, adminPort] = await findPorts(pods, gateways);
+  const [httpPort, grpcPort, adminPort, modelmeshPort] = await findPorts(pods, gateways);
   const log = createRecordingLog();
   const fleet = await startFleet(
     {
@@ -120,6 +122,7 @@ export async function openFleet(options: FleetOptions = {}): Promise<TestFleet> 
         httpPort,
         grpcPort,
         adminPort,
+        modelmeshPort: options.modelmesh === true ? modelmeshPort : undefined,
         gateways,
         pods,
         capacityBytes,
@@ -247,8 +250,10 @@ export async function openFleet(options: FleetOptions = {}): Promise<TestFleet> 
 }
 
 /** The first port of each kind: those of the other gateways follow, and nobody else of the fleet takes any of them. */
-async function findPorts(pods: number, gateways: number): Promise<readonly [http: number, grpc: number, admin: number]> {
-  const free = new Set((await findFreePorts(loopback, pods * 3 + 8 * gateways + 3)).slice(pods * 3));
+type Ports = readonly [http: number, grpc: number, admin: number, modelmesh: number];
+
+async function findPorts(pods: number, gateways: number): Promise<Ports> {
+  const free = new Set((await findFreePorts(loopback, pods * 3 + 10 * gateways + 4)).slice(pods * 3));
   const firsts: number[] = [];
   for (const port of free) {
     const run = Array.from({ length: gateways }, (_, at) => port + at);
@@ -256,10 +261,10 @@ async function findPorts(pods: number, gateways: number): Promise<readonly [http
     firsts.push(port);
     for (const taken of run) free.delete(taken);
   }
-  const [http, grpc, admin] = firsts;
-  if (http === undefined || grpc === undefined || admin === undefined)
+  const [http, grpc, admin, modelmesh] = firsts;
+  if (http === undefined || grpc === undefined || admin === undefined || modelmesh === undefined)
     throw new Error("there are too few free ports side by side");
-  return [http, grpc, admin];
+  return [http, grpc, admin, modelmesh];
 }
 
 /** For a process of ours: the wall clock, and nothing else, is off. */
