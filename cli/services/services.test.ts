@@ -49,11 +49,12 @@ test("what is missing or unknown is named in one line", async () => {
   assert.match(unknown.err, /--what/);
 });
 
-test("an etcd that is not there ends the start of a gateway with its address, soon", async () => {
-  const socket = join(folder.path, "g.sock");
-  const { code, err } = await run(["gateway", "--gateway-id", "g", "--socket", socket, "--registry", "etcd://127.0.0.1:1/x"]);
+test("an etcd that is not there ends the start of a gateway with its address, once its patience is over", async () => {
+  const flags = ["--gateway-id", "g", "--socket", join(folder.path, "g.sock"), "--registry", "etcd://127.0.0.1:1/x"];
+  const { code, err, out } = await run(["gateway", ...flags, "--admin-port", "0", "--registry-patience", "1s"]);
   assert.equal(code, 1);
   assert.match(err, /the registry etcd:\/\/127\.0\.0\.1:1\/x does not answer/);
+  assert.match(err + out, /the gateway waits for it/);
 });
 
 test("a gateway runs on with standard input closed, and ends in order at SIGTERM", async () => {
