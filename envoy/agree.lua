@@ -3,6 +3,7 @@
 -- that names it already passes as it is. frames.lua stands before this.
 
 local MAX_STREAM_FIELDS = 4096
+local MAX_STREAM_KEY = 2 ^ 32 - 1
 -- So the model server's own refusal says why.
 local STRAY = " (a stream stays with the model of its first message)"
 
@@ -26,6 +27,7 @@ local function last_name(text, at, last)
     key, at = varint_at(text, at, last)
     if key == nil then return name, false end
     local wire = key % 8
+    if key < 8 or key > MAX_STREAM_KEY or (wire ~= 2 and key < 16) then return name, false end
     if wire == 2 then
       size, at = varint_at(text, at, last)
       if size == nil or at + size - 1 > last then return name, false end

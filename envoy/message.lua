@@ -1,6 +1,7 @@
 -- Reads and rewrites field 1, the model's name, in the one gRPC message that a buffered body is.
 
 local MAX_FIELDS = 4096
+local MAX_KEY = 2 ^ 32 - 1
 -- Read at once: each look into the body is a call out of the script, and each byte taken is copied.
 local WINDOW = 512
 -- What the key of a field and its length take at most.
@@ -48,6 +49,8 @@ local function find_name(body, most)
     key, at = varint(window, at - base + 1)
     if key == nil then return nil end
     local wire = key % 8
+    -- Some readers take a field 1 of another wire type for the name all the same; some drop the upper bits of a long key.
+    if key < 8 or key > MAX_KEY or (wire ~= 2 and key < 16) then return nil end
     if wire == 2 then
       value, at = varint(window, at)
       if value == nil then return nil end

@@ -2,9 +2,10 @@
 // A model that is not here is NOT_FOUND with the not-here mark, sent as trailers only: status and mark stand in the headers,
 // where Envoy sees them in time to ask another pod. A request that is no message is INVALID_ARGUMENT, not INTERNAL.
 import { once } from "node:events";
-import { create, type DescMessage, fromBinary, type MessageShape } from "@bufbuild/protobuf";
+import { create, type DescMessage, type MessageShape } from "@bufbuild/protobuf";
 import { Metadata, Server, type ServerDuplexStream, type ServerUnaryCall, type sendUnaryData, status } from "@grpc/grpc-js";
 import { addService, allowResets } from "#platform/grpc.ts";
+import { readStrictly } from "#platform/strictmessage.ts";
 import {
   GRPCInferenceService,
   type ModelInferRequest,
@@ -102,7 +103,7 @@ const codecs = {
 function parser<Desc extends DescMessage>(schema: Desc): (bytes: Buffer) => MessageShape<Desc> | Refusal {
   return (bytes) => {
     try {
-      return fromBinary(schema, bytes, { readUnknownFields: false });
+      return readStrictly(schema, bytes);
     } catch {
       return badRequest(`the request is no ${schema.typeName} message`);
     }
