@@ -36,7 +36,7 @@ export function parseWord(what: string, value: unknown, maxLength: number): Text
 // A scheme of one letter would be a Windows drive.
 const uriShape = /^[a-z][a-z0-9+.-]{1,31}:./su;
 /** What stands in an address is shown to whoever may look, and kept in the registry. */
-const userAndPassword = /^[^/]*:\/\/[^/?#]*:[^/?#]*@/su;
+const userAndPassword = /^[^:/]*:[/\\]*[^/\\?#]*:[^/\\?#]*@/su;
 const controlCharacter = /\p{Cc}/u;
 
 export function parseStorageUri(value: unknown): Text {

@@ -223,7 +223,7 @@ function missingFields(entry: Readonly<Record<string, unknown>>): readonly strin
     http: ["url"],
     pvc: ["name"],
   };
-  return (wanted[String(entry["type"])] ?? []).filter((field) => text(entry[field]) === undefined);
+  return (wanted[text(entry["type"]) ?? ""] ?? []).filter((field) => text(entry[field]) === undefined);
 }
 
 function claimsOfSecret(object: KubeObject): readonly string[] {
@@ -257,7 +257,7 @@ function checkNames(objects: readonly KubeObject[]): readonly Finding[] {
         finding(
           object,
           kind,
-          [`the ${String(other.body["kind"])} of the same name holds it: one of the two must have another name`],
+          [`the ${text(other.body["kind"]) ?? "object"} of the same name holds it: one of the two must have another name`],
           [],
         ),
       );

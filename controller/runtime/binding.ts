@@ -2,7 +2,7 @@
 // the predecessor's runtimes say for a proxy inside the pod (loopback) is changed here for the servers that are known.
 // Pure.
 import { isRecord } from "#core/fields.ts";
-import { list } from "../engine/objects.ts";
+import { list, text } from "../engine/objects.ts";
 import { portOf, type Runtime, serverContainer } from "./runtime.ts";
 
 export interface Binding {
@@ -106,7 +106,7 @@ function rebind(
   const own = new Map(env.map((each) => [each["name"], each["value"]]));
   const set = Object.entries(server.env).filter(([name, value]) => own.get(name) !== value);
   for (const [name, value] of set) {
-    if (own.has(name)) changes.push(`${name} is ${value} instead of ${String(own.get(name))}`);
+    if (own.has(name)) changes.push(`${name} is ${value} instead of ${text(own.get(name)) ?? JSON.stringify(own.get(name))}`);
   }
   const kept = env.filter(({ name }) => !set.some(([changed]) => changed === name));
   const given = list(container["args"]);

@@ -71,6 +71,7 @@ const reservedVolumes = new Set([
 ]);
 const reservedPorts = new Set([8085, 8086, 2112]);
 const maxNameLength = 63;
+const maxFaultLength = 500;
 const defaultMemBufferBytes = 128 * 2 ** 20;
 const defaultLoadTimeoutMs = 90_000;
 
@@ -115,7 +116,8 @@ export function parseRuntime(object: KubeObject): Runtime {
     status: record(body["status"]),
   };
   const faults = autoscaler.kind === "ok" ? [] : [autoscaler.reason];
-  return { ...runtime, faults: [...faults, ...findFaults(runtime, serverType)] };
+  // What a user wrote may be long.
+  return { ...runtime, faults: [...faults, ...findFaults(runtime, serverType)].map((fault) => fault.slice(0, maxFaultLength)) };
 }
 
 /** `port:8001`. */
@@ -153,17 +155,21 @@ function findFaults(runtime: Omit<Runtime, "faults">, serverType: string | undef
     faults.push("requests go straight to the model server, so it must take them on a port: set grpcDataEndpoint to port:NUMBER");
   for (const { name, ports, volumeMounts } of runtime.containers) {
     if (typeof name !== "string" || reservedNames.has(name) || name.startsWith("mm-") || name.endsWith("-adapter"))
-      faults.push(`the container name ${String(name)} is reserved`);
+      faults.push(`the container name ${text(name) ?? "that is no text"} is reserved`);
     for (const port of list(ports).map(record)) {
-      if (reservedPorts.has(Number(port["containerPort"]))) faults.push(`port ${Number(port["containerPort"])} is the adapter's`);
+      const number = port["containerPort"];
+      if (typeof number === "number" && reservedPorts.has(number)) faults.push(`port ${number} is the adapter's`);
     }
     for (const mount of list(volumeMounts).map(record)) {
-      if (mount["name"] !== "models-dir" && reservedVolumes.has(String(mount["name"])))
-        faults.push(`the volume ${String(mount["name"])} must not be mounted by container ${String(name)}`);
+      const volume = text(mount["name"]) ?? "";
+      if (volume !== "models-dir" && reservedVolumes.has(volume))
+        faults.push(`the volume ${volume} must not be mounted by container ${text(name) ?? ""}`);
     }
   }
-  for (const { name } of runtime.volumes)
-    if (reservedVolumes.has(String(name))) faults.push(`the volume name ${String(name)} is reserved`);
+  for (const volume of runtime.volumes) {
+    const name = text(volume["name"]) ?? "";
+    if (reservedVolumes.has(name)) faults.push(`the volume name ${name} is reserved`);
+  }
   return faults;
 }
 

@@ -50,10 +50,13 @@ export interface Route<Query, Body> {
   readonly handle: (call: Call<Query, Body>) => Answer | typeof streamed | Promise<Answer | typeof streamed>;
 }
 
+const maxReasonLength = 1_000;
+
 export function refuse(code: ErrorCode, reason: string, retryAfterMs?: number): Answer {
   return {
     status: errorCatalogue[code].http,
-    body: { error: reason, code },
+    // It may repeat what was asked.
+    body: { error: reason.slice(0, maxReasonLength).toWellFormed(), code },
     ...(retryAfterMs === undefined ? {} : { headers: { "retry-after": `${Math.ceil(retryAfterMs / 1_000)}` } }),
   };
 }

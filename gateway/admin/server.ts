@@ -2,7 +2,7 @@
 // /api/v1/openapi.json. On a port of its own, never on an inference port; loopback unless told otherwise.
 import { isIP } from "node:net";
 import fastifySwagger from "@fastify/swagger";
-import Fastify, { type FastifyInstance } from "fastify";
+import Fastify, { type FastifyInstance, type FastifyReply } from "fastify";
 import { type ErrorCode, errorCatalogue, errorMessage, WarmpathError } from "#core/errors.ts";
 import type { Log } from "#platform/log.ts";
 import { serverMetadata } from "../about.ts";
@@ -22,6 +22,11 @@ export function createAdmin({ routes, log, callers }: AdminParts): FastifyInstan
     logger: false,
     bodyLimit: 256 * 1024,
     routerOptions: { maxParamLength: 300 },
+    // What is refused before any route is found.
+    frameworkErrors: (error, _request, reply: FastifyReply) => {
+      const status = statusOf(error);
+      void reply.code(status).send({ error: errorMessage(error), code: codeOf(status) });
+    },
     // A watch is a call that lasts: close() must not wait for it.
     forceCloseConnections: true,
   });

@@ -31,7 +31,7 @@ const known = recorded.parse(existsSync(recordFile) ? JSON.parse(readFileSync(re
 const words: readonly (readonly [RegExp, string])[] = [
   [/^(3-Clause BSD License|BSD License|BSD)$/i, "BSD-3-Clause"],
   [/^(Apache Software License|Apache License 2\.0|Apache 2\.0)$/i, "Apache-2.0"],
-  [/^MIT License$/i, "MIT"],
+  [/^MIT (License|style)$/i, "MIT"],
   [/^Python Software Foundation License$/i, "PSF-2.0"],
   [/^Mozilla Public License 2\.0 \(MPL 2\.0\)$/i, "MPL-2.0"],
   [/^GNU Lesser General Public License v3 \(LGPLv3\)$/i, "LGPL-3.0-only"],
