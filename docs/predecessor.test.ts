@@ -1,4 +1,4 @@
-// Every defect on docs/predecessor.md has a test of that name in that file.
+// Every defect on docs/predecessor.md, and everything that ModelMesh's own tests ask for, has a test of that name in that file.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
@@ -8,8 +8,8 @@ const rows = Array.from(
   ([, file = "", name = ""]) => ({ file, name }),
 );
 
-test("each defect of the predecessor has its test", () => {
-  assert.ok(rows.length > 20, `${rows.length} rows`);
+test("each defect of the predecessor, and what its own tests ask for, has its test", () => {
+  assert.ok(rows.length > 70, `${rows.length} rows`);
   const missing = rows.filter(({ file, name }) => !readFileSync(new URL(`../${file}`, import.meta.url), "utf8").includes(name));
   assert.deepEqual(missing, []);
 });

@@ -175,6 +175,21 @@ test("a load that a pod cannot do is done by another", async () => {
   assert.equal((await asked).kind, "live");
 });
 
+test("with one good pod of three every model is loaded, however many are asked for at once", async () => {
+  const { fleet, loads, sent, settle } = openBench();
+  for (const podId of ["bad-1", "good", "bad-2"]) fleet.attach(podInfo(podId), []);
+  const names = Array.from({ length: 30 }, (_, at) => `x${at}`);
+  const asked = names.map((name) => ask(loads, name));
+  settle("~good");
+  for (let at = 0; at < sent.length; at++) {
+    const [, podId = "", name = ""] = sent[at]!.split(" ");
+    const failure = { kind: "pod", reason: "its disk is full" } as const;
+    change(fleet, podId, podId === "good" ? copy(name, "ready") : copy(name, "failed", failure));
+  }
+  assert.deepEqual(new Set((await Promise.all(asked)).map(({ kind }) => kind)), new Set(["live"]));
+  assert.ok(sent.length <= 3 * names.length, `${sent.length} loads of ${names.length} models`);
+});
+
 test("a bad model is not carried from pod to pod, and is known bad for a while", async () => {
   const { fleet, loads, sent } = openBench();
   fleet.attach(podInfo("a"), []);
