@@ -30,6 +30,7 @@ import { createDrains } from "./drains.ts";
 import { openEnvoyStats } from "./envoystats.ts";
 import { createProcessor } from "./extproc/service.ts";
 import { createFeed, tickMs } from "./feed.ts";
+import { createFilling } from "./filling.ts";
 import { createFleet } from "./fleet.ts";
 import { createHome } from "./home.ts";
 import { createJournal } from "./journal.ts";
@@ -74,6 +75,7 @@ export interface Gateway {
 /** How long a gateway waits at its start for pods that do not answer. */
 const linkPatienceMs = 3_000;
 const usageMs = 500;
+const fillingMs = 500;
 const sweepMs = 15_000;
 
 /** Starts a gateway whose parts end with the stack. */
@@ -120,6 +122,7 @@ export async function startGateway(
       suspects.onCopies(podId, changes);
       loads.onCopies(podId, changes);
       copies.onCopies(podId, changes);
+      filling.onCopies(changes);
       journal.onCopies(podId, changes);
       revisions.onCopies(changes);
       drains.onCopies(podId, changes);
@@ -255,6 +258,13 @@ export async function startGateway(
       sendDrop: (podId, model, revision) => links.sendDrop(podId, model, revision),
     }),
   );
+  const filling = createFilling({
+    fleet,
+    copies,
+    clock,
+    findModel: (name) => book.get(name),
+    isHome: (model) => home.isHere(model),
+  });
   const drains = stack.use(
     createDrains({
       fleet,
@@ -271,6 +281,7 @@ export async function startGateway(
     decisions,
     clock,
     policy: scalingPolicy(options),
+    onUsed: (models) => filling.onUsed(models),
     findModel: (name) => book.get(name),
     isHome: (model) => home.isHere(model),
   });
@@ -378,6 +389,7 @@ export async function startGateway(
     reports.send(uses);
   });
   every(1_000, stack, () => scaler.tick());
+  every(fillingMs, stack, () => filling.tick());
   every(1_000, stack, () => xds.table.setUsageSample(usage.adjust()));
   every(sweepMs, stack, () => xds.sweep());
 

@@ -25,6 +25,8 @@ export interface ScalerParts {
   readonly policy: ScalingPolicy;
   readonly findModel: (name: string) => Model | undefined;
   readonly isHome: (model: string) => boolean;
+  /** Told each second of the models used since. */
+  readonly onUsed?: (models: ReadonlySet<string>) => void;
 }
 
 interface Scaled {
@@ -93,6 +95,7 @@ export function createScaler(parts: ScalerParts): Scaler {
     tick() {
       const nowMs = clock.monotonicMs();
       const used = new Set(rates.take());
+      parts.onUsed?.(used);
       for (const name of used) consider(name, nowMs);
       for (const name of Array.from(scaled.keys())) if (!used.has(name)) consider(name, nowMs);
     },
