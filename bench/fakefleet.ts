@@ -73,7 +73,7 @@ export async function openFakeFleet(
   const { path: folder } = stack.use(await openRunFolder());
   const registryFile = join(folder, "registry.db");
   const registry = stack.use(await openRegistry({ kind: "embedded", file: registryFile }));
-  await register(registry, options.registered, signal);
+  await registerModels(registry, 0, options.registered, signal);
   const upstream = stack.use(await openUpstream());
   const pods: FakePod[] = [];
   for (const [at, copies] of options.copies.entries()) pods.push(await openPod(at, copies));
@@ -175,10 +175,11 @@ export async function openFakeFleet(
   }
 }
 
-async function register(registry: Registry, count: number, signal: AbortSignal): Promise<void> {
-  for (let at = 0; at < count; at += batch) {
+/** modelName(first) and the `count - 1` after it, many at a time. */
+export async function registerModels(registry: Registry, first: number, count: number, signal: AbortSignal): Promise<void> {
+  for (let at = first; at < first + count; at += batch) {
     signal.throwIfAborted();
-    const names = Array.from({ length: Math.min(batch, count - at) }, (_, step) => modelName(at + step));
+    const names = Array.from({ length: Math.min(batch, first + count - at) }, (_, step) => modelName(at + step));
     const put = await putModels(registry, names.map(buildModel));
     if (put.kind !== "ok") throw new Error(`the registry refused models: ${put.kind}`);
   }

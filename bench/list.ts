@@ -11,6 +11,7 @@ import { loadBenchmark } from "./loads.ts";
 import { missBenchmark } from "./miss.ts";
 import { pageBenchmark } from "./page.ts";
 import { partsBenchmark } from "./parts.ts";
+import { registryBenchmark } from "./registry.ts";
 import { scaleBenchmark } from "./scale.ts";
 import { simBenchmark } from "./sim.ts";
 import { startBenchmark } from "./start.ts";
@@ -23,6 +24,7 @@ export const benchmarks: readonly Benchmark[] = [
   partsBenchmark,
   missBenchmark,
   scaleBenchmark,
+  registryBenchmark,
   stormBenchmark,
   faultsBenchmark,
   fleetFaultsBenchmark,

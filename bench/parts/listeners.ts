@@ -7,14 +7,14 @@ import { packAny } from "#platform/any.ts";
 import type { Bootstrap } from "#proto/gen/envoy/config/bootstrap/v3/bootstrap_pb.ts";
 import { ListenerSchema } from "#proto/gen/envoy/config/listener/v3/listener_pb.ts";
 import type { RouteConfiguration } from "#proto/gen/envoy/config/route/v3/route_pb.ts";
+import { ExtProcPerRouteSchema } from "#proto/gen/envoy/extensions/filters/http/ext_proc/v3/ext_proc_pb.ts";
+import { LuaSchema } from "#proto/gen/envoy/extensions/filters/http/lua/v3/lua_pb.ts";
+import { RouterSchema } from "#proto/gen/envoy/extensions/filters/http/router/v3/router_pb.ts";
 import {
   type HttpConnectionManager,
   HttpConnectionManagerSchema,
   ScopedRouteConfigurationsListSchema,
 } from "#proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
-import { ExtProcPerRouteSchema } from "#proto/gen/envoy/extensions/filters/http/ext_proc/v3/ext_proc_pb.ts";
-import { LuaSchema } from "#proto/gen/envoy/extensions/filters/http/lua/v3/lua_pb.ts";
-import { RouterSchema } from "#proto/gen/envoy/extensions/filters/http/router/v3/router_pb.ts";
 import { buildSetCluster } from "#xds/resources/cluster.ts";
 import { buildRoutes } from "#xds/resources/routes.ts";
 import { buildScope } from "#xds/resources/scope.ts";
