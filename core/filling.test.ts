@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
+import { array, boolean, assert as check, integer, property, tuple } from "fast-check";
 import { countFillable, createLostModels, defaultFillingPolicy } from "./filling.ts";
 import type { PodView } from "./placement/request.ts";
 
@@ -28,9 +28,9 @@ test("pods with more room than the reserve, where nothing waits and that stay, g
 });
 
 test("what was used last comes first, each once, and nothing that is too old or was found again", () => {
-  const used = fc.array(fc.tuple(fc.integer({ min: 0, max: 30 }), fc.integer({ min: 0, max: 1_000 }), fc.boolean()));
-  fc.assert(
-    fc.property(used, fc.integer({ min: 0, max: 1_000 }), (uses, sinceMs) => {
+  const used = array(tuple(integer({ min: 0, max: 30 }), integer({ min: 0, max: 1_000 }), boolean()));
+  check(
+    property(used, integer({ min: 0, max: 1_000 }), (uses, sinceMs) => {
       const lost = createLostModels();
       const expected = new Map<string, number>();
       for (const [at, usedMs, found] of uses) {
