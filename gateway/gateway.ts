@@ -226,7 +226,7 @@ export async function startGateway(
   const loads = createLoads({
     fleet,
     routes,
-    awaits: (revision) => sleepers.awaits(revision),
+    awaits: (revision) => links.awaits(revision.runtime) || sleepers.awaits(revision),
     clock,
     log,
     placements,

@@ -23,6 +23,7 @@ export interface PodPresence {
   /** New at every start of the adapter. */
   readonly incarnation: string;
   readonly linkAddress: string;
+  readonly runtime?: string;
 }
 
 /** How urgent a load is, and what the pod has to know of the model. */
@@ -62,6 +63,8 @@ export interface Links extends Disposable {
   /** To the pods that hold each model ready. */
   sendUsage(uses: ReadonlyMap<string, ModelUse>): void;
   isLinked(podId: string): boolean;
+  /** Whether a pod of this runtime, or of any, is present and has not been heard yet, as when this gateway has just started. */
+  awaits(runtime: string | undefined): boolean;
 }
 
 export interface LinksParts {
@@ -89,6 +92,8 @@ const graceMs = 3_000;
 const firstPauseMs = 50;
 const longestPauseMs = 2_000;
 const verifyMs = 1_000;
+/** A pod that could not be linked for so long is counted on no more. */
+const arrivalMs = 15_000;
 /** In one message. */
 const maxOwners = 10_000;
 
@@ -104,6 +109,7 @@ const refusalCodes: Readonly<Record<LoadRefused_Why, ErrorCode>> = {
 
 interface Entry {
   presence: PodPresence;
+  readonly sinceMs: number;
   link: Link | undefined;
   linked: boolean;
   /** Of the pod that the Link leads to. */
@@ -213,6 +219,7 @@ export function createLinks(parts: LinksParts): Links {
       }
       const entry: Entry = {
         presence,
+        sinceMs: clock.monotonicMs(),
         link: undefined,
         linked: false,
         linkedIncarnation: undefined,
@@ -301,6 +308,15 @@ export function createLinks(parts: LinksParts): Links {
       for (const [podId, list] of byPod) entries.get(podId)?.link?.sendUnlessBusy({ case: "usage", value: { entries: list } });
     },
     isLinked: (podId) => entries.get(podId)?.linked === true,
+    awaits(runtime) {
+      const sinceMs = clock.monotonicMs() - arrivalMs;
+      for (const entry of entries.values()) {
+        const isComing = !entry.absent && entry.linkedIncarnation === undefined && entry.sinceMs > sinceMs;
+        const { runtime: its } = entry.presence;
+        if (isComing && (runtime === undefined || its === undefined || its === runtime)) return true;
+      }
+      return false;
+    },
     [Symbol.dispose]() {
       for (const entry of entries.values()) drop(entry, "the gateway stops");
       entries.clear();

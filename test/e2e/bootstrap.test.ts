@@ -10,6 +10,11 @@ import { openRunFolder } from "#platform/tempdir.ts";
 import { type Bootstrap, BootstrapSchema } from "#proto/gen/envoy/config/bootstrap/v3/bootstrap_pb.ts";
 import { HttpGrpcAccessLogConfigSchema } from "#proto/gen/envoy/extensions/access_loggers/grpc/v3/als_pb.ts";
 import { InternalListenerSchema } from "#proto/gen/envoy/extensions/bootstrap/internal_listener/v3/internal_listener_pb.ts";
+import { ExtensionWithMatcherSchema } from "#proto/gen/envoy/extensions/common/matching/v3/extension_matcher_pb.ts";
+import {
+  CompositeSchema,
+  ExecuteFilterActionSchema,
+} from "#proto/gen/envoy/extensions/filters/http/composite/v3/composite_pb.ts";
 import { ExternalProcessorSchema } from "#proto/gen/envoy/extensions/filters/http/ext_proc/v3/ext_proc_pb.ts";
 import { GrpcFieldExtractionConfigSchema } from "#proto/gen/envoy/extensions/filters/http/grpc_field_extraction/v3/config_pb.ts";
 import { HeaderMutationSchema } from "#proto/gen/envoy/extensions/filters/http/header_mutation/v3/header_mutation_pb.ts";
@@ -21,18 +26,23 @@ import { DownstreamConnectionsConfigSchema } from "#proto/gen/envoy/extensions/r
 import { FixedHeapConfigSchema } from "#proto/gen/envoy/extensions/resource_monitors/fixed_heap/v3/fixed_heap_pb.ts";
 import { PreviousPrioritiesConfigSchema } from "#proto/gen/envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config_pb.ts";
 import { HttpProtocolOptionsSchema } from "#proto/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.ts";
+import { HttpRequestHeaderMatchInputSchema } from "#proto/gen/envoy/type/matcher/v3/http_inputs_pb.ts";
 import { createPgvChecker } from "../../xds/pgv/checker.ts";
 import { findEnvoy } from "../harness/setup.ts";
 
 /** Everything that the bootstrap holds inside of an Any. */
 const registry = createRegistry(
+  CompositeSchema,
   EarlyHeaderMutationSchema,
+  ExecuteFilterActionSchema,
+  ExtensionWithMatcherSchema,
   ExternalProcessorSchema,
   GrpcFieldExtractionConfigSchema,
   HeaderMutationSchema,
   HttpConnectionManagerSchema,
   HttpGrpcAccessLogConfigSchema,
   HttpProtocolOptionsSchema,
+  HttpRequestHeaderMatchInputSchema,
   InternalListenerSchema,
   LuaSchema,
   DownstreamConnectionsConfigSchema,

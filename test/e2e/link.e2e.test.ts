@@ -104,6 +104,20 @@ test("a broken connection is noticed at once, and what happened meanwhile is kno
   await waitFor(() => one.copies() === "a ready,b ready" && one.reachable() === true, patient);
 });
 
+test("a pod that is present and has not been heard yet is awaited, by those who want its runtime", async () => {
+  await using net = await openNet();
+  const { links, proxy } = net.one;
+  assert.equal(links.awaits(undefined), false, "the pod that is there is linked");
+  proxy.stop("down");
+  links.setPresent({ podId: "pod-2", incarnation: "1", linkAddress: proxy.address, runtime: "later" });
+  assert.deepEqual(
+    [undefined, "later", "other"].map((runtime) => links.awaits(runtime)),
+    [true, true, false],
+  );
+  links.setAbsent("pod-2");
+  assert.equal(links.awaits("later"), false, "it left");
+});
+
 for (const direction of ["up", "down"] as const) {
   test(`nothing comes through ${direction} between one gateway and the pod: the other gateway goes on, and evictions do not hang`, async () => {
     await using net = await openNet();

@@ -57,7 +57,7 @@ export function startTraffic(fleet: TestFleet, { models, concurrency = 8, zipfEx
   driven.catch(() => undefined);
   return {
     trouble,
-    async more(count, timeoutMs = 15_000) {
+    async more(count, timeoutMs = 120_000) {
       const wanted = right + count;
       await waitUntil(
         `${count} more right answers`,

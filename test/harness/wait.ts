@@ -2,6 +2,8 @@
 import { inspect } from "node:util";
 import { sleep } from "#platform/clock.ts";
 
+/** As on a machine that is busy with other things, too. */
+const patienceMs = 60_000;
 const pollMs = 10;
 
 /** Reads until `holds` is true of what was read, and returns that. The error names the last value. */
@@ -9,7 +11,7 @@ export async function waitUntil<T>(
   what: string,
   read: () => T | Promise<T>,
   holds: (value: T) => boolean,
-  timeoutMs = 10_000,
+  timeoutMs = patienceMs,
 ): Promise<T> {
   const endMs = performance.now() + timeoutMs;
   for (;;) {

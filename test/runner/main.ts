@@ -7,7 +7,7 @@ import { type FileRun, runFile } from "./file.ts";
 import { describeFile } from "./report.ts";
 import { chooseFiles, countResults, exitCodeOf, summaryOf } from "./tally.ts";
 
-const fileTimeoutMs = 240_000;
+const fileTimeoutMs = 600_000;
 /** The first of these folders' files to run builds a Kubernetes, or installs a store: minutes on a busy machine. */
 const preparing: Readonly<Record<string, number>> = {
   "test/kubernetes/": 3_000_000,
