@@ -101,6 +101,8 @@ function parseTexts(what: string, value: unknown, most: number, fits: (text: str
 
 /** Policies by the callers they are for, so that a decision looks only at what may concern it. */
 export interface AccessRules {
+  /** Nothing is open to who has proved nothing. */
+  readonly closed: boolean;
   decide(principal: string, model: Pick<Model, "name" | "tenant" | "labels">): Access;
 }
 
@@ -114,6 +116,7 @@ export function buildAccessRules(policies: Iterable<Policy>): AccessRules {
     }
   }
   return {
+    closed: !byCaller.has(everybodyWord),
     decide(principal, model) {
       if (principal !== anonymous && model.tenant === principal) return { kind: "allowed", by: "its tenant" };
       const words = principal === anonymous ? [everybodyWord] : [principal, authenticatedWord, everybodyWord];

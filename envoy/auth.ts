@@ -17,7 +17,7 @@ import {
 } from "#proto/gen/envoy/extensions/filters/http/jwt_authn/v3/config_pb.ts";
 import { LuaSchema } from "#proto/gen/envoy/extensions/filters/http/lua/v3/lua_pb.ts";
 import type { HttpFilterSchema } from "#proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
-import { filters, headers } from "./names.ts";
+import { filters, headers, serverMethods, serverPaths } from "./names.ts";
 
 import { buildOutsideCluster } from "./outside.ts";
 import { overAds } from "./ways.ts";
@@ -76,18 +76,7 @@ const keysFilter: MessageInitShape<typeof HttpFilterSchema> = {
   },
 };
 
-const claimFilter: MessageInitShape<typeof HttpFilterSchema> = {
-  name: filters.claim,
-  configType: {
-    case: "typedConfig",
-    value: packAny(LuaSchema, {
-      defaultSourceCode: {
-        specifier: { case: "inlineString", value: readFileSync(new URL("claim.lua", import.meta.url), "utf8") },
-      },
-      statPrefix: "warm_claim",
-    }),
-  },
-};
+const claimFilter: MessageInitShape<typeof HttpFilterSchema> = { ...keysFilter, name: filters.claim };
 
 export interface KnownKey {
   /** SHA-256 in hex. */
@@ -97,23 +86,43 @@ export interface KnownKey {
   readonly endsAt: number;
 }
 
-const script = readFileSync(new URL("keys.lua", import.meta.url), "utf8");
+const script = (name: string): string => readFileSync(new URL(name, import.meta.url), "utf8");
+const [strangersScript, keysScript, claimScript] = [script("strangers.lua"), script("keys.lua"), script("claim.lua")];
 const hashForm = /^[0-9a-f]{64}$/;
 
+/** What is told to who has proved nothing. */
+export const unprovedReason = "this needs an API key, a token or a client certificate";
+
+/** `closed`: nothing is open to who has proved nothing, and the script is the last that could find out who calls. */
+function strangers(closed: boolean): string {
+  const open = [...serverPaths, ...serverMethods.map((method) => `/inference.GRPCInferenceService/${method}`)];
+  const table = open.map((path) => `["${path}"]=true`).join(",");
+  return `local CLOSED, REASON = ${closed}, "${unprovedReason}"\nlocal OPEN = {${table}}\n${strangersScript}`;
+}
+
+/** The claim filter's content. */
+export function buildClaim(closed: boolean): TypedExtensionConfig {
+  return luaExtension(filters.claim, "warm_claim", `${strangers(closed)}\n${claimScript}`);
+}
+
 /** The keys filter's content: the script and the table of keys. Its cost is of all keys, once for each change of one. */
-export function buildKeys(keys: Iterable<KnownKey>): TypedExtensionConfig {
+export function buildKeys(keys: Iterable<KnownKey>, closed: boolean): TypedExtensionConfig {
   const lines: string[] = [];
   for (const { hash, principal, endsAt } of keys) {
     // What becomes a program must not be able to be one.
     if (!hashForm.test(hash) || !isPrincipal(principal) || !Number.isSafeInteger(endsAt)) continue;
     lines.push(`["${hash}"]={"${principal}",${endsAt}},`);
   }
-  const source = `local KEYS = {\n${lines.toSorted().join("\n")}\n}\n${script}`;
+  const table = `local KEYS = {\n${lines.toSorted().join("\n")}\n}`;
+  return luaExtension(filters.keys, "warm_keys", `${table}\n${strangers(closed)}\n${keysScript}`);
+}
+
+function luaExtension(name: string, statPrefix: string, source: string): TypedExtensionConfig {
   return create(TypedExtensionConfigSchema, {
-    name: filters.keys,
+    name,
     typedConfig: packAny(LuaSchema, {
       defaultSourceCode: { specifier: { case: "inlineString", value: source } },
-      statPrefix: "warm_keys",
+      statPrefix,
     }),
   });
 }

@@ -2,6 +2,7 @@
 -- Only SHA-256 hashes of keys are known here, in KEYS, which stands before this: hash in hex -> { principal, end in seconds
 -- since 1970 or 0 }. The key is taken out of the request: no model server sees it. A bearer token of another form is left
 -- to the filter for JWTs.
+-- strangers.lua stands before this, for where no filter behind this one could still find out who calls.
 -- SHA-256: FIPS 180-4.
 
 local band, bxor, bnot, ror, rshift, tobit = bit.band, bit.bxor, bit.bnot, bit.ror, bit.rshift, bit.tobit
@@ -69,7 +70,7 @@ function envoy_on_request(handle)
     key = bearer and string.match(bearer, "^[Bb]earer +(wk_.*)$")
     name = "authorization"
   end
-  if key == nil then return end
+  if key == nil then return turn_away(handle, headers) end
   if #key ~= 46 or string.sub(key, 1, 3) ~= "wk_" then return refuse(handle, "the API key is malformed") end
   local known = KEYS[sha256(key)]
   if known == nil then return refuse(handle, "the API key is not known") end

@@ -87,6 +87,17 @@ export const usageLog = "warm-usage";
 /** gRPC methods about the server, which the gateway answers; naming-grpc.lua knows them too. */
 export const serverMethods = ["ServerLive", "ServerReady", "ServerMetadata", "RepositoryIndex"] as const;
 
+/** Paths about the server over REST, which the gateway answers to everybody. */
+export const serverPaths = [
+  "/",
+  "/v1/models",
+  "/v2",
+  "/v2/",
+  "/v2/health/live",
+  "/v2/health/ready",
+  "/v2/repository/index",
+] as const;
+
 /** Their scope key: no model's name begins with a slash. */
 export const serverScope = "/server";
 

@@ -3,6 +3,7 @@
 // not finding it; so all that is decided here is decided once, and again when a policy, a key or a model changes.
 import { type AccessRules, anonymous, buildAccessRules, maxPolicies, type Policy, parsePrincipal } from "#core/access.ts";
 import type { Model } from "#core/model.ts";
+import { unprovedReason } from "#envoy/auth.ts";
 import type { Log } from "#platform/log.ts";
 import {
   type ApiKey,
@@ -29,8 +30,10 @@ export interface Access {
 
 export interface AccessParts {
   readonly registry: Registry;
-  readonly table: Pick<RouteTable, "allow" | "review" | "setKeys">;
+  readonly table: Pick<RouteTable, "allow" | "review" | "setCallers">;
   readonly findModel: (name: string) => Model | undefined;
+  /** Tokens may prove who calls. */
+  readonly tokens: boolean;
   readonly log: Log;
 }
 
@@ -47,7 +50,7 @@ const maxKeys = 10_000;
 const unproved = {
   kind: "failed",
   code: "unauthenticated",
-  reason: "this needs an API key, a token or a client certificate",
+  reason: unprovedReason,
 } as const satisfies Failure;
 
 /** Resolves when policies and keys are known; follows them until the signal is aborted. */
@@ -70,6 +73,8 @@ export async function openAccess(parts: AccessParts, signal: AbortSignal): Promi
     return model !== undefined && principal !== undefined && decide(principal, model) === undefined;
   };
 
+  // Envoy is let in when both are known.
+  const tell = (): void => table.setCallers({ keys: keys.values(), closed: rules.closed, tokens: parts.tokens });
   const following = follow(
     registry,
     [
@@ -86,6 +91,7 @@ export async function openAccess(parts: AccessParts, signal: AbortSignal): Promi
         changed() {
           rules = buildAccessRules(policies.values());
           table.review(mayKeep);
+          tell();
         },
       },
       {
@@ -98,7 +104,7 @@ export async function openAccess(parts: AccessParts, signal: AbortSignal): Promi
           keys.set(id, parsed.value);
           return undefined;
         },
-        changed: () => table.setKeys(keys.values()),
+        changed: tell,
       },
     ],
     log,

@@ -4,6 +4,7 @@
 import type { Revision } from "#core/model.ts";
 import { createHistogram } from "#core/samples.ts";
 import { defaultScalingPolicy, type ScalingPolicy } from "#core/scaling.ts";
+import { readAuthFile } from "#envoy/authfile.ts";
 import { sleep, systemClock } from "#platform/clock.ts";
 import type { Log } from "#platform/log.ts";
 import { createProcessMetrics } from "#platform/processmetrics.ts";
@@ -143,7 +144,16 @@ export async function startGateway(
     options.auth === undefined
       ? openToAll
       : stack.use(
-          await openAccess({ registry: book.registry, table: xds.table, findModel: (name) => book.get(name), log }, signal),
+          await openAccess(
+            {
+              registry: book.registry,
+              table: xds.table,
+              findModel: (name) => book.get(name),
+              tokens: (await readAuthFile(options.auth)).jwt.length > 0,
+              log,
+            },
+            signal,
+          ),
         );
   const quotas = stack.use(
     await openQuotas(

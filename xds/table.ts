@@ -2,7 +2,7 @@
 // Invariants: the cost of a change does not grow with the number of models; a scope names only sets whose clusters and
 // routes are in the table; scopes are not stored but encoded when they are sent, and their content is their version.
 import type { QuotaRules } from "#core/quota.ts";
-import { buildKeys, type KnownKey } from "#envoy/auth.ts";
+import { buildClaim, buildKeys, type KnownKey } from "#envoy/auth.ts";
 import { buildLimit } from "#envoy/limit.ts";
 import { entryPrincipal, filters, runtimeLayer, serverScope } from "#envoy/names.ts";
 import { type Cluster, ClusterSchema } from "#proto/gen/envoy/config/cluster/v3/cluster_pb.ts";
@@ -83,8 +83,11 @@ export interface RouteTable {
   review(keep: (model: string, principal: string) => boolean, model?: string): void;
   /** Scopes that Envoy still has from a gateway before this one; `keep` says who may have them. */
   adopt(scopes: Iterable<string>, keep: (model: string, principal: string) => boolean): void;
-  /** What the keys filter knows. */
-  setKeys(keys: Iterable<KnownKey>): void;
+  /**
+   * What the filters know that find out who calls. `closed`: nothing is open to who has proved nothing; it is the last of them
+   * that turns such callers away.
+   */
+  setCallers(callers: { readonly keys: Iterable<KnownKey>; readonly closed: boolean; readonly tokens: boolean }): void;
   /** What the limit filter knows, where callers prove who they are. */
   setQuotas(rules: QuotaRules): void;
   readonly modelCount: number;
@@ -273,7 +276,10 @@ export function createRouteTable(onChange: OnChange, check: CheckResource, { aut
         }
       }
     },
-    setKeys: (keys) => extensions.put(TypedExtensionConfigSchema, filters.keys, buildKeys(keys)),
+    setCallers({ keys, closed, tokens }) {
+      extensions.put(TypedExtensionConfigSchema, filters.keys, buildKeys(keys, closed && !tokens));
+      if (tokens) extensions.put(TypedExtensionConfigSchema, filters.claim, buildClaim(closed));
+    },
     setQuotas(rules) {
       if (!auth) return;
       extensions.put(TypedExtensionConfigSchema, filters.limit, buildLimit(rules));

@@ -2,7 +2,7 @@
 // Whatever is no inference call, or names no model unmistakably, is refused here and never reaches a model server.
 import type { ErrorCode } from "#core/errors.ts";
 import { type ModelName, type Priority, parseModelName, priorities } from "#core/model.ts";
-import { headers as own, priorityHeader } from "#envoy/names.ts";
+import { headers as own, priorityHeader, serverPaths } from "#envoy/names.ts";
 
 export type ServerCall = "live" | "ready" | "metadata" | "index" | "list";
 
@@ -37,7 +37,7 @@ const grpcMethods = new Set(["ModelInfer", "ModelReady", "ModelMetadata", "Model
 const closed = ["/mmesh.", "/grpc.", "/envoy.", "/warmpath."];
 const grpcMethod = /^\/[A-Za-z_][A-Za-z0-9_.]*\/[A-Za-z_][A-Za-z0-9_]*$/;
 
-const server: Readonly<Record<string, ServerCall>> = {
+const server: Readonly<Record<(typeof serverPaths)[number], ServerCall>> = {
   "/v2": "metadata",
   "/v2/": "metadata",
   "/v2/health/live": "live",
@@ -92,7 +92,8 @@ function parseRest(headers: ReadonlyMap<string, string>): MissRequest {
   const timeoutMs = parseTimeoutHeader(headers.get("x-request-timeout-ms"));
   if (timeoutMs === "bad")
     return refused("rest", "invalid-request", "x-request-timeout-ms must be a whole number of milliseconds");
-  const what = Object.hasOwn(server, path) ? server[path] : undefined;
+  const asked = serverPaths.find((each) => each === path);
+  const what = asked === undefined ? undefined : server[asked];
   if (what !== undefined) return { kind: "server", what };
   const badName = headers.get(own.badName);
   if (badName !== undefined) return infer("rest", path, decode(badName), timeoutMs);

@@ -199,6 +199,44 @@ describe("callers prove who they are", () => {
       assert.deepEqual(await ask("/v2/models/own-a/infer", headers).then(({ waited }) => waited), false);
   });
 
+  test("where nothing is open to everybody strangers are turned away by Envoy alone, whatever they ask", async () => {
+    await fleet.manage("DELETE", "/api/v1/policies/demo");
+    const handled = async (): Promise<number> => (await fleet.stats()).javascriptRequests;
+    await waitFor(async () => {
+      const before = await handled();
+      return (await infer("demo")) === 401 && (await handled()) === before;
+    }, patience);
+    const before = await handled();
+    const paths = [
+      "/v2/models/own-a/infer",
+      "/v2/models/absent/infer",
+      "/v1/models/own-a:predict",
+      "/v1/chat/completions",
+      "/v2/logging",
+      "/x",
+    ];
+    const answers = await Promise.all(paths.map((path) => ask(path)));
+    for (const { status, text } of answers) {
+      assert.equal(status, 401);
+      assert.deepEqual(
+        JSON.parse(text).error.message ?? JSON.parse(text).error,
+        "this needs an API key, a token or a client certificate",
+      );
+    }
+    await using grpc = await openGrpcClient(fleet.grpcTarget);
+    const message = frameOf(Buffer.from([0x0a, 4, ...Buffer.from("demo")]));
+    const called = await grpc.call(inferencePath("ModelReady"), message);
+    assert.deepEqual([called.status, called.message], [16, "this needs an API key, a token or a client certificate"]);
+    assert.equal(await handled(), before);
+    // What everybody may ask, and who has proved something, is as before.
+    assert.equal((await grpc.call(inferencePath("ServerLive"), frameOf(Buffer.alloc(0)))).status, 0);
+    assert.equal((await ask("/v2/health/live?x")).status, 200);
+    assert.equal(await infer("own-a", { "x-api-key": key.key }), 200);
+    assert.equal(await infer("own-b", bearer(await sign({ tenant: "team-b" }))), 200);
+    await fleet.manage("PUT", "/api/v1/policies/demo", { callers: ["everybody"], models: { names: ["demo"] } });
+    await waitFor(async () => (await infer("demo")) === 200, patience);
+  });
+
   test("keys are kept nowhere: not in the registry, the logs, or Envoy", async () => {
     const files = [
       fleet.registryFile,

@@ -118,6 +118,20 @@ describe("a tenant is held to its quota, and others notice nothing", () => {
     return Number(line?.split(" ").at(-1) ?? Number.NaN);
   }
 
+  test("strangers, where nothing is open to them, are answered by Envoy alone", async () => {
+    const before = await stats();
+    for (let at = 0; at < 50; at++) {
+      const answer = await request(`${fleet.restUrl}/v2/models/${at % 2 === 0 ? "greedy-0" : `absent-${at}`}/infer`, {
+        method: "POST",
+        body,
+      });
+      assert.equal(answer.statusCode, 401);
+      assert.deepEqual(await answer.body.json(), { error: "this needs an API key, a token or a client certificate" });
+    }
+    assert.equal(await stats(), before);
+    assert.equal((await request(`${fleet.restUrl}/v2/health/live`)).statusCode, 200);
+  });
+
   test("without a quota nothing is refused, and no route makes the filter", async () => {
     const answers = await Promise.all(Array.from({ length: 100 }, () => infer("greedy-0", keys.greedy)));
     assertWell(answers);
