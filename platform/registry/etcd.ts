@@ -6,6 +6,7 @@ import { Duplex } from "node:stream";
 import {
   CompareResult,
   CompareTarget,
+  GRPCResourceExhastedError,
   type ICompare,
   type IKeyValue,
   type ILeaseKeepAliveResponse,
@@ -43,8 +44,10 @@ import type { EtcdTarget } from "./target.ts";
 const callTimeoutMs = 3_000;
 const pageTimeoutMs = 10_000;
 const revokeTimeoutMs = 1_000;
-/** Of one answer: with the largest values it takes 64 MiB. */
-const maxRangeEntries = 1_000;
+/** Of one answer, whatever the values are: with the largest it takes 64 MiB. */
+const safeRangeEntries = 1_000;
+/** Of an answer whose values are as large as those before it. */
+const rangeBytes = 8 * 2 ** 20;
 
 /** Connects to nothing yet; throws a StartupError when the target's files cannot be used. */
 export function openEtcdRegistry(target: EtcdTarget, log: Log): Registry {
@@ -58,6 +61,8 @@ class EtcdRegistry implements Registry {
   readonly #closed = new AbortController();
   readonly #leases = new Set<KeptLease>();
   #seenStoreId: string | undefined;
+  /** etcd counts all keys behind a part each time, so parts are as large as the values seen so far allow. */
+  #partEntries = safeRangeEntries;
 
   constructor(client: EtcdClient, prefix: string, log: Log) {
     this.#client = client;
@@ -79,7 +84,7 @@ class EtcdRegistry implements Registry {
     let from = after === undefined || after < prefix ? prefix : `${after}\0`;
     let revision = at;
     for (;;) {
-      const part = await this.#range(prefix, from, Math.min(maxRangeEntries, limit - entries.length), revision);
+      const part = await this.#range(prefix, from, Math.min(this.#partEntries, limit - entries.length), revision);
       revision ??= part.revision;
       for (const kv of part.kvs) entries.push(this.#toEntry(kv));
       if (!part.more || entries.length >= limit) return { entries, revision, more: part.more, storeId: part.storeId };
@@ -199,14 +204,21 @@ class EtcdRegistry implements Registry {
       const [found, marked] = responses;
       const storeId = marked?.response_range.kvs[0]?.value.toString() ?? (await this.#storeId());
       this.#seenStoreId = storeId;
+      const kvs = found?.response_range.kvs ?? [];
+      this.#partEntries = partEntries(kvs) ?? this.#partEntries;
       return {
-        kvs: found?.response_range.kvs ?? [],
+        kvs,
         more: found?.response_range.more ?? false,
         revision: Number(header.revision),
         storeId,
       };
     } catch (error) {
-      const isForgotten = error instanceof Error && isOfAnotherTime(error.cause);
+      const cause = error instanceof Error ? error.cause : undefined;
+      if (cause instanceof GRPCResourceExhastedError && limit > safeRangeEntries) {
+        this.#partEntries = safeRangeEntries;
+        return await this.#range(prefix, from, safeRangeEntries, revision);
+      }
+      const isForgotten = isOfAnotherTime(cause);
       if (revision === undefined || !isForgotten) throw error;
       return await this.#range(prefix, from, limit, undefined);
     }
@@ -292,4 +304,11 @@ function isOfAnotherTime(error: unknown): boolean {
     classify(error) === "compacted" ||
     (error instanceof Error && error.message.includes("required revision is a future revision"))
   );
+}
+
+/** How many entries like these make an answer of a good size; undefined when they are too few to say. */
+function partEntries(kvs: readonly IKeyValue[]): number | undefined {
+  if (kvs.length < 100) return undefined;
+  const bytes = kvs.reduce((sum, { key, value }) => sum + key.length + value.length, 0);
+  return Math.min(maxPageLimit, Math.max(safeRangeEntries, Math.floor((rangeBytes * kvs.length) / bytes)));
 }

@@ -21,7 +21,8 @@ export interface Follower {
   readonly onMissing?: (keys: ReadonlySet<string>) => void;
 }
 
-const pageLimit = 2_000;
+/** For each page etcd counts all keys that come after it: few large pages make a list of a million ten times as fast. */
+const pageLimit = 20_000;
 const firstPauseMs = 100;
 const longestPauseMs = 5_000;
 

@@ -107,7 +107,7 @@ export interface Registry extends AsyncDisposable {
 
 export const maxValueBytes = 65_536;
 export const maxKeyLength = 512;
-export const maxPageLimit = 10_000;
+export const maxPageLimit = 20_000;
 /** What a stock etcd takes in one transaction: 128 operations and 1.5 MiB. */
 export const maxPutMany = 100;
 export const maxPutManyBytes = 2 ** 20;
