@@ -119,16 +119,20 @@ function port(name: string, address: PortAddress, options: BootstrapOptions, kin
 
 /** A client's own word on what only we may say counts for nothing. */
 function atTheEdge({ auth }: BootstrapOptions) {
-  const stripped = {
-    action: {
-      case: "removeOnMatch" as const,
-      value: { keyMatcher: { matchPattern: { case: "prefix" as const, value: headerPrefix } } },
+  const stripped = [
+    {
+      action: {
+        case: "removeOnMatch" as const,
+        value: { keyMatcher: { matchPattern: { case: "prefix" as const, value: headerPrefix } } },
+      },
     },
-  };
+    // The one of Envoy's own that it lets pass from anybody.
+    { action: { case: "remove" as const, value: headers.isHedge } },
+  ];
   return {
     name: "envoy.http.early_header_mutation.header_mutation",
     typedConfig: packAny(EarlyHeaderMutationSchema, {
-      mutations: [stripped, ...(auth === undefined ? [] : [principalAtTheEdge(auth)])],
+      mutations: [...stripped, ...(auth === undefined ? [] : [principalAtTheEdge(auth)])],
     }),
   };
 }

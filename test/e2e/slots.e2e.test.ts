@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { pathToFileURL } from "node:url";
-import { create } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { Client, request } from "undici";
 import { parseModel } from "#core/model.ts";
 import { createClient, type ServiceClient } from "#platform/grpc.ts";
@@ -15,6 +15,7 @@ import {
   ModelMetadataRequestSchema,
 } from "#proto/gen/inference/open_inference_pb.ts";
 import { openFleet, type TestFleet } from "../harness/fleet.ts";
+import { frameOf, inferencePath, openGrpcClient } from "../harness/grpc.ts";
 import { waitUntil } from "../harness/wait.ts";
 
 const stack = new AsyncDisposableStack();
@@ -125,6 +126,15 @@ test("what a pod has forgotten is found again, by REST and gRPC", async () => {
   assert.equal((await infer("slotted-5")).modelName, "slotted-5");
   await forget("slotted-5");
   assert.equal((await infer("slotted-5")).modelName, "slotted-5");
+});
+
+test("a client that claims to be a hedge of Envoy's own waits for its model like any other", async () => {
+  await using raw = await openGrpcClient(fleet.grpcTarget);
+  const message = toBinary(ModelInferRequestSchema, create(ModelInferRequestSchema, { modelName: "slotted-6", inputs }));
+  for (const _ of ["cold", "warm"]) {
+    const answer = await raw.call(inferencePath("ModelInfer"), frameOf(message), { "x-envoy-is-timeout-retry": "true" });
+    assert.equal(answer.status, 0, answer.message);
+  }
 });
 
 test("the name on the model server is no client's to use", async () => {
