@@ -3,6 +3,7 @@
 import { errorMessage } from "#core/errors.ts";
 import { systemClock, untilAborted } from "#platform/clock.ts";
 import { describeFlags } from "#platform/config.ts";
+import { keepHeapSmall } from "#platform/heap.ts";
 import { StartupError } from "#platform/lifecycle.ts";
 import { createLog } from "#platform/log.ts";
 import { openMetricsServer } from "#platform/metricsserver.ts";
@@ -25,6 +26,8 @@ const askedWithinMs = 5_000;
 
 /** Runs until the signal is aborted, then drains. */
 export async function runAdapter(argv: readonly string[], signal: AbortSignal, stack: AsyncDisposableStack): Promise<void> {
+  // What the adapter takes is taken from the models of its pod.
+  keepHeapSmall();
   const options = parseAdapterOptions(argv);
   const { podId, runtime, restAddress, grpcAddress, labels, formats, capacityBytes, loadConcurrency } = options;
   const log = stack.use(createLog({ service: "adapter", level: options.logLevel })).with({ podId });
