@@ -65,6 +65,7 @@ async function runAbuse(context: BenchmarkContext, signal: AbortSignal, stack: A
     .slice(0, victimModels);
   const own = fleet.oracle.models.filter((model) => model.startsWith("wine-")).slice(0, 1_000);
   const keys = { victim: await makeKey(fleet, "victim", "iris-*"), attacker: await makeKey(fleet, "attacker", "wine-*") };
+  await setQuotas(fleet);
   const requestFile = join(folder, "requests.json");
   await writeFile(requestFile, JSON.stringify(buildRequestFile(cases)));
   const load = stack.use(openLoadProcess(requestFile));
@@ -181,6 +182,19 @@ async function makeKey(fleet: TestFleet, principal: string, models: string): Pro
   const put = await fleet.manage("PUT", `/api/v1/policies/${principal}`, { callers: [principal], models: { names: [models] } });
   if (put.status >= 300) throw new Error(put.text);
   return json.key;
+}
+
+/** As docs/security.md has it before strangers reach the ports: nobody is without a quota, and the victim's is large. */
+async function setQuotas(fleet: TestFleet): Promise<void> {
+  const quotas = {
+    strangers: { tenants: ["anonymous"], requestsPerSecond: 50 },
+    everybody: { tenants: ["authenticated"], requestsPerSecond: 100, parkedRequests: 20, loadsUnderWay: 4 },
+    victim: { tenants: ["victim"], requestsPerSecond: 100_000 },
+  };
+  for (const [name, quota] of Object.entries(quotas)) {
+    const put = await fleet.manage("PUT", `/api/v1/quotas/${name}`, quota);
+    if (put.status >= 300) throw new Error(put.text);
+  }
 }
 
 async function warm(fleet: TestFleet, cases: ReturnType<typeof chooseCases>, key: string): Promise<void> {

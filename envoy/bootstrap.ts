@@ -70,6 +70,10 @@ const runtimeFlags = {
   // but together with the retry policy of these streams Envoy 1.40 crashes when a client leaves after a minute or so.
   "envoy.reloadable_features.ext_proc_graceful_grpc_close": false,
   "re2.max_program_size.error_level": 1_000,
+  // What one connection sends at once is worked off in turns with the others'; one that has opened so many streams and reset
+  // most of them within a second is closed. (500 by default, and no turns.)
+  "http.max_requests_per_io_cycle": 16,
+  "overload.premature_reset_total_stream_count": 200,
   [usageSampleKey]: { numerator: 1_000_000, denominator: "MILLION" },
 };
 

@@ -26,7 +26,11 @@ async function ask(
   const answer = await client?.ask(path, { method: "POST", headers, body }).catch(() => undefined);
   if (answer === undefined) return undefined;
   context.got(`${JSON.stringify(answer.headers)} ${answer.text}`);
-  context.note(expected.includes(answer.status), `${path.slice(0, 80)}: ${answer.status} ${answer.text.slice(0, 120)}`);
+  // Who floods is told so.
+  context.note(
+    answer.status === 429 || expected.includes(answer.status),
+    `${path.slice(0, 80)}: ${answer.status} ${answer.text.slice(0, 120)}`,
+  );
   return answer;
 }
 
@@ -78,7 +82,10 @@ export const requestAttacks: readonly Attack[] = [
         const headers = key === undefined ? {} : { "x-api-key": key };
         const answer = await grpc.call(inferencePath("ModelInfer"), frameOf(message), headers);
         context.got(answer.message + answer.body.toString("latin1"));
-        context.note(answer.status === (key === context.key ? 7 : 16), `gRPC ${model}: ${answer.status} ${answer.message}`);
+        context.note(
+          answer.status === 8 || answer.status === (key === context.key ? 7 : 16),
+          `gRPC ${model}: ${answer.status} ${answer.message}`,
+        );
       });
     },
   },
