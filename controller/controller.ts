@@ -33,6 +33,7 @@ import { createFirstLoads } from "./model/loading.ts";
 import { createModelReconciler, isOurs } from "./model/reconcile.ts";
 import { type Owner, parseInferenceService, parseModelObject, parsePredictor, type Source } from "./model/source.ts";
 import type { Endpoints } from "./model/status.ts";
+import { createPolicies } from "./policy/run.ts";
 import type { RuntimeSettings } from "./runtime/desired.ts";
 import { createRuntimeReconciler } from "./runtime/reconcile.ts";
 import { createRuntimeRecords } from "./runtime/records.ts";
@@ -50,6 +51,8 @@ export interface ControllerParts {
   readonly endpoints: Endpoints;
   readonly clusterRuntimes: "ignore" | "read" | "report";
   readonly allowAnyPvc: boolean;
+  /** Whether gateways ask callers who they are. */
+  readonly callersProve: boolean;
   readonly identity: string;
   readonly clock: Clock;
   readonly log: Log;
@@ -117,14 +120,25 @@ export async function runController(parts: ControllerParts, signal: AbortSignal)
   const own = follow(servingRuntimes, false, unlessDeleted(parseRuntime), onRuntime);
   const shared =
     parts.clusterRuntimes === "ignore" ? undefined : follow(clusterServingRuntimes, true, unlessDeleted(parseRuntime), onRuntime);
+  const policies = createPolicies({
+    client,
+    registry,
+    namespace,
+    isEnforced: parts.callersProve,
+    clock,
+    log,
+    watch: parts.watch?.("policy"),
+  });
+  tasks.push(policies.run(running));
   parts.onCounts?.(() => ({
     objects: {
       inferenceservice: sources.isvc.store.size,
       predictor: sources.ksp.store.size,
       model: sources.model.store.size,
       runtime: own.store.size + (shared?.store.size ?? 0),
+      accesspolicy: policies.objects,
     },
-    queued: { model: modelQueue.length, runtime: runtimeQueue.length },
+    queued: { model: modelQueue.length, runtime: runtimeQueue.length, policy: policies.queued },
   }));
   const managed = `${labels.managedBy}=${manager}`;
   const made = follow<KubeObject>(

@@ -27,6 +27,13 @@ export const inferenceServices: ResourceType = {
 };
 export const predictors: ResourceType = { ...serving, ...named, version: "v1alpha1", plural: "predictors", kind: "Predictor" };
 export const models: ResourceType = { ...named, group: "warmpath.dev", version: "v1alpha1", plural: "models", kind: "Model" };
+export const accessPolicies: ResourceType = {
+  ...named,
+  group: "warmpath.dev",
+  version: "v1alpha1",
+  plural: "accesspolicies",
+  kind: "AccessPolicy",
+};
 
 export const deployments: ResourceType = { ...named, group: "apps", version: "v1", plural: "deployments", kind: "Deployment" };
 export const services: ResourceType = { ...named, group: "", version: "v1", plural: "services", kind: "Service" };

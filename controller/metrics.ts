@@ -10,10 +10,10 @@ import {
 } from "#platform/metrics.ts";
 import type { ReconcileWatch } from "./engine/reconcile.ts";
 
-const kinds = ["model", "runtime"] as const;
+const kinds = ["model", "runtime", "policy"] as const;
 /** `again`: as it should be, and looked at once more after a while. */
 const outcomes = ["done", "again", "failed"] as const;
-export const objectKinds = ["inferenceservice", "predictor", "model", "runtime"] as const;
+export const objectKinds = ["inferenceservice", "predictor", "model", "runtime", "accesspolicy"] as const;
 
 export type WorkKind = (typeof kinds)[number];
 

@@ -52,6 +52,7 @@ export const controllerFlags = z.object({
     .pipe(z.array(z.object({ name: z.string() })).max(32))
     .default([])
     .describe("as a JSON list of {name}"),
+  callersProve: yes.default(false).describe("true when gateways ask callers who they are, for the status of AccessPolicies"),
   storageSecret: name.default("storage-config").describe("secret with the storage settings"),
   etcdSecret: name.optional().describe("secret with etcd's certificates or password, mounted in pods of runtimes"),
   peerSecret: name

@@ -20,8 +20,8 @@ import { type ControllerFacts, collectController, createControllerMetrics, watch
 import { type ControllerOptions, controllerFlags, parseControllerOptions, tokenReader } from "./options.ts";
 
 const nothingYet: Pick<ControllerFacts, "objects" | "queued"> = {
-  objects: { inferenceservice: 0, predictor: 0, model: 0, runtime: 0 },
-  queued: { model: 0, runtime: 0 },
+  objects: { inferenceservice: 0, predictor: 0, model: 0, runtime: 0, accesspolicy: 0 },
+  queued: { model: 0, runtime: 0, policy: 0 },
 };
 
 /** Runs until the signal is aborted; throws when leadership is lost, so that whoever started it starts it again. */
@@ -72,6 +72,7 @@ export async function runControllerProcess(
           },
           clusterRuntimes: options.clusterRuntimes,
           allowAnyPvc: options.allowAnyPvc,
+          callersProve: options.callersProve,
           identity,
           clock,
           log,

@@ -125,14 +125,14 @@ function dropUnwanted(model: Model, wanted: ReadonlySet<string>): Changed {
   return { kind: "ok", model: left };
 }
 
-function settingsOf({ owner, namespace, options }: Source): Readonly<Record<string, unknown>> {
+function settingsOf({ owner, namespace, options, labels }: Source): Readonly<Record<string, unknown>> {
   return {
     minCopies: options.minCopies,
     maxCopies: options.maxCopies,
     priority: options.priority,
     pinned: options.pinned,
     tenant: namespace,
-    labels: { [ownerLabel]: owner },
+    labels: { ...labels, [ownerLabel]: owner },
   };
 }
 

@@ -1,7 +1,7 @@
 // Owns what the three kinds that stand for a model have in common: a name, the revisions wanted, which one is to be
 // active, how it is to be kept. Pure: an object becomes a source, is none of our business, or is refused in one sentence.
 import { createHash } from "node:crypto";
-import { isRecord } from "#core/fields.ts";
+import { isRecord, maxSettings, parseAllSettings } from "#core/fields.ts";
 import { type Priority, priorities } from "#core/model.ts";
 import { type KubeObject, list, record, text, texts } from "../engine/objects.ts";
 import { annotations } from "../kinds.ts";
@@ -46,6 +46,8 @@ export interface Source {
   /** At this place among the revisions. */
   readonly active: number;
   readonly options: SourceOptions;
+  /** Those of its object that a record can hold: policies select by them. */
+  readonly labels: Readonly<Record<string, string>>;
   /** What the object's status says now. */
   readonly status: Readonly<Record<string, unknown>>;
   /** What is wrong with it, for its user; then it has no revisions. */
@@ -292,9 +294,18 @@ function sourceOf(
     revisions: isRefused ? [] : read.revisions,
     active: isRefused ? 0 : (read.active ?? 0),
     options: isRefused ? noOptions : read.options,
+    labels: labelsOf(metadata.labels),
     status: record(body["status"]),
     invalid: isRefused ? read.reason : undefined,
   };
+}
+
+/** In one order; one entry is left for whose the record is. */
+function labelsOf(given: KubeObject["metadata"]["labels"]): Source["labels"] {
+  const fitting = Object.entries(given)
+    .filter(([key, value]) => parseAllSettings({ labels: { [key]: value } }, ["labels"]).kind === "ok")
+    .sort(([one], [other]) => (one < other ? -1 : 1));
+  return Object.fromEntries(fitting.slice(0, maxSettings - 1));
 }
 
 const maxIdLength = 253;

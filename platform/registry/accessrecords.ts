@@ -7,6 +7,13 @@ import { type Parsed, parseJson } from "./records.ts";
 export const policyPrefix = "/policies/";
 export const apiKeyPrefix = "/keys/";
 
+/** Names of policies that are objects of Kubernetes begin so; nobody but the controller writes them. */
+export const objectPolicyStart = "accesspolicy.";
+
+export function objectPolicyName(namespace: string, name: string): string {
+  return `${objectPolicyStart}${namespace}.${name}`;
+}
+
 export interface ApiKey {
   readonly id: string;
   readonly principal: string;

@@ -9,10 +9,12 @@ import { parseObject } from "#controller/engine/objects.ts";
 import { checkMigration } from "#controller/migrate/check.ts";
 import { buildRecord } from "#controller/model/desired.ts";
 import { parseInferenceService, parseModelObject, parsePredictor, type Source } from "#controller/model/source.ts";
+import { buildPolicyStatus, parseAccessPolicy } from "#controller/policy/policy.ts";
 import { bindServer } from "#controller/runtime/binding.ts";
 import { buildRuntime, type RuntimeSettings } from "#controller/runtime/desired.ts";
 import { parseRuntime } from "#controller/runtime/runtime.ts";
 import { parseModel } from "#core/model.ts";
+import { parsePolicyRecord } from "#platform/registry/accessrecords.ts";
 import { mutated } from "./mutate.ts";
 
 const numRuns = 2_000;
@@ -56,6 +58,12 @@ const bases = {
       storage: { s3: { secretKey: "k", bucket: "b" } },
       runtime: { name: "r" },
     },
+  },
+  AccessPolicy: {
+    kind: "AccessPolicy",
+    metadata: metadata(),
+    spec: { callers: ["team-b", "authenticated"], models: { names: ["fraud-*"], labels: { stage: "prod" } } },
+    status: { conditions: [{ type: "Accepted", status: "True" }] },
   },
   Model: {
     kind: "Model",
@@ -134,6 +142,17 @@ function tryRecord(source: Source | undefined): void {
   assert.ok(unchanged.kind === "ok" && unchanged.model === built.model, "and stays as it is");
 }
 
+/** Whatever stands in it, it opens models of its own namespace alone. */
+function tryPolicy(object: NonNullable<ReturnType<typeof parseObject>>): void {
+  const source = parseAccessPolicy(object);
+  assert.equal(source.value === undefined, source.invalid !== undefined);
+  JSON.stringify(buildPolicyStatus(source, { refused: undefined, isEnforced: true }, 1));
+  if (source.value === undefined) return;
+  const parsed = parsePolicyRecord("p", source.value);
+  assert.ok(parsed.kind === "ok", "what it writes can be read");
+  assert.equal(parsed.value.models.tenant, source.namespace);
+}
+
 function tryRuntime(object: NonNullable<ReturnType<typeof parseObject>>): void {
   const runtime = parseRuntime(object);
   for (const fault of runtime.faults) assert.ok(fault.length > 0 && fault.length < 1_000);
@@ -170,6 +189,7 @@ function tryObject(value: unknown): void {
   tryRecord(parseInferenceService(object));
   tryRecord(parsePredictor(object));
   tryRecord(parseModelObject(object));
+  tryPolicy(object);
   tryRuntime(object);
 }
 

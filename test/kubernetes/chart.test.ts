@@ -70,6 +70,8 @@ describe("the chart", { skip }, () => {
       ["tls.clientAuth=require", /needs tls.secretName/],
       ["peerTls.gatewaySecretName=mine", /go together/],
       ["peerTls.enable=false", /enable/],
+      ["auth.enable=true", /enable/],
+      ["auth.enabled=true,auth.clientCertificates=dns", /needs tls.clientAuth: require/],
       ["sleep.afterSeconds=soon", /afterSeconds/],
     ];
     for (const [setting, says] of refusals) {

@@ -83,6 +83,20 @@ app.kubernetes.io/component: {{ .component }}
 {{- if .Values.tls.secretName -}}{{ .Values.tls.secretName }}{{- else if .Values.tls.create -}}{{ include "warmpath.name" . }}-serving{{- end -}}
 {{- end -}}
 
+{{/* How callers prove who they are: empty when nobody has to. */}}
+{{- define "warmpath.authConfigMap" -}}
+{{- if .Values.auth.enabled -}}{{ .Values.auth.configMapName | default (printf "%s-auth" (include "warmpath.name" .)) }}{{- end -}}
+{{- end -}}
+
+{{- define "warmpath.authFile" -}}
+{{- if and .Values.auth.clientCertificates (ne .Values.tls.clientAuth "require") }}{{ fail "auth.clientCertificates needs tls.clientAuth: require" }}{{ end -}}
+jwt: {{ toJson .Values.auth.jwt }}
+apiKeys: {{ .Values.auth.apiKeys }}
+{{- with .Values.auth.clientCertificates }}
+clientCertificates: {{ . }}
+{{- end }}
+{{- end -}}
+
 {{/* Tokens of the management API: empty when it asks for none. */}}
 {{- define "warmpath.tokensSecret" -}}
 {{- if .Values.managementTokens.enabled -}}{{ .Values.managementTokens.secretName | default (printf "%s-tokens" (include "warmpath.management" .)) }}{{- end -}}

@@ -2,7 +2,13 @@
 import { createHash, randomBytes } from "node:crypto";
 import { z } from "zod";
 import { isPrincipal, parsePolicy } from "#core/access.ts";
-import { type ApiKey, apiKeyPrefix, parseApiKeyRecord, policyPrefix } from "#platform/registry/accessrecords.ts";
+import {
+  type ApiKey,
+  apiKeyPrefix,
+  objectPolicyStart,
+  parseApiKeyRecord,
+  policyPrefix,
+} from "#platform/registry/accessrecords.ts";
 import type { Registry } from "#platform/registry/registry.ts";
 import { type Answer, addRoute, ok, type RouteModule, refuse } from "../route.ts";
 
@@ -40,6 +46,8 @@ export function accessRoutes(registry: Pick<Registry, "get" | "put" | "list" | "
       body: policyBody,
       answers: { 200: "It counts, as soon as each gateway has heard of it." },
       handle: async ({ params: { policy = "" }, body }) => {
+        if (policy.startsWith(objectPolicyStart))
+          return refuse("invalid-request", `names that begin with ${objectPolicyStart} are of objects: apply an AccessPolicy`);
         const parsed = parsePolicy(policy, body);
         if (parsed.kind === "refused") return refuse("invalid-request", parsed.reason);
         const { callers, models } = parsed.policy;

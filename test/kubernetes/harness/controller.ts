@@ -68,6 +68,7 @@ export async function openController(options: ControllerOptions): Promise<TestCo
     endpoints: { grpc: `modelmesh-serving.${namespace}:8033`, rest: `modelmesh-serving.${namespace}:8008`, tls: false },
     clusterRuntimes: "report",
     allowAnyPvc: true,
+    callersProve: false,
     identity: "test-controller",
     clock: systemClock,
     log,

@@ -12,7 +12,14 @@ export async function applyCrds(kubectl: Kubectl): Promise<void> {
     await kubectl.apply(readFileSync(join(chartFolder, file), "utf8"));
   await kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all");
   // Established a moment before it is served.
-  for (const kind of ["servingruntimes", "clusterservingruntimes", "inferenceservices", "predictors", "models"]) {
+  for (const kind of [
+    "servingruntimes",
+    "clusterservingruntimes",
+    "inferenceservices",
+    "predictors",
+    "models",
+    "accesspolicies",
+  ]) {
     await waitUntil(
       `${kind} are served`,
       async () => (await kubectl.run(["get", kind])).code,

@@ -4,6 +4,7 @@ import { spawn } from "node:child_process";
 import { createKubeClient, type KubeClient } from "#controller/engine/client.ts";
 import type { ResourceType } from "#controller/engine/objects.ts";
 import {
+  accessPolicies,
   autoscalers,
   deployments,
   inferenceServices,
@@ -41,6 +42,7 @@ const known: Readonly<Record<string, ResourceType>> = {
   inferenceservice: inferenceServices,
   predictor: predictors,
   model: models,
+  accesspolicy: accessPolicies,
   servingruntime: servingRuntimes,
   deployment: deployments,
   service: services,

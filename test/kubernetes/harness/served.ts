@@ -25,13 +25,15 @@ export interface Served extends AsyncDisposable {
   statusOf(kind: string, name: string): Promise<KubeValue>;
   until(kind: string, name: string, what: string, holds: (status: KubeValue) => boolean): Promise<KubeValue>;
   /** The HTTP status of one inference. */
-  infer(model: string): Promise<number>;
+  infer(model: string, headers?: Readonly<Record<string, string>>): Promise<number>;
   /** The HTTP status of the model's record at the management API. */
   registered(name: string): Promise<number>;
   untilRegistered(name: string, status: number): Promise<void>;
 }
 
-export async function openServed(options: { readonly pods?: number; readonly storageConfig?: string } = {}): Promise<Served> {
+export async function openServed(
+  options: { readonly pods?: number; readonly storageConfig?: string; readonly authFile?: string } = {},
+): Promise<Served> {
   await using stack = new AsyncDisposableStack();
   const plane = stack.use(await openControlPlane());
   await applyCrds(plane.kubectl);
@@ -47,6 +49,7 @@ export async function openServed(options: { readonly pods?: number; readonly sto
       kubeconfig: plane.kubeconfig,
       registryFile: fleet.registryFile,
       gatewayUrl: fleet.adminUrl,
+      change: (parts) => ({ ...parts, callersProve: options.authFile !== undefined }),
     });
     await controller.synced;
   };
@@ -66,12 +69,12 @@ export async function openServed(options: { readonly pods?: number; readonly sto
     missing: () => at("models/iris/not-there.onnx"),
     statusOf,
     until: (kind, name, what, holds) => waitUntil(`${kind} ${name} ${what}`, () => statusOf(kind, name), holds, waitMs),
-    async infer(model) {
+    async infer(model, headers = {}) {
       const body = { inputs: [{ name: "x", shape: [1, 4], datatype: "FP32", data: [5.1, 3.5, 1.4, 0.2] }] };
       const answer = await fetch(`${fleet.restUrl}/v2/models/${model}/infer`, {
         method: "POST",
         body: JSON.stringify(body),
-        headers: { "content-type": "application/json" },
+        headers: { "content-type": "application/json", ...headers },
       });
       await answer.text();
       return answer.status;
