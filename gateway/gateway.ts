@@ -14,7 +14,7 @@ import { openPeerIdentity } from "#platform/tls/identity.ts";
 import { createXds } from "#xds/main.ts";
 import { createIndex, serverMetadata } from "./about.ts";
 import { openAccess, openToAll } from "./access.ts";
-import { readCallers } from "./admin/callers.ts";
+import { openCallers } from "./admin/opencallers.ts";
 import { createExplain } from "./admin/explain.ts";
 import { createModels } from "./admin/models.ts";
 import { accessRoutes } from "./admin/routes/access.ts";
@@ -449,7 +449,7 @@ export async function startGateway(
   every(tickMs, stack, () => {
     feed.tick(() => state.stats()).catch((error: unknown) => log.error("the page could not be told what goes on", { error }));
   });
-  const callers = options.adminTokens === undefined ? undefined : await readCallers(options.adminTokens);
+  const callers = await openCallers(options, log, stack);
   const admin = createAdmin({
     routes: [
       ...listRoutes({ state, models, explain }),

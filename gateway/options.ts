@@ -39,6 +39,21 @@ export const gatewayOptions = z.object({
     .min(1)
     .optional()
     .describe("file of the tokens of the management API; everybody who can reach its port may call it without"),
+  adminAccounts: z
+    .string()
+    .regex(/^[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?$/)
+    .optional()
+    .describe("namespace of a Kubernetes whose accounts' tokens count as well, as far as their rights in it go"),
+  kubeApi: z
+    .url({ protocol: /^https$/ })
+    .default("https://kubernetes.default.svc")
+    .transform((url) => url.replace(/\/+$/, ""))
+    .describe("address of the API server that knows these accounts"),
+  kubeAccount: z
+    .string()
+    .min(1)
+    .default("/var/run/secrets/kubernetes.io/serviceaccount")
+    .describe("folder with token and ca.crt, by which the gateway asks it"),
   peerHost: z.string().min(1).max(253).default("127.0.0.1").describe("address on which other gateways find this one"),
   peerPort: portOption.default(0).describe("port on which other gateways find this one; 0 takes a free one"),
   peerName: z

@@ -11,13 +11,13 @@ import { findCaller } from "./session.ts";
 
 export interface Caller {
   readonly name: string;
-  /** `read`: look, change nothing. */
-  readonly role: "read" | "write";
+  /** `read`: look, change nothing. `none`: known, and may do neither. */
+  readonly role: "read" | "write" | "none";
 }
 
 export interface Callers {
   /** Undefined: nobody that is known. */
-  find(token: string): Caller | undefined;
+  find(token: string): Promise<Caller | undefined>;
 }
 
 const schema = z.strictObject({
@@ -37,11 +37,21 @@ const schema = z.strictObject({
 export function parseCallers(text: string): Callers {
   const { tokens } = parseOptionFile(schema, text, "--admin-tokens");
   const byHash = new Map(tokens.map(({ name, role, sha256 }) => [sha256, { name, role }]));
-  return { find: (token) => byHash.get(createHash("sha256").update(token).digest("hex")) };
+  return { find: async (token) => byHash.get(createHash("sha256").update(token).digest("hex")) };
 }
 
 export async function readCallers(file: string): Promise<Callers> {
   return parseCallers(await readOptionFile(file, "--admin-tokens"));
+}
+
+export function mayCall({ role }: Caller, wanted: "read" | "write"): boolean {
+  return role === "write" || role === wanted;
+}
+
+export function whyNot({ name, role }: Caller): string {
+  return role === "none"
+    ? `${name} may neither look nor change: its account needs the verb get, or update, of managements.warmpath.dev`
+    : `${name} may look, not change`;
 }
 
 declare module "fastify" {
@@ -55,9 +65,9 @@ declare module "fastify" {
 export function guard(app: FastifyInstance, callers: Callers, log: Log): void {
   app.addHook("onRequest", async (request, reply) => {
     if (request.routeOptions.config.isOpen === true) return undefined;
-    const caller = findCaller(request.headers, callers);
+    const caller = await findCaller(request.headers, callers);
     const writes = request.method !== "GET" && request.method !== "HEAD";
-    if (caller !== undefined && (caller.role === "write" || !writes)) {
+    if (caller !== undefined && mayCall(caller, writes ? "write" : "read")) {
       if (writes) {
         // What was asked, and what came of it: the record of changes.
         reply.raw.once("finish", () =>
@@ -74,7 +84,7 @@ export function guard(app: FastifyInstance, callers: Callers, log: Log): void {
     const { status, body } =
       caller === undefined
         ? refuse("unauthenticated", "the management API needs a token: Authorization: Bearer TOKEN")
-        : refuse("permission-denied", `${caller.name} may look, not change`);
+        : refuse("permission-denied", whyNot(caller));
     return reply.code(status).header("www-authenticate", "Bearer").send(body);
   });
 }

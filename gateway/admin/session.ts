@@ -13,13 +13,18 @@ const cookieName = "warmpath-token";
 const sessionUrl = "/api/v1/session";
 
 /** Whose token came, as `Authorization: Bearer` or in the cookie of a browser that has signed in. */
-export function findCaller({ authorization, cookie }: Credentials, callers: Callers): Caller | undefined {
+export async function findCaller({ authorization, cookie }: Credentials, callers: Callers): Promise<Caller | undefined> {
   const bearer = /^Bearer +(\S+)$/i.exec(authorization ?? "")?.[1];
-  if (bearer !== undefined) return callers.find(bearer);
+  if (bearer !== undefined) return await callers.find(bearer);
   const pair = cookie?.split(/; */).find((each) => each.startsWith(`${cookieName}=`));
   if (pair === undefined) return undefined;
+  const token = decoded(pair.slice(cookieName.length + 1));
+  return token === undefined ? undefined : await callers.find(token);
+}
+
+function decoded(text: string): string | undefined {
   try {
-    return callers.find(decodeURIComponent(pair.slice(cookieName.length + 1)));
+    return decodeURIComponent(text);
   } catch {
     return undefined;
   }
@@ -33,8 +38,8 @@ export function addSession(app: FastifyInstance, callers: Callers | undefined): 
     summary: "Whether the page needs a token, and whose it has.",
     isOpen: true,
     answers: { 200: "`login`: a token is needed; `caller`: name and role, null before." },
-    handle: ({ header }) => {
-      const caller = callers && findCaller({ authorization: header("authorization"), cookie: header("cookie") }, callers);
+    handle: async ({ header }) => {
+      const caller = callers && (await findCaller({ authorization: header("authorization"), cookie: header("cookie") }, callers));
       return ok({ login: callers !== undefined, caller: caller ?? null });
     },
   });
@@ -43,8 +48,8 @@ export function addSession(app: FastifyInstance, callers: Callers | undefined): 
   app.post(sessionUrl, options, async (request, reply) => {
     const { body } = request;
     const token = typeof body === "object" && body !== null && "token" in body ? body.token : undefined;
-    const caller = typeof token === "string" ? callers.find(token) : undefined;
-    if (typeof token !== "string" || caller === undefined) {
+    const caller = typeof token === "string" ? await callers.find(token) : undefined;
+    if (typeof token !== "string" || caller === undefined || caller.role === "none") {
       const { status, body: refusal } = refuse("unauthenticated", "no such token");
       return reply.code(status).send(refusal);
     }

@@ -21,7 +21,7 @@ import {
   type VModelStatusInfo,
   VModelStatusInfoSchema,
 } from "#proto/gen/mmesh/model_mesh_pb.ts";
-import type { Callers } from "../admin/callers.ts";
+import { type Callers, mayCall, whyNot } from "../admin/callers.ts";
 import type { Models } from "../admin/models.ts";
 import type { CopyStatus, RevisionStatus } from "../admin/status.ts";
 import { readModelInfo } from "./info.ts";
@@ -213,8 +213,10 @@ function unary<Request, Response extends object>(
     const deadline = Number(call.getDeadline());
     const untilMs = Math.min(Date.now() + longestWaitMs, Number.isFinite(deadline) ? deadline - 100 : Number.POSITIVE_INFINITY);
     const waiting = { signal: gone.signal, leftMs: () => untilMs - Date.now() };
-    const refusal = callers === undefined ? undefined : checkCaller(callers, call.metadata, role);
-    (refusal === undefined ? handle(call.request, waiting) : Promise.resolve(refusal)).then(
+    const answered = async (): Answered<Response> =>
+      (callers === undefined ? undefined : await checkCaller(callers, call.metadata, role)) ??
+      (await handle(call.request, waiting));
+    answered().then(
       (response) => {
         if (!isRefusal(response)) return answer(null, response);
         const metadata = new Metadata();
@@ -230,13 +232,12 @@ function unary<Request, Response extends object>(
   };
 }
 
-function checkCaller(callers: Callers, metadata: Metadata, role: "read" | "write"): Refusal | undefined {
+async function checkCaller(callers: Callers, metadata: Metadata, role: "read" | "write"): Promise<Refusal | undefined> {
   const token = /^Bearer +(\S+)$/i.exec(String(metadata.get("authorization")[0] ?? ""))?.[1];
-  const caller = token === undefined ? undefined : callers.find(token);
+  const caller = token === undefined ? undefined : await callers.find(token);
   if (caller === undefined)
     return { kind: "refused", code: "unauthenticated", reason: "a token is needed: authorization: Bearer TOKEN" };
-  if (caller.role === "write" || role === "read") return undefined;
-  return { kind: "refused", code: "permission-denied", reason: `${caller.name} may look, not change` };
+  return mayCall(caller, role) ? undefined : { kind: "refused", code: "permission-denied", reason: whyNot(caller) };
 }
 
 function isRefusal(value: object): value is Refusal {

@@ -109,8 +109,8 @@ describe("the chart", { skip }, () => {
     }
     const { token = "", "scrape-token": scrape = "", ...known } = secrets.get("trial-warmpath-management-tokens") ?? {};
     const callers = parseCallers(known["tokens.yaml"] ?? "");
-    assert.deepEqual(callers.find(token), { name: "controller", role: "write" });
-    assert.deepEqual(callers.find(scrape), { name: "scrape", role: "read" });
+    assert.deepEqual(await callers.find(token), { name: "controller", role: "write" });
+    assert.deepEqual(await callers.find(scrape), { name: "scrape", role: "read" });
     assert.deepEqual(Object.keys(known), ["tokens.yaml"]);
   });
 
