@@ -32,7 +32,7 @@ export interface FakeFleetOptions {
   /** What each pod holds from the beginning; as many pods as there are lists. */
   readonly copies: readonly (readonly CopyInit[])[];
   /** Pods of another kind besides; they announce themselves. `address`: of what answers for their model servers. */
-  readonly others?: readonly ((registry: Registry, address: string) => Promise<AsyncDisposable>)[];
+  readonly others?: readonly ((registryFile: string, address: string) => Promise<AsyncDisposable>)[];
   /** What a load takes; at once when absent. */
   readonly load?: (podId: string, revision: Revision) => Promise<void>;
 }
@@ -77,7 +77,7 @@ export async function openFakeFleet(
   const upstream = stack.use(await openUpstream());
   const pods: FakePod[] = [];
   for (const [at, copies] of options.copies.entries()) pods.push(await openPod(at, copies));
-  for (const open of options.others ?? []) stack.use(await open(registry, `${upstream.host}:${upstream.port}`));
+  for (const open of options.others ?? []) stack.use(await open(registryFile, `${upstream.host}:${upstream.port}`));
   const expected = pods.length + (options.others?.length ?? 0);
   await waitFor("the pods", signal, async () => (await registry.list(podPrefix, { limit: 100 })).entries.length === expected);
 

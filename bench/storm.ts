@@ -3,13 +3,12 @@
 // a load / loads at a time. Quiet and storm have their turns in one run, so both meet the same machine.
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { Registry } from "#platform/registry/registry.ts";
 import type { Benchmark, BenchmarkContext, Figures } from "./benchmark.ts";
 import { modelName, openFakeFleet } from "./fakefleet.ts";
 import type { LoadResult } from "./load/plan.ts";
 import { openLoadProcess } from "./load/process.ts";
 import { askAtOnce } from "./parked.ts";
-import { openTimedPod, type TimedPod } from "./timedpod.ts";
+import { openTimedPodProcess, type TimedPodProcess } from "./timedpod/process.ts";
 
 interface Storm {
   /** Models asked for at once. */
@@ -58,13 +57,14 @@ async function runStorm(name: string, storm: Storm, context: BenchmarkContext, s
   await using stack = new AsyncDisposableStack();
   const { cold, loadMs, room } = storm;
   const perPod = (room + hot) / pods;
-  const timed: TimedPod[] = [];
-  const openPod = async (at: number, registry: Registry, address: string): Promise<TimedPod> => {
+  const timed: TimedPodProcess[] = [];
+  const openPod = async (at: number, registryFile: string, address: string): Promise<TimedPodProcess> => {
     // Hot ones first, then as many old ones as there is room for: the fleet is full.
     const held = Array.from({ length: perPod }, (_, copy) =>
       modelName(copy < hot / pods ? at * (hot / pods) + copy : hot + cold + at * perPod + copy),
     );
-    const pod = await openTimedPod({ podId: `pod-${at}`, loadMs, loadConcurrency, room: perPod, held }, registry, address);
+    const options = { podId: `pod-${at}`, loadMs, loadConcurrency, room: perPod, held };
+    const pod = await openTimedPodProcess({ ...options, registryFile, address });
     timed.push(pod);
     return pod;
   };
@@ -73,7 +73,7 @@ async function runStorm(name: string, storm: Storm, context: BenchmarkContext, s
       envoyBinary: context.envoyBinary,
       registered: hot + cold + pods * perPod,
       copies: [],
-      others: Array.from({ length: pods }, (_, at) => (registry, address) => openPod(at, registry, address)),
+      others: Array.from({ length: pods }, (_, at) => (registryFile, address) => openPod(at, registryFile, address)),
     },
     signal,
     stack,
@@ -82,7 +82,8 @@ async function runStorm(name: string, storm: Storm, context: BenchmarkContext, s
   const requestOf = (at: number): { path: string; body: string } => ({ path: `/v2/models/${modelName(at)}/infer`, body });
   await writeFile(file, JSON.stringify({ hot: Array.from({ length: hot }, (_, at) => requestOf(at)) }));
   const load = stack.use(openLoadProcess(file));
-  const loads = (): number => timed.reduce((sum, pod) => sum + pod.loads, 0);
+  const loads = async (): Promise<number> =>
+    (await Promise.all(timed.map((pod) => pod.loads()))).reduce((sum, one) => sum + one, 0);
   const idealMs = (cold * loadMs) / (pods * loadConcurrency);
   const traffic = async (measureMs: number) =>
     await load.run(
@@ -91,7 +92,7 @@ async function runStorm(name: string, storm: Storm, context: BenchmarkContext, s
     );
   context.say(`${name}: quiet`);
   const before = await traffic(idealMs / 2);
-  const loadsBefore = loads();
+  const loadsBefore = await loads();
   context.say(`${name}: ${cold} cold models, ideally ${Math.round(idealMs)} ms`);
   const beside = traffic(idealMs);
   const startMs = performance.now();
@@ -102,7 +103,7 @@ async function runStorm(name: string, storm: Storm, context: BenchmarkContext, s
   );
   const tookMs = performance.now() - startMs;
   const during = await beside;
-  const done = loads() - loadsBefore;
+  const done = (await loads()) - loadsBefore;
   const after = await traffic(idealMs / 2);
   for (const reason of [...asked.reasons, ...before.reasons, ...during.reasons, ...after.reasons])
     context.say(`${name}: ${reason}`);

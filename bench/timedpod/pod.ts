@@ -7,16 +7,9 @@ import { sleep, untilAborted } from "#platform/clock.ts";
 import { silentLog } from "#platform/log.ts";
 import { runPresence } from "#platform/registry/presence.ts";
 import type { Registry } from "#platform/registry/registry.ts";
+import type { TimedPodPlan } from "./plan.ts";
 
-export interface TimedPodOptions {
-  readonly podId: string;
-  readonly loadMs: number;
-  readonly loadConcurrency: number;
-  /** How many copies fit. */
-  readonly room: number;
-  /** What it holds from the beginning. */
-  readonly held: readonly string[];
-}
+export type TimedPodOptions = Omit<TimedPodPlan, "registryFile" | "address">;
 
 export interface TimedPod extends AsyncDisposable {
   readonly loads: number;

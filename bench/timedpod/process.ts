@@ -1,0 +1,36 @@
+// Owns the process of a timed pod as a benchmark sees it: forked, asked how much it has loaded, ended.
+import { fork } from "node:child_process";
+import { once } from "node:events";
+import { fileURLToPath } from "node:url";
+import { replySchema, type TimedPodPlan, type TimedPodReply } from "./plan.ts";
+
+export interface TimedPodProcess extends AsyncDisposable {
+  /** So far. */
+  loads(): Promise<number>;
+}
+
+const entry = fileURLToPath(new URL("main.ts", import.meta.url));
+
+/** Resolves when it is announced. */
+export async function openTimedPodProcess(plan: TimedPodPlan): Promise<TimedPodProcess> {
+  const child = fork(entry, [JSON.stringify(plan)], { stdio: ["ignore", "ignore", "inherit", "ipc"], execArgv: [] });
+  const ended = new AbortController();
+  const exited = once(child, "exit").then(() => ended.abort(new Error("the timed pod's process ended")));
+  const hear = async (): Promise<TimedPodReply> => {
+    const [message] = await once(child, "message", { signal: ended.signal });
+    return replySchema.parse(message);
+  };
+  await hear();
+  return {
+    async loads() {
+      const heard = hear();
+      child.send("loads");
+      const reply = await heard;
+      return reply.kind === "loads" ? reply.loads : 0;
+    },
+    async [Symbol.asyncDispose]() {
+      child.kill("SIGKILL");
+      await exited;
+    },
+  };
+}
