@@ -6,7 +6,7 @@ import type { ListenerSchema } from "#proto/gen/envoy/config/listener/v3/listene
 import type { HeaderMatcherSchema, RouteActionSchema } from "#proto/gen/envoy/config/route/v3/route_components_pb.ts";
 import { HttpConnectionManagerSchema } from "#proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
 import { connection, type HttpFilter, lua, mark, origin, processor, router, script } from "./filters.ts";
-import { hedgeErrors } from "./localreplies.ts";
+import { innerErrors } from "./localreplies.ts";
 import { filters, headers, lastPrefix, mirrorListener, rerouteListener } from "./names.ts";
 import type { BootstrapOptions } from "./options.ts";
 import { onceElsewhere, retryBodyBytes } from "./retries.ts";
@@ -81,7 +81,7 @@ function inner(name: string, httpFilters: HttpFilter[], routes: readonly InnerRo
   };
   const manager = packAny(HttpConnectionManagerSchema, {
     ...connection(name.replace("-", "_"), options),
-    localReplyConfig: hedgeErrors,
+    localReplyConfig: innerErrors,
     generateRequestId: false,
     preserveExternalRequestId: true,
     routeSpecifier: { case: "routeConfig", value: { name, validateClusters: false, virtualHosts: [virtualHost] } },

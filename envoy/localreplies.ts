@@ -139,22 +139,41 @@ export const grpcErrors: MessageInitShape<typeof LocalReplyConfigSchema> = {
   ],
 };
 
-/** On internal listeners: a hedge that fails leaves the word to the first try, which goes on. */
-export const hedgeErrors: MessageInitShape<typeof LocalReplyConfigSchema> = {
-  mappers: [
-    {
-      filter: {
-        filterSpecifier: {
-          case: "headerFilter",
-          value: {
-            header: {
-              name: headers.isHedge,
-              headerMatchSpecifier: { case: "stringMatch", value: { matchPattern: { case: "exact", value: "true" } } },
-            },
-          },
-        },
+const isHedge: LogFilter & object = {
+  filterSpecifier: {
+    case: "headerFilter",
+    value: {
+      header: {
+        name: headers.isHedge,
+        headerMatchSpecifier: { case: "stringMatch", value: { matchPattern: { case: "exact", value: "true" } } },
       },
-      headersToAdd: [setHeader(headers.notHere, "1")],
     },
+  },
+};
+
+const isGrpc: LogFilter & object = {
+  filterSpecifier: {
+    case: "headerFilter",
+    value: {
+      header: {
+        name: "content-type",
+        headerMatchSpecifier: { case: "stringMatch", value: { matchPattern: { case: "prefix", value: "application/grpc" } } },
+      },
+    },
+  },
+};
+
+/**
+ * On internal listeners, which requests of both ports enter: a hedge that fails leaves the word to the first try, which goes
+ * on. What is answered here is an answer like any other to the port, which gives it no form any more.
+ */
+export const innerErrors: MessageInitShape<typeof LocalReplyConfigSchema> = {
+  mappers: [
+    { filter: isHedge, headersToAdd: [setHeader(headers.notHere, "1")] },
+    // Nothing is changed: of a gRPC answer the text is the message.
+    { filter: isGrpc },
+    openaiErrors(status(ComparisonFilter_Op.GE, 500), "server_error"),
+    openaiErrors(status(ComparisonFilter_Op.GE, 400), "invalid_request_error"),
+    { filter: status(ComparisonFilter_Op.GE, 400), bodyFormatOverride: asJson },
   ],
 };
