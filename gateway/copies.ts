@@ -11,7 +11,7 @@
 // one; when gateways come or go, for all wants. A want is never given up, and never tried without a growing pause.
 
 import type { ErrorCode } from "#core/errors.ts";
-import { type LoadClass, loadClasses } from "#core/loadqueue.ts";
+import type { LoadClass } from "#core/loadqueue.ts";
 import { findRevision, type Model, type Revision } from "#core/model.ts";
 import { describePlacement } from "#core/placement/place.ts";
 import { chooseShrink } from "#core/placement/shrink.ts";
@@ -24,6 +24,7 @@ import { type CopyChange, copyKey, type Fleet } from "./fleet.ts";
 import type { LoadAsk } from "./links.ts";
 import type { Placements } from "./placements.ts";
 import type { Suspects } from "./suspects.ts";
+import { classOf, countOf, isSpare, reasonOf, type Want } from "./wants.ts";
 
 export interface WantOptions {
   /** Who wants them, when several may. */
@@ -78,24 +79,6 @@ export interface CopiesParts {
   readonly rateOf?: (model: string) => number | undefined;
   /** A pod that has not answered a load for so long is passed over; 5 minutes when absent. */
   readonly patienceMs?: number;
-}
-
-interface Wanted {
-  readonly count: number;
-  readonly loadClass: LoadClass;
-  readonly spareRoomOnly: boolean;
-}
-
-interface Want {
-  readonly key: string;
-  readonly model: string;
-  readonly revision: string;
-  readonly by: Map<string, Wanted>;
-  /** Pods that were asked and have not answered. */
-  readonly asked: Map<string, NodeJS.Timeout>;
-  readonly excluded: Map<string, { readonly reason: string; readonly untilMs: number }>;
-  failure: Failure | undefined;
-  retry: NodeJS.Timeout | undefined;
 }
 
 /** For background loads a pod keeps copies used more recently than this. */
@@ -179,16 +162,6 @@ export function createCopies(parts: CopiesParts): Copies {
     }
   }
 
-  function countOf(want: Want, model: Model | undefined): number {
-    const most = Math.max(0, ...Array.from(want.by.values(), ({ count }) => count));
-    return Math.min(most, model?.maxCopies ?? most);
-  }
-
-  function classOf(want: Want): LoadClass {
-    const [first, ...rest] = Array.from(want.by.values(), ({ loadClass }) => loadClass);
-    return rest.reduce((best, loadClass) => (rankOf(loadClass) < rankOf(best) ? loadClass : best), first ?? "proactive");
-  }
-
   /** Asks for what is missing. */
   function fill(want: Want): void {
     lacking.delete(want);
@@ -231,10 +204,6 @@ export function createCopies(parts: CopiesParts): Copies {
       if (copy.revision === want.revision && copy.state === "ready") return copy.sizeBytes;
     }
     return undefined;
-  }
-
-  function reasonOf(want: Want): string {
-    return Array.from(want.by, ([by, { count, loadClass }]) => `${count} for ${by === "" ? loadClass : by}`).join(", ");
   }
 
   function later(want: Want, pauseMs: number): void {
@@ -393,13 +362,4 @@ export function isPinned(model: Model): boolean {
 
 function addKnown(set: Set<Want>, want: Want | undefined): void {
   if (want !== undefined) set.add(want);
-}
-
-/** Wanted only where room is to spare. */
-function isSpare({ by }: Want): boolean {
-  return Array.from(by.values()).every(({ spareRoomOnly }) => spareRoomOnly);
-}
-
-function rankOf(loadClass: LoadClass): number {
-  return loadClasses.indexOf(loadClass);
 }

@@ -17,7 +17,7 @@
 // each of a few rounds. A model that kills model servers is kept off the pods, whichever gateway asked for it: every
 // gateway hears of each death on its Links.
 import type { ErrorCode } from "#core/errors.ts";
-import { higherPriority, type LoadClass, loadClasses } from "#core/loadqueue.ts";
+import type { LoadClass } from "#core/loadqueue.ts";
 import { activeRevision, type Model, type Priority, type Revision } from "#core/model.ts";
 import { describePlacement } from "#core/placement/place.ts";
 import type { Clock } from "#platform/clock.ts";
@@ -26,25 +26,20 @@ import { logKeysOf } from "#platform/telemetry.ts";
 import { createBackoffs } from "./backoffs.ts";
 import { isPinned } from "./copies.ts";
 import type { Decisions } from "./decisions.ts";
+import { createReadyEntry } from "./entries.ts";
 import { codeOf, type Failure } from "./failure.ts";
 import { type Copy, type CopyChange, copyKey, type FailureKind, type Fleet } from "./fleet.ts";
-import type { Home, Member } from "./home.ts";
+import { type Ensured, type Flight, isMoreUrgent, longestWaitMs, openFlight, type Urgency, type Waiter } from "./flight.ts";
+import type { Home } from "./home.ts";
+import { createHomeAsks } from "./homeasks.ts";
 import type { LoadAsk } from "./links.ts";
+import { createParking } from "./parking.ts";
 import type { Peers } from "./peers.ts";
 import type { Placements } from "./placements.ts";
-import type { Held, Quotas } from "./quotas.ts";
+import type { Quotas } from "./quotas.ts";
 import type { Routes } from "./routes.ts";
-import type { MissSpan, Step } from "./spans.ts";
+import type { MissSpan } from "./spans.ts";
 import type { Suspects } from "./suspects.ts";
-
-export interface Live {
-  readonly kind: "live";
-  readonly waitedMs: number;
-  /** The scope key that leads to a pod which holds the model. */
-  readonly entry: string;
-}
-
-export type Ensured = Live | Failure;
 
 export interface EnsureOptions {
   /** On the clock's monotonic scale. */
@@ -102,41 +97,6 @@ export interface LoadsParts {
   readonly loadTimeoutMs: number;
 }
 
-interface Flight {
-  readonly key: string;
-  readonly model: Model;
-  readonly revision: Revision;
-  /** Pods that are out of question, and why. */
-  readonly excluded: Map<string, { readonly reason: string; readonly untilMs: number }>;
-  /** Gateways that do not answer, or cannot decide. */
-  readonly passedOver: Set<string>;
-  readonly waiters: Set<Waiter>;
-  readonly stop: AbortController;
-  /** Of the first request that waits; the steps below hang on it. */
-  readonly span: Step;
-  home: Step | undefined;
-  ask: Step | undefined;
-  loadClass: LoadClass;
-  priority: Priority;
-  podId: string | undefined;
-  /** While another gateway decides: stops asking it. */
-  leaveHome: (() => void) | undefined;
-  timer: NodeJS.Timeout | undefined;
-  worst: Failure | undefined;
-  /** Pods that could make no room. */
-  fullPods: number;
-  /** How often it has been through all pods. */
-  rounds: number;
-  /** Of the tenant whose request started it. */
-  readonly held: Held | undefined;
-}
-
-interface Waiter {
-  readonly arrivedMs: number;
-  readonly deadlineMs: number;
-  readonly answer: (result: Ensured) => void;
-}
-
 /** Made once: an abort without a reason makes an error with a stack trace, each time. */
 const landed = new Error("the flight has landed");
 const noHolders: ReadonlySet<string> = new Set();
@@ -148,17 +108,12 @@ const firstPauseMs = 100;
 const awaitMs = 200;
 /** Each may have let it wait for room: a fleet that is full says so soon. */
 const maxFullPods = 3;
-/** The home says that a copy is ready: so long it may take until our own Link says so too. */
-const seenWithinMs = 2_000;
-/** What the home says of itself, rather than of the model. */
-const homesOwnFaults: readonly ErrorCode[] = ["model-not-found", "no-pods", "unavailable", "cancelled", "deadline-exceeded"];
 
 export function createLoads(parts: LoadsParts): Loads {
   const { fleet, routes, placements, decisions, clock, log } = parts;
   const flights = new Map<string, Flight>();
   const backoffs = createBackoffs(clock);
-  let waiting = 0;
-  let turn = 0;
+  const readyEntry = createReadyEntry(fleet, routes);
 
   /** `failure`: why the pod that had it is not waited for any more, when it is that. */
   function assign(flight: Flight, podId: string | undefined, failure?: string): void {
@@ -167,39 +122,6 @@ export function createLoads(parts: LoadsParts): Loads {
     if (flight.podId !== undefined) placements.answered(flight.podId);
     flight.podId = podId;
     if (podId !== undefined) placements.asked(podId);
-  }
-
-  function start(
-    key: string,
-    model: Model,
-    revision: Revision,
-    { loadClass, priority }: Urgency,
-    span: Step,
-    held: Held | undefined,
-  ): Flight {
-    const flight: Flight = {
-      key,
-      model,
-      revision,
-      excluded: new Map(),
-      passedOver: new Set(),
-      waiters: new Set(),
-      stop: new AbortController(),
-      span,
-      home: undefined,
-      ask: undefined,
-      loadClass,
-      priority,
-      podId: undefined,
-      leaveHome: undefined,
-      timer: undefined,
-      worst: undefined,
-      fullPods: 0,
-      rounds: 0,
-      held,
-    };
-    flights.set(key, flight);
-    return flight;
   }
 
   function note(flight: Flight, kind: Parameters<Decisions["record"]>[0]["kind"], reason: string, podId?: string): void {
@@ -241,64 +163,6 @@ export function createLoads(parts: LoadsParts): Loads {
     land(flight, (waiter) => ({ kind: "live", waitedMs: nowMs - waiter.arrivedMs, entry }));
   }
 
-  /** Asks the home, or decides here when that is this gateway, or nobody else who could. */
-  function decide(flight: Flight): void {
-    const member = parts.home.of(flight.model.name, flight.passedOver);
-    if (member === undefined) return advance(flight);
-    return askHome(flight, member);
-  }
-
-  function askHome(flight: Flight, member: Member): void {
-    const { gatewayId } = member;
-    const elsewhere = (reason: string): void => {
-      flight.leaveHome = undefined;
-      flight.home?.end(reason);
-      flight.passedOver.add(gatewayId);
-      note(flight, "home-lost", `gateway ${gatewayId}: ${reason}`);
-      decide(flight);
-    };
-    clearTimeout(flight.timer);
-    flight.leaveHome?.();
-    const { loadClass, priority } = flight;
-    flight.home?.end();
-    flight.home = flight.span.step("home", { gateway: gatewayId });
-    const { traceparent } = flight.home;
-    const waitMs = longestWaitMs(flight);
-    const ask = { model: flight.model.name, revision: flight.revision.id, loadClass, priority, waitMs, traceparent };
-    note(flight, "asked-home", `gateway ${gatewayId} decides on it`);
-    flight.leaveHome = parts.peers.ensure(member, ask, {
-      onReady(podIds) {
-        flight.leaveHome = undefined;
-        flight.home?.end();
-        // Usually the Link was faster. If it stays silent, those pods are out of this gateway's reach.
-        clearTimeout(flight.timer);
-        flight.timer = setTimeout(() => {
-          for (const podId of podIds) flight.excluded.set(podId, { reason: "it cannot be reached from here", untilMs: Infinity });
-          elsewhere("its copies are out of reach from here");
-        }, seenWithinMs);
-      },
-      onFailed(failure) {
-        if (homesOwnFaults.includes(failure.code)) return elsewhere(failure.reason);
-        flight.leaveHome = undefined;
-        flight.home?.end(failure.code);
-        backoffs.heard(flight.key, failure);
-        note(flight, "failed", `${failure.code}: ${failure.reason}`);
-        return land(flight, () => failure);
-      },
-      onLost(reason) {
-        log.warn("a home gateway does not answer", { gatewayId, reason, ...logKeysOf(traceparent) });
-        parts.home.suspect(gatewayId);
-        elsewhere(reason);
-      },
-    });
-    advance(flight);
-  }
-
-  function longestWaitMs(flight: Flight): number {
-    const nowMs = clock.monotonicMs();
-    return Math.max(1, ...Array.from(flight.waiters, ({ deadlineMs }) => deadlineMs - nowMs));
-  }
-
   /** Somebody holds it; or, when it is this gateway's to decide, is about to, or a pod is asked to. */
   function advance(flight: Flight): void {
     const { name } = flight.model;
@@ -328,7 +192,7 @@ export function createLoads(parts: LoadsParts): Loads {
     parts.sendLoad(podId, model.name, flight.revision, {
       loadClass,
       priority,
-      waitMs: Math.max(parts.loadTimeoutMs, longestWaitMs(flight)),
+      waitMs: Math.max(parts.loadTimeoutMs, longestWaitMs(flight, clock.monotonicMs())),
       pinned: isPinned(model),
       traceparent: flight.ask.traceparent,
       ...(requestsPerSecond === undefined ? {} : { requestsPerSecond }),
@@ -415,38 +279,6 @@ export function createLoads(parts: LoadsParts): Loads {
     flight.worst = failure;
   }
 
-  function leave(flight: Flight, waiter: Waiter): void {
-    if (!flight.waiters.delete(waiter)) return;
-    waiting -= 1;
-    if (flight.waiters.size > 0 || flights.get(flight.key) !== flight) return;
-    if (flight.podId !== undefined) parts.cancelLoad(flight.podId, flight.model.name, flight.revision.id);
-    land(flight, () => ({ kind: "failed", code: "cancelled", reason: "nobody waits any more" }));
-  }
-
-  async function wait(flight: Flight, options: EnsureOptions, step: Step, parked: Held | undefined): Promise<Ensured> {
-    const { promise, resolve } = Promise.withResolvers<Ensured>();
-    const arrivedMs = clock.monotonicMs();
-    const waiter: Waiter = { arrivedMs, deadlineMs: options.deadlineMs, answer: resolve };
-    flight.waiters.add(waiter);
-    waiting += 1;
-    const late = setTimeout(
-      () => resolve({ kind: "failed", code: "deadline-exceeded", reason: `model '${flight.model.name}' was not ready in time` }),
-      Math.max(0, options.deadlineMs - arrivedMs),
-    );
-    const gone = (): void => resolve({ kind: "failed", code: "cancelled", reason: "the client went away" });
-    options.signal.addEventListener("abort", gone, { once: true });
-    try {
-      const result = await promise;
-      step.end(result.kind === "failed" ? result.code : undefined);
-      return result;
-    } finally {
-      clearTimeout(late);
-      options.signal.removeEventListener("abort", gone);
-      leave(flight, waiter);
-      parked?.release();
-    }
-  }
-
   /** A more urgent request joins a flight. */
   function raise(flight: Flight, { loadClass, priority }: Urgency, here: boolean): void {
     const more = isMoreUrgent({ loadClass, priority }, flight);
@@ -456,9 +288,16 @@ export function createLoads(parts: LoadsParts): Loads {
       flight.leaveHome();
       flight.leaveHome = undefined;
       advance(flight);
-    } else if (more && flight.leaveHome !== undefined) decide(flight);
+    } else if (more && flight.leaveHome !== undefined) homes.decide(flight);
     else if (more && flight.podId !== undefined) send(flight, flight.podId);
   }
+
+  const homes = createHomeAsks({ ...parts, backoffs, note, advance, land: (flight, failure) => land(flight, () => failure) });
+  const parking = createParking(clock, (flight) => {
+    if (flights.get(flight.key) !== flight) return;
+    if (flight.podId !== undefined) parts.cancelLoad(flight.podId, flight.model.name, flight.revision.id);
+    land(flight, () => ({ kind: "failed", code: "cancelled", reason: "nobody waits any more" }));
+  });
 
   return {
     async ensure(model, options) {
@@ -496,7 +335,7 @@ export function createLoads(parts: LoadsParts): Loads {
     },
     failureOf: (model, revision) => backoffs.check(copyKey({ model, revision })),
     get waiting() {
-      return waiting;
+      return parking.waiting;
     },
     get flights() {
       return flights.size;
@@ -510,15 +349,20 @@ export function createLoads(parts: LoadsParts): Loads {
     const known = flights.get(key);
     const entry = known === undefined ? readyEntry(model, revision) : undefined;
     if (entry !== undefined) return { kind: "live", waitedMs: 0, entry };
-    if (waiting >= parts.maxWaiting) {
-      return { kind: "failed", code: "queue-full", reason: `${waiting} requests are waiting already`, retryAfterMs: 1_000 };
+    if (parking.waiting >= parts.maxWaiting) {
+      return {
+        kind: "failed",
+        code: "queue-full",
+        reason: `${parking.waiting} requests are waiting already`,
+        retryAfterMs: 1_000,
+      };
     }
     const bad = known === undefined ? (parts.suspects.check(key) ?? backoffs.check(key)) : undefined;
     if (bad !== undefined) return bad;
     const parked = options.tenant === undefined ? undefined : parts.quotas?.park(options.tenant);
     if (parked?.kind === "failed") return parked;
     if (known !== undefined) {
-      const result = wait(known, options, options.span.step("park", { joined: true }), parked);
+      const result = parking.wait(known, options, options.span.step("park", { joined: true }), parked);
       raise(known, urgency, here);
       return result;
     }
@@ -529,35 +373,13 @@ export function createLoads(parts: LoadsParts): Loads {
       return held;
     }
     const step = options.span.step("park");
-    const flight = start(key, model, revision, urgency, step, held);
-    const result = wait(flight, options, step, parked);
+    const flight = openFlight({ key, model, revision, ...urgency, span: step, held });
+    flights.set(key, flight);
+    const result = parking.wait(flight, options, step, parked);
     if (here) advance(flight);
-    else decide(flight);
+    else homes.decide(flight);
     return result;
   }
-
-  /** Of a pod that holds it ready, one after the other. */
-  function readyEntry(model: Model, revision: Revision): string | undefined {
-    const ready: string[] = [];
-    for (const { podId, copy } of fleet.holders(model.name)) {
-      if (copy.revision !== revision.id || copy.state !== "ready" || fleet.pod(podId)?.reachable !== true) continue;
-      const entry = routes.entry(podId, revision.slot);
-      if (entry !== undefined && routes.isSettled(entry)) ready.push(entry);
-    }
-    turn += 1;
-    return ready[turn % ready.length];
-  }
-}
-
-interface Urgency {
-  readonly loadClass: LoadClass;
-  readonly priority: Priority;
-}
-
-function isMoreUrgent(one: Urgency, other: Urgency): boolean {
-  const [rank, otherRank] = [loadClasses.indexOf(one.loadClass), loadClasses.indexOf(other.loadClass)];
-  if (rank !== otherRank) return rank < otherRank;
-  return one.priority !== other.priority && higherPriority(one.priority, other.priority) === one.priority;
 }
 
 function reasonOf(copy: Pick<Copy, "failure">): string {

@@ -3,7 +3,8 @@ import { test } from "node:test";
 import { activeRevision, type Model, parseModel } from "#core/model.ts";
 import { systemClock } from "#platform/clock.ts";
 import { createFleet, type Fleet } from "./fleet.ts";
-import type { Ensured, EnsureOptions, Loads } from "./loads.ts";
+import type { Ensured } from "./flight.ts";
+import type { EnsureOptions, Loads } from "./loads.ts";
 import { createReroutes, type Rerouted, type RerouteOrigin } from "./reroutes.ts";
 import { silentSpan } from "./spans.ts";
 
