@@ -49,6 +49,8 @@ export interface Copies extends Disposable {
   /** The copies stay until their room is needed. */
   unwant(model: string, revision: string, by?: string): void;
   state(model: string, revision: string): CopiesState;
+  /** Pods that were asked for a copy, and have not said yet that they are at it or have it. */
+  asked(model: string, revision: string): Iterable<string>;
   /** Why there are no more of what is wanted. */
   failureOf(model: string, revision: string): Failure | undefined;
   /** Drops copies until `keep` are left; as many as are wanted stay in any case. */
@@ -282,6 +284,7 @@ export function createCopies(parts: CopiesParts): Copies {
       const failure = want?.failure;
       return { ready: ready.length, underWay: coming.size, ...(failure === undefined ? {} : { failure }) };
     },
+    asked: (model, revision) => wants.get(copyKey({ model, revision }))?.asked.keys() ?? [],
     failureOf: (model, revision) => wants.get(copyKey({ model, revision }))?.failure,
     shrink(model, revision, keep) {
       const want = wants.get(copyKey({ model, revision }));

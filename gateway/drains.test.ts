@@ -26,6 +26,7 @@ function openBench(t: TestContext): Bench {
     want: (model) => void seen.push(`want ${model}`),
     unwant: (model) => void seen.push(`unwant ${model}`),
     state: () => ({ ready: 0, underWay: 0 }),
+    asked: () => [],
     failureOf: () => undefined,
     shrink: () => undefined,
     onCopies: () => undefined,

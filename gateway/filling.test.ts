@@ -39,9 +39,10 @@ function openBench(t: TestContext) {
     cancelLoad: (podId, model) => sent.push(`cancel ${podId} ${model}`),
     sendDrop: () => undefined,
   });
-  const filling = createFilling({ ...shared, copies });
+  const flying = new Set<string>();
+  const filling = createFilling({ ...shared, copies, isFlying: (model) => flying.has(model) });
   t.after(() => copies[Symbol.dispose]());
-  return { clock, sent, home, models, fleet, filling };
+  return { clock, sent, home, models, fleet, filling, flying };
 }
 
 function modelOf(name: string): Model {
@@ -112,8 +113,8 @@ test("no pod is filled beyond its reserve, or where loads wait; what is evicted 
   assert.deepEqual(sent, ["a m0 proactive"]);
 });
 
-test("nothing is loaded ahead that was asked for meanwhile, has another copy, was forgotten, or has its home elsewhere", (t) => {
-  const { sent, home, models, fleet, filling } = openBench(t);
+test("nothing is loaded ahead that requests wait for, has another copy, was forgotten, or has its home elsewhere", (t) => {
+  const { sent, home, models, fleet, filling, flying } = openBench(t);
   const held = ["m0", "m1", "m2", "m3"];
   fleet.attach(
     podInfo("a"),
@@ -130,6 +131,11 @@ test("nothing is loaded ahead that was asked for meanwhile, has another copy, wa
   home.is = false;
   filling.tick();
   home.is = true;
+  filling.tick();
+  assert.deepEqual(sent, []);
+  fleet.change("a", [{ ...copy("m3", "ready") }]);
+  fleet.change("a", [{ ...copy("m3", "ready"), state: "gone" }]);
+  flying.add("m3");
   filling.tick();
   assert.deepEqual(sent, []);
 });

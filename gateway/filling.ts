@@ -19,6 +19,8 @@ export interface Filling {
 export interface FillingParts {
   readonly fleet: Pick<Fleet, "holders" | "views">;
   readonly copies: Pick<Copies, "want" | "unwant" | "state">;
+  /** Whether requests wait for it: then it is loaded anyway. */
+  readonly isFlying: (model: string, revision: string) => boolean;
   readonly clock: Pick<Clock, "monotonicMs">;
   readonly findModel: (name: string) => Model | undefined;
   readonly isHome: (model: string) => boolean;
@@ -56,7 +58,7 @@ export function createFilling(parts: FillingParts): Filling {
       const name = lost.take(nowMs - policy.maxIdleMs);
       if (name === undefined) return;
       const model = parts.findModel(name);
-      if (model === undefined || !parts.isHome(name) || hasCopy(name)) continue;
+      if (model === undefined || !parts.isHome(name) || hasCopy(name) || parts.isFlying(name, model.active)) continue;
       count -= 1;
       underWay.set(name, { revision: model.active, sinceMs: nowMs });
       copies.want(name, model.active, 1, "proactive", { by, spareRoomOnly: true });

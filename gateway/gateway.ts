@@ -14,9 +14,9 @@ import { openPeerIdentity } from "#platform/tls/identity.ts";
 import { createXds } from "#xds/main.ts";
 import { createIndex, serverMetadata } from "./about.ts";
 import { openAccess, openToAll } from "./access.ts";
-import { openCallers } from "./admin/opencallers.ts";
 import { createExplain } from "./admin/explain.ts";
 import { createModels } from "./admin/models.ts";
+import { openCallers } from "./admin/opencallers.ts";
 import { accessRoutes } from "./admin/routes/access.ts";
 import { listRoutes } from "./admin/routes/list.ts";
 import { metricsRoutes } from "./admin/routes/metrics.ts";
@@ -236,6 +236,7 @@ export async function startGateway(
   const loads = createLoads({
     fleet,
     routes,
+    asked: (model, revision) => copies.asked(model, revision),
     awaits: (revision) => links.awaits(revision.runtime) || sleepers.awaits(revision),
     clock,
     log,
@@ -271,6 +272,7 @@ export async function startGateway(
   const filling = createFilling({
     fleet,
     copies,
+    isFlying: (model, revision) => loads.isFlying(model, revision),
     clock,
     findModel: (name) => book.get(name),
     isHome: (model) => home.isHere(model),

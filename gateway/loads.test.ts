@@ -24,6 +24,8 @@ interface Bench {
   settle(model: string): void;
   /** Gateways that live besides this one; all of them are home of everything, in this order. */
   readonly others: string[];
+  /** Pods that were asked in the background. */
+  readonly asked: string[];
   readonly peerAsks: PeerAskSeen[];
   /** Deaths of model servers are to be told here before the fleet hears of them. */
   readonly suspects: Suspects;
@@ -65,6 +67,7 @@ function openBench(options: { maxWaiting?: number; loadTimeoutMs?: number } = {}
     },
   });
   const others: string[] = [];
+  const asked: string[] = [];
   const peerAsks: PeerAskSeen[] = [];
   const suspects = createSuspects(systemClock);
   const loads = createLoads({
@@ -91,6 +94,7 @@ function openBench(options: { maxWaiting?: number; loadTimeoutMs?: number } = {}
     decisions: createDecisions(systemClock),
     clock: systemClock,
     log: silentLog,
+    asked: () => asked,
     sendLoad: (podId, model) => sent.push(`load ${podId} ${model}`),
     cancelLoad: (podId, model) => sent.push(`cancel ${podId} ${model}`),
     maxWaiting: options.maxWaiting ?? 100,
@@ -100,7 +104,7 @@ function openBench(options: { maxWaiting?: number; loadTimeoutMs?: number } = {}
     settled.add(model);
     for (const waiter of waiters.get(model) ?? []) waiter();
   };
-  return { fleet, loads, sent, settled, settle, others, peerAsks, suspects };
+  return { fleet, loads, sent, settled, settle, others, asked, peerAsks, suspects };
 }
 
 function podInfo(podId: string): PodInfo {
@@ -152,6 +156,18 @@ test("a thousand requests for one cold model load it once and are answered when 
   for (const result of await Promise.all(asked)) assert.equal(result.kind, "live");
   assert.equal(loads.waiting, 0);
   assert.equal(loads.flights, 0);
+});
+
+test("a pod that was asked for a copy in the background just now is asked for it again, and no other", async () => {
+  const { fleet, loads, sent, settle, asked } = openBench();
+  for (const podId of ["a", "b", "c"]) fleet.attach(podInfo(podId), []);
+  asked.push("c");
+  const result = ask(loads, "x");
+  assert.deepEqual(sent, ["load c x"]);
+  assert.equal(loads.isFlying("x", "r1"), true);
+  settle("~c");
+  change(fleet, "c", copy("x", "ready"));
+  assert.equal((await result).kind, "live");
 });
 
 test("a warm model is live at once", async () => {

@@ -70,6 +70,8 @@ export interface Loads {
   failureOf(model: string, revision: string): Failure | undefined;
   readonly waiting: number;
   readonly flights: number;
+  /** Whether requests wait for it here. */
+  isFlying(model: string, revision: string): boolean;
 }
 
 export interface LoadsParts {
@@ -77,6 +79,8 @@ export interface LoadsParts {
   readonly routes: Routes;
   readonly placements: Placements;
   readonly home: Pick<Home, "of" | "suspect">;
+  /** Pods that this gateway has asked for a copy in the background. */
+  readonly asked?: (model: string, revision: string) => Iterable<string>;
   /** Whether pods that could hold it are on their way: then a load waits for them. */
   readonly awaits?: (revision: Revision) => boolean;
   readonly peers: Pick<Peers, "ensure">;
@@ -178,6 +182,10 @@ export function createLoads(parts: LoadsParts): Loads {
       if ((copy.state === "queued" || copy.state === "loading") && reachable) underWay = podId;
     }
     if (flight.leaveHome !== undefined) return;
+    // A pod that was asked just now has not told of it yet: a second one would load the same.
+    for (const podId of parts.asked?.(name, flight.revision.id) ?? []) {
+      if (!flight.excluded.has(podId) && fleet.pod(podId)?.reachable === true) underWay ??= podId;
+    }
     const chosen = underWay ?? choose(flight, doubtful);
     if (chosen === undefined) return;
     assign(flight, chosen);
@@ -337,6 +345,7 @@ export function createLoads(parts: LoadsParts): Loads {
     get waiting() {
       return parking.waiting;
     },
+    isFlying: (model, revision) => flights.has(copyKey({ model, revision })),
     get flights() {
       return flights.size;
     },
