@@ -268,12 +268,15 @@ class World {
     if (found !== undefined) this.post({ kind: "withdraw-acked", ...found });
   }
 
-  /** Only copies of that tenant leave, and enough of them, but for what still loads. */
+  /** Only copies of that tenant leave, and enough of them, but for what loads; what begins to load after it does not count. */
   trim(tenant: string, bytes: number): void {
+    const loading = new Set(this.loading.keys());
     const there = (): readonly CopyView[] => this.holding.views().filter(({ state }) => state === "ready");
     const others = there().filter(({ model }) => tenantOf(model) !== tenant);
     this.post({ kind: "trimmed", tenant, bytes });
-    const own = this.holding.views().filter(({ model, state }) => tenantOf(model) === tenant && holds.has(state));
+    const own = this.holding
+      .views()
+      .filter((view) => tenantOf(view.model) === tenant && (view.state === "ready" || loading.has(copyKey(view))));
     const left = own.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
     assert.ok(left <= bytes || own.every(({ state }) => state === "loading"), "what is over stayed");
     if (this.holding.gauges(this.nowMs).queued === 0)
