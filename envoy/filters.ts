@@ -89,8 +89,7 @@ export function processor(name: string, options: Pick<BootstrapOptions, "maxPark
       statPrefix: name.replace(".", "_"),
       // Closed on failure: to send a request on unasked would be to send it to a pod without its model.
       failureModeAllow: false,
-      // Rerouted requests are answered by another listener, which gives them no form.
-      statusOnError: { code: name === filters.miss ? unaskedStatus : 503 },
+      statusOnError: { code: unaskedStatus },
       messageTimeout: duration(options.maxParkMs + 30_000),
       processingMode: {
         requestHeaderMode: ProcessingMode_HeaderSendMode.SEND,

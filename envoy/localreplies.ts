@@ -9,7 +9,7 @@ import type {
   LocalReplyConfigSchema,
   ResponseMapperSchema,
 } from "#proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
-import { headers } from "./names.ts";
+import { headers, leftToFirst } from "./names.ts";
 
 type Mapper = MessageInitShape<typeof ResponseMapperSchema>;
 type Answer = Pick<Extract<Mapper, { readonly $typeName?: never }>, "statusCode" | "headersToAdd" | "body">;
@@ -135,7 +135,7 @@ export const grpcErrors: MessageInitShape<typeof LocalReplyConfigSchema> = {
     },
     { ...limited, headersToAdd: [...limited.headersToAdd, setHeader("grpc-status", `${errorCatalogue["quota-exceeded"].grpc}`)] },
     // The HTTP status of a gRPC answer is 200, whatever stands here.
-    { ...unasked, headersToAdd: [setHeader("retry-after", "1"), setHeader("grpc-status", `${unavailableGrpcStatus}`)] },
+    { ...unasked, headersToAdd: [...unasked.headersToAdd, setHeader("grpc-status", `${unavailableGrpcStatus}`)] },
   ],
 };
 
@@ -163,13 +163,25 @@ const isGrpc: LogFilter & object = {
   },
 };
 
+function both(...filters: (LogFilter & object)[]): LogFilter & object {
+  return { filterSpecifier: { case: "andFilter", value: { filters } } };
+}
+
+const { headersToAdd: retryLater } = unasked;
+const unaskedGrpc = [...retryLater, setHeader("grpc-status", `${unavailableGrpcStatus}`)];
+const left = setHeader(headers.notHere, leftToFirst);
+
 /**
- * On internal listeners, which requests of both ports enter: a hedge that fails leaves the word to the first try, which goes
- * on. What is answered here is an answer like any other to the port, which gives it no form any more.
+ * On internal listeners, which requests of both ports enter: a hedge that no gateway could be asked for leaves the word to the
+ * first try, which goes on. What is answered here is an answer like any other to the port, which gives it no form any more.
  */
 export const innerErrors: MessageInitShape<typeof LocalReplyConfigSchema> = {
   mappers: [
-    { filter: isHedge, headersToAdd: [setHeader(headers.notHere, "1")] },
+    { ...unasked, filter: both(isHedge, isGrpc, unasked.filter), headersToAdd: [...unaskedGrpc, left] },
+    { ...unasked, filter: both(isHedge, unasked.filter), headersToAdd: [...retryLater, left] },
+    { ...unasked, filter: both(isGrpc, unasked.filter), headersToAdd: unaskedGrpc },
+    openaiErrors(unasked.filter, "server_error", unasked),
+    { ...unasked, bodyFormatOverride: asJson },
     // Nothing is changed: of a gRPC answer the text is the message.
     { filter: isGrpc },
     openaiErrors(status(ComparisonFilter_Op.GE, 500), "server_error"),

@@ -35,9 +35,12 @@ export const headers = {
   claim: "x-warm-claim",
   /** As `principal`, on calls about the server, whose scope is everybody's. */
   caller: "x-warm-caller",
-  /** A model server says that it does not hold the model. */
+  /** A model server says that it does not hold the model; or it is `leftToFirst`. */
   notHere: "x-warm-not-here",
 } as const;
+
+/** In `notHere`, on what a hedge is answered: the first try goes on, and has the word. */
+export const leftToFirst = "left";
 
 /** A client says how urgent its request is while models load: `high`, `normal` or `low`. */
 export const priorityHeader = "x-request-priority";

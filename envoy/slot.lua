@@ -3,13 +3,8 @@
 -- x-warm-inject where in the message. message.lua, json.lua, body.lua, frames.lua and
 -- agree.lua stand before this.
 
-local OWN = "warm.slot"
-
 function envoy_on_request(handle)
   local headers = handle:headers()
-  if headers:get("x-envoy-is-timeout-retry") == "true" then
-    handle:streamInfo():dynamicMetadata():set(OWN, "hedge", true)
-  end
   local inside = headers:get("x-warm-inject")
   if inside ~= nil then
     headers:remove("x-warm-inject")
@@ -33,13 +28,12 @@ function envoy_on_request(handle)
   name_in_body(handle, body, string.sub(path, 1, 4) == "/v1/", name)
 end
 
--- The copy went again while the request was on its way, each time: the model exists, and may be asked for again. What a hedge
--- gets is nobody's answer, and the mark on it says so to the route that it comes from.
+-- The copy went again while the request was on its way, each time: the model exists, and may be asked for again. What is left
+-- to the first try is nobody's answer, and the mark on it says so to the route that it comes from.
 function envoy_on_response(handle)
   local headers = handle:headers()
-  if headers:get("x-warm-not-here") == nil then return end
-  local own = handle:streamInfo():dynamicMetadata():get(OWN)
-  if own ~= nil and own["hedge"] then return end
+  local mark = headers:get("x-warm-not-here")
+  if mark == nil or mark == "left" then return end
   headers:remove("x-warm-not-here")
   local reason = "the model was evicted again and again while the request was on its way"
   if headers:get("grpc-status") ~= nil then

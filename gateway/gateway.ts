@@ -2,6 +2,7 @@
 // enough) -> the socket on which Envoy finds xDS, ext_proc and the log sink. So an Envoy that outlived its gateway is
 // never given a table smaller than what the pods hold.
 import type { Revision } from "#core/model.ts";
+import { createPatiences } from "#core/patience.ts";
 import { createHistogram } from "#core/samples.ts";
 import { defaultScalingPolicy, type ScalingPolicy } from "#core/scaling.ts";
 import { readAuthFile } from "#envoy/authfile.ts";
@@ -117,6 +118,7 @@ export async function startGateway(
     { auth: options.auth !== undefined },
   );
   const feed = createFeed(() => fleet);
+  const patiences = createPatiences({ maxModels: 10_000, onChange: (model) => routes.refresh(model) });
   const fleet = createFleet({
     onCopies(podId, changes) {
       for (const { model } of changes) routes.refresh(model);
@@ -177,6 +179,7 @@ export async function startGateway(
     fleet,
     table: xds.table,
     findModel: (name) => book.get(name),
+    patienceOf: (model) => patiences.of(model),
     isAcked: (ref) => xds.isAcked(ref),
   });
   book.onModel((name) => {
@@ -187,7 +190,10 @@ export async function startGateway(
     scaler.onModel(name);
     revisions.onModel(name);
     vmodels.onModel(name);
-    if (book.get(name) === undefined) modelCounter.forget(name);
+    if (book.get(name) === undefined) {
+      modelCounter.forget(name);
+      patiences.forget(name);
+    }
   });
   const links = stack.use(
     createLinks({
@@ -325,6 +331,8 @@ export async function startGateway(
     clock,
     podsOf: (cluster) => xds.table.podsOf(cluster),
     verify: (podId, model, revision) => links.verify(podId, model, revision),
+    patienceOf: (model) => patiences.of(model),
+    onOutlasted: (model, patience, heldMs) => patiences.outlasted(model, patience, heldMs, clock.monotonicMs()),
   });
   const shares = createShares({
     findModel: (name) => book.get(name),
@@ -365,7 +373,10 @@ export async function startGateway(
     listIndex,
     access,
   });
-  const usage = createUsage(clock, (model, requests) => modelCounter.add(model, requests));
+  const usage = createUsage(clock, ({ model, requests, tookMs }) => {
+    modelCounter.add(model, requests);
+    if (tookMs !== undefined) patiences.took(model, tookMs, clock.monotonicMs());
+  });
   const envoy = options.envoyAdmin === undefined ? undefined : stack.use(openEnvoyStats(options.envoyAdmin));
 
   book.watchPods((podId, presence) => (presence === undefined ? links.setAbsent(podId) : links.setPresent(presence)));

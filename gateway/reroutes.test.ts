@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { activeRevision, type Model, parseModel } from "#core/model.ts";
-import { systemClock } from "#platform/clock.ts";
+import { type Clock, systemClock } from "#platform/clock.ts";
 import { createFleet, type Fleet } from "./fleet.ts";
 import type { Ensured } from "./flight.ts";
 import type { EnsureOptions, Loads } from "./loads.ts";
-import { createReroutes, type Rerouted, type RerouteOrigin } from "./reroutes.ts";
+import { createReroutes, type Hedged, type Rerouted, type RerouteOrigin } from "./reroutes.ts";
 import { silentSpan } from "./spans.ts";
 
 const model = modelOf("x");
@@ -24,11 +24,15 @@ function modelOf(name: string): Model {
 interface Bench {
   readonly fleet: Fleet;
   readonly asked: string[];
+  /** Told as `model patience` when a hedge was not needed. */
+  readonly outlasted: string[];
   find(options?: Partial<EnsureOptions>, origin?: Partial<RerouteOrigin>): Promise<Rerouted>;
+  /** Of a request whose first try is at pod `a`. */
+  hedge(signal: AbortSignal): Promise<Hedged>;
 }
 
 /** Two pods, of which `a` says that it holds the model. */
-function openBench(verify: (podId: string, time: number) => boolean, ensured: () => Ensured): Bench {
+function openBench(verify: (podId: string, time: number) => boolean, ensured: () => Ensured, clock: Clock = systemClock): Bench {
   const fleet = createFleet({ onCopies: () => undefined, onPod: () => undefined });
   for (const podId of ["a", "b"]) {
     const address = { host: "127.0.0.1", port: podId === "a" ? 1 : 2 };
@@ -45,6 +49,7 @@ function openBench(verify: (podId: string, time: number) => boolean, ensured: ()
     fleet.attach(info, podId === "a" ? [copy] : []);
   }
   const asked: string[] = [];
+  const outlasted: string[] = [];
   const loads: Pick<Loads, "ensure"> = {
     async ensure() {
       asked.push("ensure");
@@ -54,13 +59,18 @@ function openBench(verify: (podId: string, time: number) => boolean, ensured: ()
   const reroutes = createReroutes({
     fleet,
     loads: loads as Loads,
-    clock: systemClock,
+    clock,
+    patienceOf: () => 1,
+    onOutlasted: (name, patience) => outlasted.push(`${name} ${patience}`),
     podsOf: (cluster) => (cluster === "known" ? ["a"] : undefined),
     async verify(podId) {
       asked.push(podId);
       return verify(podId, asked.filter((other) => other === podId).length);
     },
   });
+  const allowed = { deadlineMs: clock.monotonicMs() + 600_000, signal: new AbortController().signal, span: silentSpan };
+  const hedge = (signal: AbortSignal): Promise<Hedged> =>
+    reroutes.hedge(model, revision, { wire: "rest", from: "known" }, { ...allowed, signal });
   const find = (options: Partial<EnsureOptions> = {}, origin: Partial<RerouteOrigin> = {}): Promise<Rerouted> =>
     reroutes.find(
       model,
@@ -73,7 +83,7 @@ function openBench(verify: (podId: string, time: number) => boolean, ensured: ()
         ...options,
       },
     );
-  return { fleet, asked, find };
+  return { fleet, asked, outlasted, find, hedge };
 }
 
 const live: Ensured = { kind: "live", waitedMs: 0, entry: "~a" };
@@ -122,4 +132,58 @@ test("a load that fails is what the client hears", async () => {
   );
   fleet.detach("a");
   assert.deepEqual(await find(), { kind: "failed", code: "no-capacity", reason: "full" });
+});
+
+test("a hedge waits beside pods that are well, and is nobody's answer", async () => {
+  const { asked, outlasted, hedge } = openBench(
+    () => true,
+    () => live,
+  );
+  const over = await hedge(AbortSignal.timeout(600));
+  assert.deepEqual([over.kind, outlasted], ["left", ["x 1"]]);
+  // Once: a pod that says nothing is not asked for each look at it.
+  assert.deepEqual(asked, ["a"]);
+});
+
+test("a hedge whose pod is lost goes to another one", async () => {
+  const { fleet, outlasted, hedge } = openBench(
+    (podId) => podId === "b",
+    () => live,
+  );
+  const hedged = hedge(new AbortController().signal);
+  fleet.detach("a");
+  fleet.change("b", [copy]);
+  assert.deepEqual([(await hedged).kind, outlasted], ["found", []]);
+});
+
+test("while no other has the model it is looked for again, and the lost pod may come back", async () => {
+  const bench = openBench(
+    () => true,
+    () => {
+      if (bench.asked.filter((what) => what === "ensure").length === 2) {
+        const { pod } = lost;
+        if (pod !== undefined) bench.fleet.attach(pod.info, [copy]);
+      }
+      return { kind: "failed", code: "no-capacity", reason: "full" };
+    },
+  );
+  const lost = { pod: bench.fleet.pod("a") };
+  bench.fleet.detach("a");
+  const over = await bench.hedge(AbortSignal.timeout(1_500));
+  // What is heard from a pod that was lost in between says nothing of the model's patience.
+  assert.deepEqual([over.kind, bench.outlasted], ["left", []]);
+  assert.equal(bench.asked.filter((what) => what === "ensure").length, 2);
+});
+
+test("in the end the client hears that no other has it", async () => {
+  let nowMs = 0;
+  const clock: Clock = { ...systemClock, monotonicMs: () => (nowMs += 1_000) };
+  const { fleet, asked, hedge } = openBench(
+    () => true,
+    () => ({ kind: "failed", code: "no-capacity", reason: "full" }),
+    clock,
+  );
+  fleet.detach("a");
+  assert.deepEqual(await hedge(new AbortController().signal), { kind: "failed", code: "no-capacity", reason: "full" });
+  assert.ok(asked.length > 3, `${asked.length}`);
 });

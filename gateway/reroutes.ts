@@ -5,8 +5,10 @@
 //
 // A request whose first try has said nothing yet, and goes on, waits here beside it: as long as the pods of its set are
 // well it is a long inference, and must not be computed twice. Who says otherwise are the owners of that knowledge: the
-// Link of a silent adapter breaks, and an adapter whose model server is silent takes its copies back.
+// Link of a silent adapter breaks, and an adapter whose model server is silent takes its copies back. Then another pod is
+// looked for, for a while again and again: what the client would hear instead cuts off a first try that may yet answer.
 import type { Model, Revision } from "#core/model.ts";
+import type { Patience } from "#core/patience.ts";
 import { type Clock, sleep } from "#platform/clock.ts";
 import { isPodCluster, podClusterName } from "#xds/main.ts";
 import type { Failure } from "./failure.ts";
@@ -33,10 +35,13 @@ export interface RerouteOrigin {
 
 export type Rerouted = { readonly kind: "found"; readonly to: RerouteTarget } | Failure;
 
+/** `left`: the first try goes on, and what it says is the answer. */
+export type Hedged = Rerouted | { readonly kind: "left"; readonly failure: Failure };
+
 export interface Reroutes {
   find(model: Model, revision: Revision, origin: RerouteOrigin, options: EnsureOptions): Promise<Rerouted>;
-  /** Resolves when one of the pods of the cluster, to which the first try went, may be lost; or the request is over. */
-  outlast(model: Model, cluster: string, options: EnsureOptions): Promise<Failure | undefined>;
+  /** As find, of a request whose first try goes on: once one of the pods where that may be is lost. */
+  hedge(model: Model, revision: Revision, origin: RerouteOrigin, options: EnsureOptions): Promise<Hedged>;
 }
 
 export interface ReroutesParts {
@@ -46,6 +51,9 @@ export interface ReroutesParts {
   /** The pods of a cluster's set; undefined when there is no such set any more. */
   readonly podsOf: (cluster: string) => readonly string[] | undefined;
   readonly verify: (podId: string, model: string, revision: string) => Promise<boolean>;
+  readonly patienceOf: (model: string) => Patience;
+  /** A hedge waited so long beside pods that were well, and was not needed. */
+  readonly onOutlasted: (model: string, patience: Patience, heldMs: number) => void;
 }
 
 /**
@@ -59,8 +67,11 @@ const longestPauseMs = 500;
 const lookMs = 250;
 /** Between two questions to the same pod, however many requests wait for it. */
 const askMs = 1_000;
+/** So long another pod is looked for in place of a lost one, before the client hears that there is none. */
+const insistMs = 15_000;
 
-export function createReroutes({ fleet, loads, clock, podsOf, verify }: ReroutesParts): Reroutes {
+export function createReroutes(parts: ReroutesParts): Reroutes {
+  const { fleet, loads, clock, podsOf, verify } = parts;
   /** Pods that were asked of late, and when: there are no more of them than pods. */
   const asked = new Map<string, number>();
 
@@ -94,34 +105,65 @@ export function createReroutes({ fleet, loads, clock, podsOf, verify }: Reroutes
     return answers.find(({ ready }) => ready)?.podId;
   }
 
+  /**
+   * Resolves when one of the pods of the cluster, to which the first try went, may be lost, or the request is over; `waited`
+   * when all were well before.
+   */
+  async function outlast(
+    model: Model,
+    cluster: string,
+    options: EnsureOptions,
+  ): Promise<{ readonly waited: boolean; readonly over?: Failure }> {
+    for (let waited = false; ; waited = true) {
+      const pods = podsOf(cluster);
+      if (pods === undefined || !pods.every((podId) => isWell(podId, model))) return { waited };
+      const over = await pause(lookMs, options);
+      if (over !== undefined) return { waited: true, over };
+    }
+  }
+
+  async function find(model: Model, revision: Revision, origin: RerouteOrigin, options: EnsureOptions): Promise<Rerouted> {
+    for (let round = 0; round < maxRounds; round++) {
+      // What was loaded just now is asked for at once.
+      const pauseMs = round < 2 ? 0 : Math.min(longestPauseMs, firstPauseMs * 2 ** (round - 2));
+      const over = await pause(pauseMs, options);
+      if (over !== undefined) return over;
+      const step = options.span.step("verify");
+      const podId = await verified(model, revision);
+      step.end(podId === undefined ? "no pod holds it" : undefined);
+      const pod = podId === undefined ? undefined : fleet.pod(podId);
+      if (pod !== undefined) {
+        const { streamsByHeader = false, idInjections } = pod.info;
+        const cluster = podClusterName(pod.info, origin.wire, isPodCluster(origin.from) ? 3 : 2);
+        return { kind: "found", to: { cluster, slot: revision.slot, streamsByHeader, idInjections } };
+      }
+      const ensured = await loads.ensure(model, options);
+      if (ensured.kind === "failed") return ensured;
+    }
+    return { kind: "failed", code: "pod-failed", reason: `model '${model.name}' was lost again and again` };
+  }
+
   return {
-    async outlast(model, cluster, options) {
+    find,
+    async hedge(model, revision, origin, options) {
+      const patience = parts.patienceOf(model.name);
+      const startMs = clock.monotonicMs();
+      let lostMs: number | undefined;
       for (;;) {
-        const pods = podsOf(cluster);
-        if (pods === undefined || !pods.every((podId) => isWell(podId, model))) return undefined;
-        const over = await pause(lookMs, options);
-        if (over !== undefined) return over;
-      }
-    },
-    async find(model, revision, { wire, from }, options) {
-      for (let round = 0; round < maxRounds; round++) {
-        // What was loaded just now is asked for at once.
-        const pauseMs = round < 2 ? 0 : Math.min(longestPauseMs, firstPauseMs * 2 ** (round - 2));
-        const over = await pause(pauseMs, options);
-        if (over !== undefined) return over;
-        const step = options.span.step("verify");
-        const podId = await verified(model, revision);
-        step.end(podId === undefined ? "no pod holds it" : undefined);
-        const pod = podId === undefined ? undefined : fleet.pod(podId);
-        if (pod !== undefined) {
-          const { streamsByHeader = false, idInjections } = pod.info;
-          const cluster = podClusterName(pod.info, wire, isPodCluster(from) ? 3 : 2);
-          return { kind: "found", to: { cluster, slot: revision.slot, streamsByHeader, idInjections } };
+        const { waited, over } = await outlast(model, origin.from, options);
+        const nowMs = clock.monotonicMs();
+        if (over !== undefined) {
+          if (lostMs === undefined && over.code === "cancelled") parts.onOutlasted(model.name, patience, nowMs - startMs);
+          return { kind: "left", failure: over };
         }
-        const ensured = await loads.ensure(model, options);
-        if (ensured.kind === "failed") return ensured;
+        // One that was well in between is lost anew.
+        if (lostMs === undefined || waited) lostMs = nowMs;
+        const found = await find(model, revision, origin, options);
+        if (found.kind === "found" || found.code === "cancelled" || found.code === "deadline-exceeded") return found;
+        if (clock.monotonicMs() - lostMs >= insistMs) return found;
+        const late = await pause(longestPauseMs, options);
+        if (late !== undefined) return late;
       }
-      return { kind: "failed", code: "pod-failed", reason: `model '${model.name}' was lost again and again` };
     },
   };
 

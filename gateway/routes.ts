@@ -2,7 +2,9 @@
 // Invariants: only ready copies, on pods that are up, are routed to: those of the active revision, and those of revisions
 // that have a share or mirror while the active one is routed to as well; a waiter is answered when
 // Envoy has acknowledged exactly what the table wants at that moment, or when its signal says to stop waiting.
+
 import { activeRevision, findRevision, type Model, type Revision, type Share } from "#core/model.ts";
+import type { Patience } from "#core/patience.ts";
 import type { ResourceRef, RouteShare, RouteTable } from "#xds/main.ts";
 import type { Fleet } from "./fleet.ts";
 
@@ -27,11 +29,12 @@ export interface RoutesParts {
   readonly fleet: Fleet;
   readonly table: RouteTable;
   readonly findModel: (name: string) => Model | undefined;
+  readonly patienceOf: (model: string) => Patience;
   /** Envoy has acknowledged this resource at this version (undefined: that it is gone). */
   readonly isAcked: (ref: ResourceRef) => boolean;
 }
 
-export function createRoutes({ fleet, table, findModel, isAcked }: RoutesParts): Routes {
+export function createRoutes({ fleet, table, findModel, patienceOf, isAcked }: RoutesParts): Routes {
   const waiting = new Map<string, Set<() => void>>();
   /** Few models have shares, fewer lack one. */
   const lacking = new Map<string, readonly Revision[]>();
@@ -79,7 +82,7 @@ export function createRoutes({ fleet, table, findModel, isAcked }: RoutesParts):
       };
       const split = model.split?.flatMap(share) ?? [];
       const mirror = model.mirror === undefined ? undefined : share(model.mirror)[0];
-      return table.setModel(name, podIds.length === 0 ? undefined : { slot, podIds, split, mirror });
+      return table.setModel(name, podIds.length === 0 ? undefined : { slot, podIds, split, mirror, patience: patienceOf(name) });
     },
     entry: (podId, slot) => table.entry(podId, slot),
     lacking: (model) => lacking.get(model) ?? [],

@@ -45,8 +45,17 @@ const maxModels = 100_000;
 /** As a route has written it: the slot behind the name. */
 const restModel = /^\/v[12]\/models\/([A-Za-z0-9._-]{1,253})(?:~\d{1,2})?(?:[/:?]|$)/;
 
-/** `onUse`: told of each entry's model and of how many requests it stands for. */
-export function createUsage(clock: Clock, onUse: (model: string, requests: number) => void = () => undefined): Usage {
+/** What an entry says of a model. */
+export interface SampledUse {
+  readonly model: string;
+  /** How many it stands for. */
+  readonly requests: number;
+  /** From the first byte of the request to the last of its answer; undefined when it waited for a load. */
+  readonly tookMs: number | undefined;
+}
+
+/** `onUse`: told of each entry. */
+export function createUsage(clock: Clock, onUse: (use: SampledUse) => void = () => undefined): Usage {
   let uses = new Map<string, ModelUse>();
   let share = whole;
   /** What entries that come now stand for: until a lower share has settled, that of before. */
@@ -86,7 +95,7 @@ export function createUsage(clock: Clock, onUse: (model: string, requests: numbe
         hits += weight;
         if (tookMs !== undefined) latency.record(tookMs, weight);
       } else if (tookMs !== undefined) waited.record(tookMs, weight);
-      onUse(model, weight);
+      onUse({ model, requests: weight, tookMs: hasWaited ? undefined : tookMs });
       const use = uses.get(model);
       const nowMs = clock.monotonicMs();
       const busyMs = hasWaited ? 0 : (tookMs ?? 0) * weight;

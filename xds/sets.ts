@@ -1,6 +1,6 @@
 // Owns the placement sets and plans in use and what each needs in Envoy: of a set two clusters; of a plan its route
 // configuration; and for each set and slot an entry scope, which keeps the plain route configuration in Envoy and takes in
-// requests that have waited. A plan of one leg belongs to its set; a mixed one (split, mirror) holds on to all its sets.
+// requests that have waited. A plain plan belongs to its set; a mixed one (split, mirror, more patience) holds on to all its sets.
 // Life of a set: used -> idle (seen without a model by one sweep) -> leaving (entries taken back by the next) -> gone
 // (clusters and routes dropped when Envoy is done with the entries). A model that comes back makes it used again. A mixed
 // plan goes when a second sweep sees it without a model: Envoy asks for its routes only while a scope names them.
@@ -91,7 +91,7 @@ export function createSetBook(clusters: ResourceStore, routes: ResourceStore, on
   function openSlot({ set, slots }: SetEntry, slot: number): void {
     const name = routesName(set, slot);
     if (!slots.has(slot)) {
-      const plan: Plan = { active: { set, slot }, split: [], mirror: undefined };
+      const plan: Plan = { active: { set, slot }, split: [], mirror: undefined, patience: 0 };
       routes.put(RouteConfigurationSchema, name, buildRoutes(plan, edge));
       slots.set(slot, { plan, routes: name, models: new Set() });
     }

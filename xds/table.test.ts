@@ -3,6 +3,8 @@ import { test } from "node:test";
 import { fromBinary } from "@bufbuild/protobuf";
 import * as fc from "fast-check";
 import { parseModelName } from "#core/model.ts";
+import type { Patience } from "#core/patience.ts";
+import { RouteConfigurationSchema } from "#proto/gen/envoy/config/route/v3/route_pb.ts";
 import { ScopedRouteConfigurationSchema } from "#proto/gen/envoy/config/route/v3/scoped_route_pb.ts";
 import { createResourceCheck } from "./check.ts";
 import { createRouteTable, type RouteLeg, type RouteTable, type RouteTarget } from "./table.ts";
@@ -151,6 +153,28 @@ test("a pod that comes back under another address is another set", () => {
   assert.notDeepEqual(podsOf(table, "x"), before);
 });
 
+test("models with another patience share other routes to the same pods, with their own time for a silent try", () => {
+  const { table } = openTable();
+  table.setPod(pod("a"));
+  const seconds = ["x", "y", "z"].map((name, at) => {
+    table.setModel(name, { slot: 0, podIds: ["a"], patience: at === 0 ? 0 : 1 });
+    const routes = table.wanted(name).find(({ typeUrl }) => typeUrl === typeUrls.routes);
+    const { bytes } = table.get(typeUrls.routes, routes?.name ?? "") ?? assert.fail();
+    const { virtualHosts } = fromBinary(RouteConfigurationSchema, bytes);
+    return [routes?.name.slice(0, 4), Number(virtualHosts[0]?.retryPolicy?.perTryTimeout?.seconds)];
+  });
+  assert.deepEqual(seconds, [
+    ["set-", 2],
+    ["mix-", 16],
+    ["mix-", 16],
+  ]);
+  const before = [...table.names(typeUrls.routes)].length;
+  table.setModel("y", { slot: 0, podIds: ["a"] });
+  table.setModel("z", { slot: 0, podIds: ["a"] });
+  for (let each = 0; each < 2; each++) table.sweep(() => true);
+  assert.equal([...table.names(typeUrls.routes)].length, before - 1);
+});
+
 function share(slot: number) {
   return fc.record({ slot: fc.constant(slot), podIds: fc.subarray(podNames), percent: fc.constantFrom(10, 100) });
 }
@@ -163,6 +187,7 @@ const step = fc.oneof(
     podIds: fc.subarray(podNames),
     split: fc.array(share(2), { maxLength: 1 }),
     mirror: fc.option(share(3), { nil: undefined }),
+    patience: fc.constantFrom<Patience>(0, 1),
   }),
   fc.record({ kind: fc.constant("up" as const), podId: fc.constantFrom(...podNames) }),
   fc.record({ kind: fc.constant("down" as const), podId: fc.constantFrom(...podNames) }),
@@ -186,14 +211,14 @@ test("after any changes the table routes each model to the pods that hold it and
             ...leg,
             podIds: leg.podIds.filter((id) => id !== each.podId),
           });
-          for (const [model, { split = [], mirror, ...active }] of held) {
+          for (const [model, { split = [], mirror, patience = 0, ...active }] of held) {
             const left = { split: split.map(without), mirror: mirror === undefined ? undefined : without(mirror) };
             // With its active revision a model loses its route whole.
-            held.set(model, { ...without(active), ...left });
+            held.set(model, { ...without(active), ...left, patience });
           }
         } else if (each.kind === "sweep") table.sweep(() => true);
         else {
-          const { slot, podIds, split, mirror } = each;
+          const { slot, podIds, split, mirror, patience } = each;
           const present = <Leg extends RouteLeg>(leg: Leg): Leg => ({
             ...leg,
             podIds: leg.podIds.filter((podId) => up.has(podId)),
@@ -202,8 +227,9 @@ test("after any changes the table routes each model to the pods that hold it and
             ...present({ slot, podIds }),
             split: split.map(present),
             mirror: mirror === undefined ? undefined : present(mirror),
+            patience,
           });
-          table.setModel(each.model, { slot, podIds, split, mirror });
+          table.setModel(each.model, { slot, podIds, split, mirror, patience });
         }
       }
       const expected = openTable().table;

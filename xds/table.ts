@@ -1,6 +1,7 @@
 // Owns the table: what Envoy should hold, kept from changes of pods and models. It is the only writer of it.
 // Invariants: the cost of a change does not grow with the number of models; a scope names only sets whose clusters and
 // routes are in the table; scopes are not stored but encoded when they are sent, and their content is their version.
+import type { Patience } from "#core/patience.ts";
 import type { QuotaRules } from "#core/quota.ts";
 import { buildClaim, buildKeys, type KnownKey } from "#envoy/auth.ts";
 import { buildLimit } from "#envoy/limit.ts";
@@ -47,6 +48,8 @@ export interface RouteTarget extends RouteLeg {
   readonly split?: readonly RouteShare[];
   /** Gets copies of so many requests. */
   readonly mirror?: RouteShare | undefined;
+  /** How long a pod may say nothing before the gateway is asked; the shortest when it is not given. */
+  readonly patience?: Patience;
 }
 
 /** A resource at a version; `version` undefined: not there. */
@@ -159,12 +162,12 @@ export function createRouteTable(onChange: OnChange, check: CheckResource, { aut
   }
 
   /** Undefined when no pod is known that holds the active revision. */
-  function openPlan({ slot, podIds, split = [], mirror }: RouteTarget): PlanEntry | undefined {
+  function openPlan({ slot, podIds, split = [], mirror, patience = 0 }: RouteTarget): PlanEntry | undefined {
     const active = openLeg({ slot, podIds });
     if (active === undefined) return undefined;
     const shares = split.flatMap((share) => openShare(share) ?? []);
     const inOrder = shares.sort((a, b) => (routesName(a.set, a.slot) < routesName(b.set, b.slot) ? -1 : 1));
-    return sets.openPlan({ active, split: inOrder, mirror: mirror === undefined ? undefined : openShare(mirror) });
+    return sets.openPlan({ active, split: inOrder, mirror: mirror === undefined ? undefined : openShare(mirror), patience });
   }
 
   function openLeg({ slot, podIds }: RouteLeg): Leg | undefined {
@@ -178,13 +181,13 @@ export function createRouteTable(onChange: OnChange, check: CheckResource, { aut
   }
 
   /** What the model's scope leads to now, but for this pod. */
-  function withoutPod({ active, split, mirror }: Plan, podId: string): RouteTarget {
+  function withoutPod({ active, split, mirror, patience }: Plan, podId: string): RouteTarget {
     const leg = ({ set, slot }: Leg): RouteLeg => ({
       slot,
       podIds: set.pods.map((other) => other.podId).filter((other) => other !== podId),
     });
     const share = (of: LegShare): RouteShare => ({ ...leg(of), percent: of.percent });
-    return { ...leg(active), split: split.map(share), mirror: mirror === undefined ? undefined : share(mirror) };
+    return { ...leg(active), split: split.map(share), mirror: mirror === undefined ? undefined : share(mirror), patience };
   }
 
   function removePod(podId: string): void {

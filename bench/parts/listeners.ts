@@ -81,7 +81,10 @@ export function addParts(
     const config = original?.filterChains[0]?.filters[0]?.configType;
     if (original === undefined || config?.case !== "typedConfig") throw new Error(`there is no listener for ${wire}`);
     const manager = fromBinary(HttpConnectionManagerSchema, config.value.value);
-    const routes = buildRoutes({ active: { set, slot: 0 }, split: [], mirror: undefined }, { auth: false, limited: false });
+    const routes = buildRoutes(
+      { active: { set, slot: 0 }, split: [], mirror: undefined, patience: 0 },
+      { auth: false, limited: false },
+    );
     manager.statPrefix = `parts_${name}`;
     scope(manager, routes, models);
     edit({ manager, routes });

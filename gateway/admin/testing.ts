@@ -84,6 +84,7 @@ export async function openAdminBench({ pods = 0, keepMs = 900_000 }: BenchOption
     fleet,
     table: xds.table,
     findModel: (name) => book.get(name),
+    patienceOf: () => 0,
     isAcked: () => true,
   });
   const placements = createPlacements(fleet, clock);

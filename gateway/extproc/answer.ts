@@ -2,7 +2,7 @@
 // The HTTP port's Envoy wraps an error's text into {"error": ...}; on the gRPC port the text is the grpc-message.
 import { type ErrorCode, errorCatalogue } from "#core/errors.ts";
 import { serverName } from "#core/model.ts";
-import { entryPrincipal, headers } from "#envoy/names.ts";
+import { entryPrincipal, headers, leftToFirst } from "#envoy/names.ts";
 import type { RerouteTarget } from "../reroutes.ts";
 import type { ProcessingAnswer } from "./codec.ts";
 import type { InferRequest } from "./request.ts";
@@ -26,6 +26,12 @@ export function refuse(code: ErrorCode, reason: string, retryAfterMs?: number): 
     body: plain(reason),
     details: `warm_${code.replaceAll("-", "_")}`,
   };
+}
+
+/** Nobody's answer: the first try goes on, and has the word. */
+export function leaveToFirst(answer: ProcessingAnswer): ProcessingAnswer {
+  if (answer.kind === "continue") return answer;
+  return { ...answer, headers: [...answer.headers, [headers.notHere, leftToFirst]] };
 }
 
 /** On by the entry of a pod: over REST the entry stands in the path where the name was, the name behind it. */

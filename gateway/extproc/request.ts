@@ -63,15 +63,14 @@ export function parseReroute(headers: ReadonlyMap<string, string>): MissRequest 
 
 /** How a request came to be rerouted. */
 export interface Rerouting {
-  /** The cluster where it failed. */
+  /** The cluster where it failed, or where its first try still is. */
   readonly from: string;
-  /** The first try has said nothing yet, and goes on: the cluster that it went to. */
-  readonly hedgeOf: string | undefined;
+  /** The first try has said nothing yet, and goes on. */
+  readonly isHedge: boolean;
 }
 
 export function parseRerouting(headers: ReadonlyMap<string, string>): Rerouting {
-  const from = headers.get(own.from) ?? "";
-  return { from, hedgeOf: headers.get(own.isHedge) === "true" ? from : undefined };
+  return { from: headers.get(own.from) ?? "", isHedge: headers.get(own.isHedge) === "true" };
 }
 
 /** `repeated`: names of headers that came more than once. */

@@ -13,7 +13,7 @@ import type { Failure } from "../failure.ts";
 import type { Loads } from "../loads.ts";
 import type { Reroutes } from "../reroutes.ts";
 import { type MissSpan, type MissSpans } from "../spans.ts";
-import { goOn, json, refuse, reroute } from "./answer.ts";
+import { goOn, json, leaveToFirst, refuse, reroute } from "./answer.ts";
 import { decodeProcessing, encodeProcessing, type ProcessingAnswer, type ProcessingEvent } from "./codec.ts";
 import { type MissRequest, parseMiss, parseReroute, parseRerouting, type Rerouting, type ServerCall } from "./request.ts";
 
@@ -123,12 +123,9 @@ export function createProcessor(parts: ProcessorParts): Processor {
     const deadlineMs = startMs + Math.min(request.timeoutMs ?? parts.maxParkMs, parts.maxParkMs);
     const options = { deadlineMs, signal, span, priority: request.priority };
     if (rerouted !== undefined) {
-      if (rerouted.hedgeOf !== undefined) {
-        const over = await parts.reroutes.outlast(model, rerouted.hedgeOf, options);
-        if (over !== undefined) return refused(over);
-      }
-      const revision = activeRevision(model);
-      const found = await parts.reroutes.find(model, revision, { wire: request.wire, from: rerouted.from }, options);
+      const find = rerouted.isHedge ? parts.reroutes.hedge : parts.reroutes.find;
+      const found = await find(model, activeRevision(model), { wire: request.wire, from: rerouted.from }, options);
+      if (found.kind === "left") return leaveToFirst(refused(found.failure));
       if (found.kind === "failed") return refused(found);
       parts.onWaited(clock.monotonicMs() - startMs);
       return reroute(clock.monotonicMs() - startMs, request, found.to);

@@ -1,12 +1,9 @@
 // A pod that stands still: it accepts connections and says nothing. What was sent to it is answered by another pod within
 // seconds, under traffic; a pod that is only slow keeps its requests, each once.
 import assert from "node:assert/strict";
-import { createServer, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
 import { after, before, test } from "node:test";
-import { openRegistry } from "#platform/registry/open.ts";
-import { openFakePod } from "../harness/fakepod.ts";
 import { openFleet, type TestFleet } from "../harness/fleet.ts";
+import { openSlowPod, type SlowPod } from "../harness/slowpod.ts";
 import { startTraffic } from "../harness/traffic.ts";
 import { waitUntil } from "../harness/wait.ts";
 
@@ -51,37 +48,13 @@ for (const [what, names] of frozen) {
 }
 
 test("a pod that is slow and well keeps its request, and is asked once; given up, it is answered by another", async () => {
-  await using stack = new AsyncDisposableStack();
-  const asked: ServerResponse[] = [];
-  const openSlow = async (podId: string): Promise<Awaited<ReturnType<typeof openFakePod>>> => {
-    const server = createServer((request, response) => {
-      request.resume();
-      response.setHeader("x-pod", podId);
-      asked.push(response);
-    });
-    const { promise, resolve } = Promise.withResolvers<void>();
-    server.listen(0, "127.0.0.1", resolve);
-    await promise;
-    stack.defer(() => {
-      server.closeAllConnections();
-      server.close();
-    });
-    const address = `127.0.0.1:${(server.address() as AddressInfo).port}`;
-    return stack.use(await openFakePod({ registry, podId, runtime: "slow", restAddress: address, grpcAddress: address }));
-  };
-  const registry = stack.use(await openRegistry({ kind: "embedded", file: fleet.registryFile }));
-  const first = await openSlow("slow-0");
-  await waitUntil(
-    "it is linked",
-    () => fleet.management.linkedPods(),
-    (pods) => pods === 3,
-  );
+  await using first = await openSlowPod(fleet, "slow-0");
   await fleet.register("slow", "file:///slow", "slow");
   const call = (): Promise<Response> => fetch(`${fleet.restUrl}/v2/models/slow/infer`, { method: "POST", body: "{}" });
-  const whenAsked = (count: number): Promise<number> =>
+  const whenAsked = (pod: SlowPod, count: number): Promise<number> =>
     waitUntil(
       "the pod is asked",
-      () => asked.length,
+      () => pod.asked.length,
       (length) => length === count,
     );
   const whenHedged = async (since: number): Promise<unknown> =>
@@ -93,28 +66,23 @@ test("a pod that is slow and well keeps its request, and is asked once; given up
 
   const { reroutes } = await fleet.stats();
   const slow = call();
-  await whenAsked(1);
+  await whenAsked(first, 1);
   await whenHedged(reroutes);
   // As long again as it took the gateway to hear of it: it does not ask the pod anew.
   const other = call();
-  await whenAsked(2);
+  await whenAsked(first, 2);
   await whenHedged(reroutes + 1);
-  assert.equal(asked.length, 2, "a request was computed twice");
-  for (const response of asked.splice(0)) response.end("{}");
+  assert.equal(first.asked.length, 2, "a request was computed twice");
+  for (const response of first.asked.splice(0)) response.end("{}");
   assert.deepEqual([(await slow).status, (await other).status], [200, 200]);
 
-  await openSlow("slow-1");
-  await waitUntil(
-    "it is linked",
-    () => fleet.management.linkedPods(),
-    (pods) => pods === 4,
-  );
+  await using second = await openSlowPod(fleet, "slow-1");
   const stuck = call();
-  await whenAsked(1);
+  await whenAsked(first, 1);
   await whenHedged(reroutes + 2);
-  await first[Symbol.asyncDispose]();
-  await whenAsked(2);
-  asked[1]?.end("{}");
+  await first.endAdapter();
+  await whenAsked(second, 1);
+  second.asked[0]?.end("{}");
   const answer = await stuck;
   assert.deepEqual([answer.status, answer.headers.get("x-pod")], [200, "slow-1"]);
 });

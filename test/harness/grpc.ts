@@ -20,7 +20,7 @@ export interface GrpcClient extends AsyncDisposable {
 
 export const inferencePath = (method: string): string => `/inference.GRPCInferenceService/${method}`;
 
-const timeoutMs = 30_000;
+const timeoutMs = 120_000;
 
 /** One message in a gRPC frame; `length` and `flag` may lie. */
 export function frameOf(message: Uint8Array, { length = message.length, flag = 0 } = {}): Buffer {

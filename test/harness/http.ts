@@ -23,7 +23,7 @@ export interface RestClient extends AsyncDisposable {
   ask(path: string, ask?: RestAsk): Promise<RestAnswer>;
 }
 
-const timeoutMs = 30_000;
+const timeoutMs = 120_000;
 
 export function createRestClient(url: string): RestClient {
   const client = new Client(url, { headersTimeout: timeoutMs, bodyTimeout: timeoutMs, pipelining: 1 });

@@ -6,6 +6,7 @@
 // draws one number for a request and holds it against every share, however often the route is looked up; so the shares'
 // bounds add up. The mirror is drawn from other digits of that number, so that it takes the same part of every share.
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { type Patience, patienceMs } from "#core/patience.ts";
 import { clusters, headers } from "#envoy/names.ts";
 import { onceElsewhere, retryBodyBytes } from "#envoy/retries.ts";
 import { duration } from "#platform/any.ts";
@@ -19,16 +20,16 @@ import { type RouteConfiguration, RouteConfigurationSchema } from "#proto/gen/en
 import { FractionalPercent_DenominatorType } from "#proto/gen/envoy/type/v3/percent_pb.ts";
 import { anyGrpc, closedGrpc, injectedGrpc, v2Grpc, waitedGrpc } from "./grpcroutes.ts";
 import { openai, v1Model, v1Verb, v2Rest, waitedRest } from "./restroutes.ts";
-import { clusterName, type Leg, type LegShare, type Plan, planLegs, planName, type Wire } from "./set.ts";
+import { clusterName, isPlain, type Leg, type LegShare, type Plan, planLegs, planName, type Wire } from "./set.ts";
 import type { Route, Way } from "./way.ts";
 
 /** What all routes have in common. */
 export type Edge = Pick<Way, "auth" | "limited">;
 
 export function buildRoutes(plan: Plan, edge: Edge): RouteConfiguration {
-  const { active, split, mirror } = plan;
-  const isPlain = split.length === 0 && mirror === undefined;
-  const ways = isPlain ? [buildWay(active, undefined, undefined, edge)] : buildWays(plan, edge);
+  const { active, patience } = plan;
+  const plain = isPlain(plan);
+  const ways = buildWays(plan, edge);
   const all = (build: (way: Way) => readonly Route[]): readonly Route[] => ways.flatMap(build);
   return create(RouteConfigurationSchema, {
     name: planName(plan),
@@ -36,7 +37,10 @@ export function buildRoutes(plan: Plan, edge: Edge): RouteConfiguration {
       {
         name: "models",
         domains: ["*"],
-        retryPolicy: buildRetry(planLegs(plan).some(({ set }) => set.pods.some(({ absenceByStatus }) => absenceByStatus))),
+        retryPolicy: buildRetry(
+          planLegs(plan).some(({ set }) => set.pods.some(({ absenceByStatus }) => absenceByStatus)),
+          patience,
+        ),
         // The first answer counts, and nothing that a model server works on is cut off.
         hedgePolicy: { hedgeOnPerTryTimeout: true },
         includeIsTimeoutRetryHeader: true,
@@ -45,14 +49,14 @@ export function buildRoutes(plan: Plan, edge: Edge): RouteConfiguration {
           ...all((way) => [v2Rest(way)]),
           ...all((way) => [v1Verb(way)]),
           ...all((way) => [v1Model(way)]),
-          ...(isPlain ? waitedGrpc(active) : []),
+          ...(plain ? waitedGrpc(active) : []),
           ...all(v2Grpc),
           ...closedGrpc,
           ...all(injectedGrpc),
           ...all(anyGrpc),
           ...all((way) => [openai(way)]),
           // Requests that have waited come by the entry of one set and slot, which is no mix.
-          ...(isPlain ? waitedRest(active) : []),
+          ...(plain ? waitedRest(active) : []),
         ],
       },
     ],
@@ -130,18 +134,15 @@ function exactHeader(name: string, value: string): Header {
   };
 }
 
-/** How long a pod may say nothing before the gateway is asked whether it still lives. */
-const silentTryMs = 2_000;
-
 /**
  * A failed try goes to the reroute listener, where the gateway finds a pod that holds the model or has it loaded.
  *
- * A try without an answer after silentTryMs goes on, and a second one (a hedge) waits beside it at the reroute listener
+ * A try without an answer within the patience of its model goes on, and a second one (a hedge) waits beside it at the reroute listener
  * until the gateway sees that the pod is lost. So there is one more try and no second: that would be another pod of the
  * set, and a long inference would be computed twice.
  */
-function buildRetry(absenceByStatus: boolean): MessageInitShape<typeof RetryPolicySchema> {
+function buildRetry(absenceByStatus: boolean, patience: Patience): MessageInitShape<typeof RetryPolicySchema> {
   const once = onceElsewhere();
   const retriableHeaders = [...(once.retriableHeaders ?? []), ...(absenceByStatus ? absent : [])];
-  return { ...once, retriableHeaders, perTryTimeout: duration(silentTryMs) };
+  return { ...once, retriableHeaders, perTryTimeout: duration(patienceMs[patience]) };
 }

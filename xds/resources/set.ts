@@ -2,6 +2,7 @@
 // Invariant: a name says everything about its content, so a gateway that starts anew gives the same names and Envoy
 // keeps what it has.
 import { createHash } from "node:crypto";
+import type { Patience } from "#core/patience.ts";
 import { lastPrefix } from "#envoy/names.ts";
 
 /** Which protocol of a pod's model server. */
@@ -95,6 +96,13 @@ export interface Plan {
   readonly split: readonly LegShare[];
   /** Gets copies of so many requests. */
   readonly mirror: LegShare | undefined;
+  /** How long a pod may say nothing. */
+  readonly patience: Patience;
+}
+
+/** A plan of one leg and the shortest patience: the one that belongs to its set and slot. */
+export function isPlain({ split, mirror, patience }: Omit<Plan, "active">): boolean {
+  return split.length === 0 && mirror === undefined && patience === 0;
 }
 
 /** The route configuration that all revisions in this slot and set share. */
@@ -103,10 +111,11 @@ export function routesName(set: PlacementSet, slot: number): string {
 }
 
 /** The route configuration that all models with this plan share. */
-export function planName({ active, split, mirror }: Plan): string {
-  if (split.length === 0 && mirror === undefined) return routesName(active.set, active.slot);
+export function planName(plan: Plan): string {
+  const { active, split, mirror, patience } = plan;
+  if (isPlain(plan)) return routesName(active.set, active.slot);
   const share = ({ set, slot, percent }: LegShare): string => `${routesName(set, slot)}:${percent}`;
-  const parts = [routesName(active.set, active.slot), split.map(share), mirror === undefined ? null : share(mirror)];
+  const parts = [routesName(active.set, active.slot), split.map(share), mirror === undefined ? null : share(mirror), patience];
   return `mix-${createHash("sha256").update(JSON.stringify(parts)).digest("hex").slice(0, 16)}`;
 }
 
