@@ -23,7 +23,8 @@ export async function packagesFolder(name: string, requirements: string): Promis
   });
 }
 
-const install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"];
+/** Wheels alone, whose hashes are pinned: nothing of a package runs before a test imports it. */
+const install = "-m pip install --quiet --disable-pip-version-check --no-input --require-hashes --only-binary :all:".split(" ");
 
 /** A folder that a script makes of the environment's libraries, once. */
 export async function scriptFolder(name: string, python: string, script: string): Promise<string> {

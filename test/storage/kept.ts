@@ -2,10 +2,10 @@
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { holdLock } from "../../cli/setup/lock.mjs";
-import { cacheFolder, findPython } from "../../cli/setup/wheels.mjs";
+import { cacheFolder } from "../../cli/setup/wheels.mjs";
 
 /** A folder that `make` has filled; another one for other content. */
 export async function keep(name: string, content: string | Buffer, make: (folder: string) => Promise<void>): Promise<string> {
@@ -25,16 +25,6 @@ export async function keep(name: string, content: string | Buffer, make: (folder
   } finally {
     lock.release();
   }
-}
-
-/** The interpreter of a Python environment with these requirements. */
-export async function keepPython(name: string, requirements: string): Promise<string> {
-  const folder = await keep(name, readFileSync(requirements), async (into) => {
-    await run(findPython(), ["-m", "venv", into]);
-    const install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"];
-    await run(join(into, "bin", "python"), [...install, "--requirement", requirements]);
-  });
-  return join(folder, "bin", "python");
 }
 
 /** Throws with what it said when it fails. */

@@ -9,7 +9,8 @@ import { findFreePorts } from "#cli/up/ports.ts";
 import { superviseProcess } from "#platform/process.ts";
 import { openRunFolder } from "#platform/tempdir.ts";
 import { unpackWheel } from "../../cli/setup/wheels.mjs";
-import { keep, keepPython, run } from "./kept.ts";
+import { environmentPython } from "../harness/python.ts";
+import { keep, run } from "./kept.ts";
 
 export interface StorageServer extends AsyncDisposable {
   readonly url: string;
@@ -31,7 +32,7 @@ const registryPackage = {
 };
 
 export async function openMoto(): Promise<StorageServer> {
-  const python = await keepPython("moto", here("moto.txt"));
+  const python = await environmentPython("moto", here("moto.txt"));
   return await serve("moto", ({ port }) => ({ command: python, args: ["-m", "moto.server", "-H", host, "-p", `${port}`] }));
 }
 
