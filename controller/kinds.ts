@@ -81,6 +81,7 @@ export const annotations = {
   maxScale: "serving.kserve.io/max-scale",
   maxLoadingConcurrency: "maxLoadingConcurrency",
   perModelConcurrencyLimit: "perModelConcurrencyLimit",
+  shareProcessNamespace: "warmpath.dev/share-process-namespace",
   size: "warmpath.dev/size",
   minCopies: "warmpath.dev/min-copies",
   maxCopies: "warmpath.dev/max-copies",

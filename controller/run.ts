@@ -5,6 +5,7 @@ import { createServer } from "node:http";
 import { hostname } from "node:os";
 import { systemClock } from "#platform/clock.ts";
 import { describeFlags } from "#platform/config.ts";
+import { keepHeapSmall } from "#platform/heap.ts";
 import { StartupError } from "#platform/lifecycle.ts";
 import { createLog, type Log } from "#platform/log.ts";
 import type { Scrapable } from "#platform/metrics.ts";
@@ -30,6 +31,8 @@ export async function runControllerProcess(
   signal: AbortSignal,
   stack: AsyncDisposableStack,
 ): Promise<void> {
+  // It shares its node with what serves.
+  keepHeapSmall();
   const clock = systemClock;
   const options = parseControllerOptions(argv);
   const log = stack.use(createLog({ service: "controller", level: options.logLevel }));

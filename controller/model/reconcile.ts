@@ -2,6 +2,7 @@
 // it. Level-triggered: everything is read from the copies of the API server's objects and the registry's records.
 // Invariants: a record without our mark is never touched; a record whose object is gone is deleted, whenever the object
 // went; each write to the registry expects what was read, so a controller that lost its lease changes nothing.
+import { createHash } from "node:crypto";
 import type { Model } from "#core/model.ts";
 import type { Clock } from "#platform/clock.ts";
 import type { Log } from "#platform/log.ts";
@@ -57,19 +58,22 @@ export interface ModelReconciler {
 
 export function createModelReconciler(parts: ModelParts): ModelReconciler {
   const { client, registry, records, gateway, loads, clock, log } = parts;
-  /** What was written last and what the API server made of it: fields that its schema lacks do not come back. */
-  const written = new Map<string, { readonly wanted: string; readonly kept: string }>();
+  /**
+   * Hashes of what was written last and of what the API server made of it: fields that its schema lacks do not come back. By
+   * owner and name; forgotten with the name.
+   */
+  const written = new Map<string, { readonly uid: string; readonly wanted: string; readonly kept: string }>();
 
   async function writeStatus(source: Source, view: ModelView): Promise<void> {
     const status = buildStatus(source, view, parts.endpoints, clock.now());
     if (!changesStatus(status, source.status)) return;
-    const wanted = JSON.stringify(status);
-    const key = `${source.owner}/${source.uid}`;
+    const wanted = hashOf(status);
+    const key = `${source.owner}/${source.name}`;
     const last = written.get(key);
-    if (last?.wanted === wanted && last.kept === JSON.stringify(source.status)) return;
+    if (last?.uid === source.uid && last.wanted === wanted && last.kept === hashOf(source.status)) return;
     const object = await client.mergeStatus(types[source.owner], source.namespace, source.name, status);
     if (object === undefined) return;
-    written.set(key, { wanted, kept: JSON.stringify(object.body["status"] ?? {}) });
+    written.set(key, { uid: source.uid, wanted, kept: hashOf(object.body["status"] ?? {}) });
     announce(source, view);
   }
 
@@ -85,6 +89,7 @@ export function createModelReconciler(parts: ModelParts): ModelReconciler {
   }
 
   async function remove(name: string): Promise<Outcome> {
+    for (const owner of owners) written.delete(`${owner}/${name}`);
     const stored = await getModel(registry, name);
     loads.forget(name);
     parts.onUse(name, [], []);
@@ -240,6 +245,10 @@ export const missingStorage = "Predictor Storage field missing";
 export function isOurs(model: Model, namespace: string): boolean {
   const owner = ownerOf(model);
   return owners.some((known) => known === owner) && model.tenant === namespace;
+}
+
+function hashOf(value: unknown): string {
+  return createHash("sha256").update(JSON.stringify(value)).digest("base64");
 }
 
 function after(ms: number): Outcome {

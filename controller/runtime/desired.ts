@@ -175,6 +175,7 @@ function buildPod(runtime: Runtime, settings: RuntimeSettings, binding: Binding,
     ...(settings.serviceAccount === undefined ? {} : { serviceAccountName: settings.serviceAccount }),
     automountServiceAccountToken: false,
     enableServiceLinks: false,
+    ...(runtime.sharesProcesses ? { shareProcessNamespace: true } : {}),
     terminationGracePeriodSeconds: Math.max(leastGraceSeconds, settings.drainSeconds + endSeconds),
     ...(settings.restricted
       ? {
@@ -269,6 +270,7 @@ function buildAdapter(
     "rest-address": `$(POD_IP):${binding.restPort}`,
     "grpc-address": `$(POD_IP):${binding.grpcPort}`,
     "capacity-bytes": capacityOf(runtime, server),
+    ...memoryLimitOf(runtime, server),
     "storage-root": "/models",
     "storage-config": "/storage-config",
     "cache-dir": "/models/.cache",
@@ -331,6 +333,18 @@ function capacityOf(runtime: Runtime, server: Readonly<Record<string, unknown>> 
   const left = Math.floor(asked) - runtime.memBufferBytes;
   // A request smaller than the buffer is a small server: half of it is left for models.
   return left > 0 ? left : Math.max(1, Math.floor(asked / 2));
+}
+
+/** Some of what the container may have is left: a load is seen when it is done. */
+const seenPart = 0.9;
+
+/** Where the adapter sees the model server's processes, copies leave before the kernel ends one of them. */
+function memoryLimitOf(
+  { sharesProcesses }: Runtime,
+  server: Readonly<Record<string, unknown>> | undefined,
+): Readonly<Record<string, number>> {
+  const limit = parseQuantity(record(record(server?.["resources"])["limits"])["memory"]);
+  return !sharesProcesses || limit === undefined ? {} : { "memory-limit": Math.floor(limit * seenPart) };
 }
 
 function buildAutoscaler(

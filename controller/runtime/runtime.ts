@@ -45,6 +45,8 @@ export interface Runtime {
   readonly autoscaler: Autoscaler | undefined;
   readonly loadConcurrency: number | undefined;
   readonly modelConcurrency: number | undefined;
+  /** The adapter may see the processes of the model server, and these the adapter. */
+  readonly sharesProcesses: boolean;
   readonly containers: readonly Readonly<Record<string, unknown>>[];
   readonly volumes: readonly Readonly<Record<string, unknown>>[];
   readonly nodeSelector: Readonly<Record<string, string>>;
@@ -105,6 +107,7 @@ export function parseRuntime(object: KubeObject): Runtime {
     autoscaler: autoscaler.kind === "ok" ? autoscaler.autoscaler : undefined,
     loadConcurrency: whole(Number(notes[annotations.maxLoadingConcurrency] ?? Number.NaN), 1, 64),
     modelConcurrency: whole(Number(notes[annotations.perModelConcurrencyLimit] ?? Number.NaN), 1, 100_000),
+    sharesProcesses: notes[annotations.shareProcessNamespace] === "true",
     containers: list(spec["containers"]).filter(isRecord),
     volumes: list(spec["volumes"]).filter(isRecord),
     nodeSelector: texts(spec["nodeSelector"]),
