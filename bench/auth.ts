@@ -9,6 +9,7 @@ import { sleep } from "#platform/clock.ts";
 import { StartupError } from "#platform/lifecycle.ts";
 import { openRunFolder } from "#platform/tempdir.ts";
 import { createAuthority } from "#platform/tls/authority.ts";
+import { createRestClient } from "#test/harness/http.ts";
 import type { Benchmark, BenchmarkContext, Figures } from "./benchmark.ts";
 import { type BenchFleet, openBenchFleet } from "./fleet.ts";
 import type { LoadPlan, LoadResult } from "./load/plan.ts";
@@ -139,13 +140,14 @@ async function handled(cases: Readonly<Record<string, Case>>): Promise<number> {
   return sum;
 }
 
-async function letIn({ adminUrl }: BenchFleet): Promise<void> {
-  const answer = await fetch(`${adminUrl}/api/v1/policies/bench`, {
+async function letIn({ adminUrl, managementCa }: BenchFleet): Promise<void> {
+  await using client = createRestClient(adminUrl, managementCa);
+  const { status, text } = await client.ask("/api/v1/policies/bench", {
     method: "PUT",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ callers: [principal] }),
+    headers: [["content-type", "application/json"]],
+    body: { callers: [principal] },
   });
-  if (!answer.ok) throw new StartupError(`the policy was refused: ${answer.status} ${await answer.text()}`);
+  if (status >= 300) throw new StartupError(`the policy was refused: ${status} ${text}`);
 }
 
 function cpuUs({ cpuNs, requests }: LoadResult): number {

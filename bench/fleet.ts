@@ -4,6 +4,7 @@ import { createWriteStream } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
+import { managementUrl } from "#cli/up/gateways.ts";
 import { createManagement, type Management } from "#cli/up/management.ts";
 import type { UpOptions } from "#cli/up/options.ts";
 import { dyingWithParent } from "#cli/up/parentdeath.ts";
@@ -26,6 +27,8 @@ export interface BenchFleet {
   readonly management: Management;
   /** Of the management API. */
   readonly adminUrl: string;
+  /** PEM of the authority of its certificate; undefined without TLS. */
+  readonly managementCa: Buffer | undefined;
   readonly folder: string;
   /** What clients of the hit path trust; undefined without TLS. */
   readonly caFile: string | undefined;
@@ -74,7 +77,9 @@ export async function openBenchFleet(
   await registerLibrary({ kind: "embedded", file: state.registryFile }, options.libraryFolder);
   const log = stack.use(createLog({ service: "bench", level: "warn" }));
   const started = await startFleet({ options: up, state, runFolder: folder, log }, stack);
-  const management = stack.use(createManagement(`http://${host}:${adminPort}`));
+  const adminUrl = managementUrl({ adminPort }, up.tls !== undefined);
+  const managementCa = started.managementCaFile === undefined ? undefined : await readFile(started.managementCaFile);
+  const management = stack.use(createManagement(adminUrl, managementCa));
   const deadline = AbortSignal.any([signal, AbortSignal.timeout(startDeadlineMs)]);
   const until = async <T>(what: string, ask: () => Promise<T | undefined>): Promise<T> => {
     for (;;) {
@@ -108,7 +113,8 @@ export async function openBenchFleet(
   return {
     ports: { hit: { rest: { host, port: httpPort }, grpc: { host, port: grpcPort } }, static: plain, direct: pod },
     management,
-    adminUrl: `http://${host}:${adminPort}`,
+    adminUrl,
+    managementCa,
     folder,
     caFile: started.caFile,
     pids: { envoy: envoyPid, gateway: pidOf("gateway"), modelServer: pidOf("pod-0-server") },

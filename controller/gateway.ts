@@ -2,7 +2,8 @@
 // will do, since each knows every copy.
 // Invariants: what a gateway answers is parsed, not believed; every call has a deadline; a gateway that does not answer is
 // told apart from one that refuses.
-import { Agent, request } from "undici";
+import { readFileSync } from "node:fs";
+import { Agent, buildConnector, request } from "undici";
 import { z } from "zod";
 import { type ErrorCode, isErrorCode } from "#core/errors.ts";
 import type { CopySeen } from "./model/view.ts";
@@ -76,9 +77,22 @@ const podList = z.object({
 
 const refusal = z.object({ error: z.string(), code: z.string() });
 
-/** `urls`: of the gateways, or of a Service in front of them. The token is read anew for each call. */
-export function createGatewayClient(urls: readonly string[], token: () => Promise<string | undefined>): GatewayClient {
-  const agent = new Agent({ connections: maxConnections, headersTimeout: 0, bodyTimeout: 0 });
+export interface GatewayClientOptions {
+  /** Of the gateways, or of a Service in front of them. */
+  readonly urls: readonly string[];
+  /** Read anew for each call. */
+  readonly token: () => Promise<string | undefined>;
+  /** PEM file of the authorities to trust; read anew for each connection. */
+  readonly caFile?: string | undefined;
+}
+
+export function createGatewayClient({ urls, token, caFile }: GatewayClientOptions): GatewayClient {
+  const agent = new Agent({
+    connections: maxConnections,
+    headersTimeout: 0,
+    bodyTimeout: 0,
+    ...(caFile === undefined ? {} : { connect: trusting(caFile) }),
+  });
   let turn = 0;
 
   async function call(
@@ -152,6 +166,20 @@ export function createGatewayClient(urls: readonly string[], token: () => Promis
       }
     },
     [Symbol.asyncDispose]: () => agent.destroy(),
+  };
+}
+
+/** No session is taken up again: that would be trust by an authority of before. */
+function trusting(caFile: string): buildConnector.connector {
+  return (options, done) => {
+    let ca: string;
+    try {
+      ca = readFileSync(caFile, "utf8");
+    } catch (cause) {
+      done(new Error(`the authorities' file ${caFile} cannot be read`, { cause }), null);
+      return;
+    }
+    buildConnector({ ca, maxCachedSessions: 0 })(options, done);
   };
 }
 

@@ -41,6 +41,11 @@ export const controllerFlags = z.object({
         .max(64),
     )
     .describe("addresses of gateways' management APIs, with commas between them"),
+  gatewayCa: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("PEM file of the authorities of gateways' certificates; for https:// addresses"),
   gatewayTokenFile: z.string().min(1).optional().describe("file with the token that the management API asks for"),
   serviceName: name
     .default("modelmesh-serving")

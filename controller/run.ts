@@ -40,7 +40,13 @@ export async function runControllerProcess(
   const target = parseRegistryTarget(options);
   const registry = stack.use(await openRegistry(target, log));
   const client = stack.use(openClient(options.kubeconfig));
-  const gateway = stack.use(createGatewayClient(options.gateways, tokenReader(options.gatewayTokenFile)));
+  const gateway = stack.use(
+    createGatewayClient({
+      urls: options.gateways,
+      token: tokenReader(options.gatewayTokenFile),
+      caFile: options.gatewayCa,
+    }),
+  );
   let state: "standing by" | "leading" = "standing by";
   let isSynced = false;
   process.stdout.write(`${JSON.stringify({ ready: true })}\n`);

@@ -5,8 +5,10 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { duration, packAny } from "#platform/any.ts";
 import type { AccessLogSchema } from "#proto/gen/envoy/config/accesslog/v3/accesslog_pb.ts";
 import { ApiVersion } from "#proto/gen/envoy/config/core/v3/config_source_pb.ts";
+import type { FilterSchema } from "#proto/gen/envoy/config/listener/v3/listener_components_pb.ts";
 import type { ListenerSchema } from "#proto/gen/envoy/config/listener/v3/listener_pb.ts";
 import { HttpGrpcAccessLogConfigSchema } from "#proto/gen/envoy/extensions/access_loggers/grpc/v3/als_pb.ts";
+import { TlsInspectorSchema } from "#proto/gen/envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector_pb.ts";
 import {
   HttpConnectionManager_PathWithEscapedSlashesAction,
   HttpConnectionManagerSchema,
@@ -69,50 +71,68 @@ function port(name: string, address: PortAddress, options: BootstrapOptions, kin
       },
     },
     perConnectionBufferLimitBytes: options.maxMessageBytes + 64 * 1024,
-    filterChains: [
+    ...securedBy(options.tls, [
       {
-        ...(options.tls === undefined ? {} : { transportSocket: buildTlsSocket(options.tls) }),
-        filters: [
-          {
-            name: "http",
-            configType: {
-              case: "typedConfig",
-              value: packAny(HttpConnectionManagerSchema, {
-                ...connection(`warm_${name}`, options),
-                localReplyConfig: kind.localReplies,
-                // Whoever connects is the client: its word on where it came from counts for nothing, nor is it passed on.
-                useRemoteAddress: true,
-                skipXffAppend: true,
-                normalizePath: true,
-                // An escaped slash passes no route, and the gateway says so in words; Envoy would refuse it without any.
-                pathWithEscapedSlashesAction: HttpConnectionManager_PathWithEscapedSlashesAction.KEEP_UNCHANGED,
-                earlyHeaderMutationExtensions: [atTheEdge(options)],
-                accessLog: [usage()],
-                routeSpecifier: {
-                  case: "scopedRoutes",
-                  value: {
-                    name: scopedRoutes,
-                    scopeKeyBuilder: {
-                      fragments: scopeKey(kind.key, options).map((value) => ({
-                        type: { case: "headerValueExtractor" as const, value },
-                      })),
-                    },
-                    rdsConfigSource: overAds,
-                    configSpecifier: { case: "scopedRds", value: { scopedRdsConfigSource: overAds } },
-                  },
+        name: "http",
+        configType: {
+          case: "typedConfig",
+          value: packAny(HttpConnectionManagerSchema, {
+            ...connection(`warm_${name}`, options),
+            localReplyConfig: kind.localReplies,
+            // Whoever connects is the client: its word on where it came from counts for nothing, nor is it passed on.
+            useRemoteAddress: true,
+            skipXffAppend: true,
+            normalizePath: true,
+            // An escaped slash passes no route, and the gateway says so in words; Envoy would refuse it without any.
+            pathWithEscapedSlashesAction: HttpConnectionManager_PathWithEscapedSlashesAction.KEEP_UNCHANGED,
+            earlyHeaderMutationExtensions: [atTheEdge(options)],
+            accessLog: [usage()],
+            routeSpecifier: {
+              case: "scopedRoutes",
+              value: {
+                name: scopedRoutes,
+                scopeKeyBuilder: {
+                  fragments: scopeKey(kind.key, options).map((value) => ({
+                    type: { case: "headerValueExtractor" as const, value },
+                  })),
                 },
-                httpFilters: [
-                  ...(options.auth === undefined ? [] : [...buildAuthFilters(options.auth), limitFilter]),
-                  ...kind.before,
-                  lua(filters.naming, kind.naming, { answer: kind.answer }),
-                  onMiss(filters.miss, processor(filters.miss, options), mark),
-                  router,
-                ],
-              }),
+                rdsConfigSource: overAds,
+                configSpecifier: { case: "scopedRds", value: { scopedRdsConfigSource: overAds } },
+              },
             },
-          },
-        ],
+            httpFilters: [
+              ...(options.auth === undefined ? [] : [...buildAuthFilters(options.auth), limitFilter]),
+              ...kind.before,
+              lua(filters.naming, kind.naming, { answer: kind.answer }),
+              onMiss(filters.miss, processor(filters.miss, options), mark),
+              router,
+            ],
+          }),
+        },
       },
+    ]),
+  };
+}
+
+/**
+ * Where plain text is answered beside TLS, the first bytes of a connection tell which it is; one that says nothing for so
+ * long (15 s) that it might be either is plain. Requests cost nothing more.
+ */
+function securedBy(tls: BootstrapOptions["tls"], filters: MessageInitShape<typeof FilterSchema>[]) {
+  if (tls === undefined) return { filterChains: [{ filters }] };
+  const secured = { filters, transportSocket: buildTlsSocket(tls) };
+  if (tls.plainText !== true) return { filterChains: [secured] };
+  return {
+    listenerFilters: [
+      {
+        name: "envoy.filters.listener.tls_inspector",
+        configType: { case: "typedConfig" as const, value: packAny(TlsInspectorSchema, {}) },
+      },
+    ],
+    continueOnListenerFiltersTimeout: true,
+    filterChains: [
+      { ...secured, name: "tls", filterChainMatch: { transportProtocol: "tls" } },
+      { filters, name: "plain" },
     ],
   };
 }

@@ -18,6 +18,8 @@ export interface PortTls {
   readonly keyFile: string;
   /** With it, clients must prove themselves to one of these authorities. */
   readonly clientCaFile?: string | undefined;
+  /** The same ports answer plain text, too: for clients that cannot be changed. Without `clientCaFile`. */
+  readonly plainText?: boolean | undefined;
   /** Where the files of buildSecrets lie. */
   readonly secretsFolder: string;
 }

@@ -17,7 +17,7 @@ import { createIndex, serverMetadata } from "./about.ts";
 import { openAccess, openToAll } from "./access.ts";
 import { createExplain } from "./admin/explain.ts";
 import { createModels } from "./admin/models.ts";
-import { openCallers } from "./admin/opencallers.ts";
+import { openAdminTls, openCallers } from "./admin/opencallers.ts";
 import { accessRoutes } from "./admin/routes/access.ts";
 import { listRoutes } from "./admin/routes/list.ts";
 import { metricsRoutes } from "./admin/routes/metrics.ts";
@@ -463,6 +463,7 @@ export async function startGateway(
     feed.tick(() => state.stats()).catch((error: unknown) => log.error("the page could not be told what goes on", { error }));
   });
   const callers = await openCallers(options, log, stack);
+  const tls = stack.use(await openAdminTls(options, log, callers !== undefined));
   const admin = createAdmin({
     routes: [
       ...listRoutes({ state, models, explain }),
@@ -473,11 +474,12 @@ export async function startGateway(
     ],
     log,
     callers,
+    tls,
   });
   await admin.listen({ host: options.adminHost, port: options.adminPort });
   stack.defer(() => admin.close());
   const modelmesh = createModelMesh({ findModel: (name) => book.get(name), models, vmodels, log, callers });
-  const modelmeshPort = await serveModelMesh(options, modelmesh, stack);
+  const modelmeshPort = await serveModelMesh({ ...options, tls }, modelmesh, stack);
   ready = true;
   const address = admin.server.address();
   return {

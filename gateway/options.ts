@@ -34,6 +34,12 @@ export const gatewayOptions = z.object({
     .describe("how long a registry that does not answer is waited for at the start: 10m by default"),
   adminHost: z.string().default("127.0.0.1").describe("address of the management API"),
   adminPort: portOption.default(8080).describe("port of the management API"),
+  adminCert: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("PEM file of the certificate of the management API; plain text without --admin-cert, --admin-key"),
+  adminKey: z.string().min(1).optional().describe("PEM file of its key"),
   adminTokens: z
     .string()
     .min(1)

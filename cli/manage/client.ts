@@ -108,6 +108,13 @@ function kindOf(status: number): CommandError["kind"] {
 function unreachable({ url, timeoutMs }: ManageOptions, error: unknown): CommandError {
   const code = typeof error === "object" && error !== null && "code" in error ? String(error.code) : "";
   const isLate = error instanceof Error && (error.name === "TimeoutError" || error.name === "AbortError");
+  const distrusts = /CERT|SELF_SIGNED|UNABLE_TO_VERIFY|ISSUER/.test(code);
+  if (distrusts) {
+    return new CommandError(
+      "unreachable",
+      `the certificate of ${url} is not trusted (${code}): name the PEM file of its authority with --ca-file or WARMPATH_CA_FILE`,
+    );
+  }
   const why = isLate ? `no answer within ${timeoutMs / 1_000} s` : code === "" ? String(error) : code;
   return new CommandError(
     "unreachable",

@@ -52,6 +52,7 @@ export const bootstrapFlags = z.object({
     .describe("memory that Envoy may take before it refuses requests; leave some of its container's limit free"),
   tlsCert: file.optional().describe("PEM certificate of the inference ports; plain text without"),
   tlsKey: file.optional().describe("PEM key of --tls-cert"),
+  plainText: z.boolean().default(false).describe("with --tls-cert: the same ports answer plain text, too"),
   clientCa: file.optional().describe("PEM authorities that clients must prove themselves to"),
   auth: file.optional().describe("the gateway's --auth: how callers prove who they are"),
   otlpEndpoint: otlpEndpointOption
@@ -69,10 +70,14 @@ export function describeBootstrap(): string {
 
 export async function runBootstrap(argv: readonly string[]): Promise<void> {
   const flags = parseFlags(bootstrapFlags, argv);
-  const { out, host, httpPort, grpcPort, tlsCert, tlsKey, clientCa, auth, socket, envoyAdmin } = flags;
+  const { out, host, httpPort, grpcPort, tlsCert, tlsKey, plainText, clientCa, auth, socket, envoyAdmin } = flags;
   const { nodeId, maxMessageBytes, maxParkMs, maxConnections, maxHeapBytes, otlpEndpoint, otlpProtocol, traceShare } = flags;
   if ((tlsCert === undefined) !== (tlsKey === undefined)) throw new StartupError("--tls-cert and --tls-key go together");
   if (clientCa !== undefined && tlsCert === undefined) throw new StartupError("--client-ca needs --tls-cert and --tls-key");
+  if (plainText && tlsCert === undefined)
+    throw new StartupError("--plain-text needs --tls-cert and --tls-key: without these all is");
+  if (plainText && clientCa !== undefined)
+    throw new StartupError("--plain-text and --client-ca exclude each other: in plain text there is no certificate");
   const folder = resolve(out);
   const callers = auth === undefined ? undefined : await readAuthFile(auth);
   const written = await writeEnvoyFiles(folder, {
@@ -92,7 +97,7 @@ export async function runBootstrap(argv: readonly string[]): Promise<void> {
     tls:
       tlsCert === undefined || tlsKey === undefined
         ? undefined
-        : { certFile: tlsCert, keyFile: tlsKey, clientCaFile: clientCa, secretsFolder: folder },
+        : { certFile: tlsCert, keyFile: tlsKey, clientCaFile: clientCa, plainText, secretsFolder: folder },
   }).catch((cause: unknown) => {
     throw new StartupError(`the configuration cannot be written: ${errorMessage(cause)}`, { cause });
   });

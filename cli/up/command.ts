@@ -38,6 +38,7 @@ export function addUp(
     .option("--tls", "TLS on the inference ports and between processes, by an authority made in the state folder")
     .option("--tls-cert <FILE>", "PEM certificate of the inference ports, instead of an own one; with --tls-key")
     .option("--tls-key <FILE>", "PEM key of --tls-cert")
+    .option("--plain-text", "with TLS: the same ports answer plain text, too, for clients that cannot be changed")
     .option("--client-ca <FILE>", "PEM authorities: clients must prove themselves to one of them")
     .option("--auth <FILE>", "how callers prove who they are (YAML); nobody has to without")
     .option("--otlp-endpoint <URL>", "collector of traces, such as http://localhost:4318; nothing is traced without it")

@@ -82,6 +82,16 @@ export async function buildEnvoy(
   };
 }
 
+/** Of its management API. */
+export function adminFlags(tls: UpTls | undefined): Readonly<Record<string, string>> {
+  return tls === undefined ? {} : { "admin-cert": tls.management.cert, "admin-key": tls.management.key };
+}
+
+/** Where the management API of one of them is, on this machine. */
+export function managementUrl({ adminPort }: Pick<GatewayPlace, "adminPort">, isTls: boolean): string {
+  return `${isTls ? "https" : "http"}://127.0.0.1:${adminPort}`;
+}
+
 export function peerFlags(files: IdentityFiles | undefined): Readonly<Record<string, string>> {
   return files === undefined ? {} : { "peer-ca": files.ca, "peer-cert": files.cert, "peer-key": files.key };
 }

@@ -44,8 +44,14 @@ export interface Management extends AsyncDisposable {
   isReady(): Promise<boolean>;
 }
 
-export function createManagement(url: string): Management {
-  const client = new Client(url, { headersTimeout: 2_000, bodyTimeout: 2_000, connectTimeout: 1_000 });
+/** `ca`: PEM of the authority of its certificate. */
+export function createManagement(url: string, ca?: Buffer): Management {
+  const client = new Client(url, {
+    headersTimeout: 2_000,
+    bodyTimeout: 2_000,
+    connectTimeout: 1_000,
+    ...(ca === undefined ? {} : { connect: { ca } }),
+  });
 
   async function get(path: string): Promise<unknown> {
     try {
@@ -78,8 +84,8 @@ export function createManagement(url: string): Management {
 }
 
 /** All gateways of a fleet as one. */
-export function createManagements(urls: readonly string[]): Management {
-  const gateways = urls.map(createManagement);
+export function createManagements(urls: readonly string[], ca?: Buffer): Management {
+  const gateways = urls.map((url) => createManagement(url, ca));
   const each = async <T>(ask: (gateway: Management) => Promise<T>): Promise<readonly T[]> => await Promise.all(gateways.map(ask));
   return {
     stats: async () => combine(await each((gateway) => gateway.stats())),

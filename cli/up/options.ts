@@ -49,6 +49,7 @@ const schema = z.object({
   tls: z.boolean().default(false),
   tlsCert: z.string().min(1).optional(),
   tlsKey: z.string().min(1).optional(),
+  plainText: z.boolean().default(false),
   clientCa: z.string().min(1).optional(),
   auth: z.string().min(1).optional(),
   otlpEndpoint: otlpEndpointOption.optional(),
@@ -169,15 +170,19 @@ function readRegistry(given: z.output<typeof schema>): UpOptions["registry"] {
 
 /** Of options that cannot go together. */
 function readTls(given: z.output<typeof schema>): TlsOptions | undefined {
-  const { host, tls, tlsCert, tlsKey, clientCa } = given;
+  const { host, tls, tlsCert, tlsKey, clientCa, plainText } = given;
   if ((tlsCert === undefined) !== (tlsKey === undefined)) throw new StartupError("--tls-cert and --tls-key go together");
   if (clientCa !== undefined && !tls && tlsCert === undefined) {
     throw new StartupError("--client-ca needs --tls, or --tls-cert and --tls-key");
   }
+  if (plainText && !tls && tlsCert === undefined)
+    throw new StartupError("--plain-text needs --tls, or --tls-cert and --tls-key: without these all is");
+  if (plainText && clientCa !== undefined)
+    throw new StartupError("--plain-text and --client-ca exclude each other: in plain text there is no certificate");
   const brought =
     tlsCert === undefined || tlsKey === undefined ? undefined : { certFile: resolve(tlsCert), keyFile: resolve(tlsKey) };
   if (!tls && brought === undefined) return undefined;
   if (given.for !== undefined && (brought !== undefined || clientCa !== undefined))
     throw new StartupError("--for has no certificate to be trusted with: use it with --tls alone");
-  return { host, brought, clientCaFile: clientCa === undefined ? undefined : resolve(clientCa) };
+  return { host, brought, clientCaFile: clientCa === undefined ? undefined : resolve(clientCa), plainText };
 }

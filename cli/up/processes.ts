@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import type { Log } from "#platform/log.ts";
 import { describeExit, type ProcessOptions, type SupervisedProcess, superviseProcess } from "#platform/process.ts";
 import { flagsOfTarget, type RegistryTarget } from "#platform/registry/target.ts";
-import { buildEnvoy, type GatewayPlace, maxParkMs, peerFlags, placeGateways } from "./gateways.ts";
+import { adminFlags, buildEnvoy, type GatewayPlace, maxParkMs, peerFlags, placeGateways } from "./gateways.ts";
 import type { UpOptions } from "./options.ts";
 import { findFreePorts } from "./ports.ts";
 import type { State } from "./state.ts";
@@ -19,6 +19,8 @@ export interface Fleet {
   readonly envoyAdmin: string;
   /** What clients of the ports trust; undefined without TLS, or with a certificate that was brought. */
   readonly caFile: string | undefined;
+  /** What callers of the management API trust; undefined without TLS. */
+  readonly managementCaFile: string | undefined;
   readonly podRestUrls: readonly string[];
   /** Every process has been ready once. */
   readonly ready: Promise<void>;
@@ -124,6 +126,7 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
         ...otlpFlags(options),
         ...(options.tracing === undefined ? {} : { "trace-share": options.tracing.share }),
         ...peerFlags(tls?.gateway),
+        ...adminFlags(tls),
       }),
       readyLine,
       readyTimeoutMs,
@@ -135,6 +138,7 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
     gateways,
     envoyAdmin: gateways[0]?.envoyAdmin ?? "",
     caFile: tls?.caFile,
+    managementCaFile: tls?.management.ca,
     podRestUrls: pods.map(({ restPort }) => `http://${loopback}:${restPort}`),
     ready: Promise.all([...processes.values()].map(({ ready }) => ready)).then(() => undefined),
   };

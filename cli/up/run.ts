@@ -7,7 +7,7 @@ import { createLog } from "#platform/log.ts";
 import { openRunFolder } from "#platform/tempdir.ts";
 import { openOracle } from "../library/oracle.ts";
 import { driveTraffic } from "../traffic/drive.ts";
-import { placeGateways } from "./gateways.ts";
+import { managementUrl, placeGateways } from "./gateways.ts";
 import { createManagements, type Management, type Stats } from "./management.ts";
 import type { UpOptions } from "./options.ts";
 import { authority, requireFree } from "./ports.ts";
@@ -43,13 +43,18 @@ export async function runUp(options: UpOptions, signal: AbortSignal, stack: Asyn
     throw error;
   });
   const fleet = await startFleet({ ...parts, registry: registry.target }, stack);
-  const management = stack.use(createManagements(places.map(({ adminPort }) => `http://127.0.0.1:${adminPort}`)));
+  const management = stack.use(
+    createManagements(
+      places.map((place) => managementUrl(place, options.tls !== undefined)),
+      fleet.managementCaFile === undefined ? undefined : await readFile(fleet.managementCaFile),
+    ),
+  );
   await waitUntilServing(options, fleet.ready, management, signal);
 
   // With --json only the last line is for a program; the rest goes where people look.
   const out = options.json ? process.stderr : process.stdout;
   const screen = createScreen(out);
-  screen.say(formatWelcome(options, models, fleet.caFile));
+  screen.say(formatWelcome(options, models, fleet));
   const watching = new AbortController();
   const watched = watch(management, screen, AbortSignal.any([signal, watching.signal]));
   try {

@@ -12,6 +12,7 @@ export interface PortFiles {
   readonly certFile: string;
   readonly keyFile: string;
   readonly clientCaFile?: string | undefined;
+  readonly plainText?: boolean | undefined;
 }
 
 export interface UpTls {
@@ -20,6 +21,8 @@ export interface UpTls {
   readonly caFile: string | undefined;
   readonly gateway: IdentityFiles;
   readonly adapter: IdentityFiles;
+  /** Of the management API; callers trust its `ca`. */
+  readonly management: IdentityFiles;
 }
 
 export interface TlsOptions {
@@ -28,6 +31,8 @@ export interface TlsOptions {
   /** A certificate that was brought; one of our own when absent. */
   readonly brought: { readonly certFile: string; readonly keyFile: string } | undefined;
   readonly clientCaFile: string | undefined;
+  /** The ports answer plain text, too. */
+  readonly plainText?: boolean;
 }
 
 const dayMs = 86_400_000;
@@ -42,15 +47,22 @@ export async function openUpTls(stateFolder: string, options: TlsOptions): Promi
     await writeIdentity(join(folder, name), authority.cert, await authority.issue(names, leafLifeMs));
   const gateway = await identity("gateway", [roleName("gateway")]);
   const adapter = await identity("adapter", [roleName("adapter")]);
-  const { brought, clientCaFile } = options;
+  const management = await identity("management", ["localhost", "127.0.0.1", "::1"]);
+  const { brought, clientCaFile, plainText } = options;
   if (brought !== undefined) {
     await requirePair(brought);
-    return { ports: { ...brought, clientCaFile }, caFile: undefined, gateway, adapter };
+    return { ports: { ...brought, clientCaFile, plainText }, caFile: undefined, gateway, adapter, management };
   }
   const own = new Set(["localhost", hostname(), "127.0.0.1", "::1"]);
   if (options.host !== "0.0.0.0" && options.host !== "::") own.add(options.host);
   const server = await identity("server", ["localhost", ...own]);
-  return { ports: { certFile: server.cert, keyFile: server.key, clientCaFile }, caFile: server.ca, gateway, adapter };
+  return {
+    ports: { certFile: server.cert, keyFile: server.key, clientCaFile, plainText },
+    caFile: server.ca,
+    gateway,
+    adapter,
+    management,
+  };
 }
 
 async function openAuthority(folder: string): Promise<Authority> {

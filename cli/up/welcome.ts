@@ -1,15 +1,22 @@
 // Owns the words that greet a newcomer: where everything is, and two examples to paste.
-import { placeGateways } from "./gateways.ts";
+import { managementUrl, placeGateways } from "./gateways.ts";
 import type { UpOptions } from "./options.ts";
 import { authority } from "./ports.ts";
+import type { Fleet } from "./processes.ts";
 
-export function formatWelcome(options: UpOptions, models: number, caFile: string | undefined): string {
+export function formatWelcome(
+  options: UpOptions,
+  models: number,
+  { caFile, managementCaFile }: Pick<Fleet, "caFile" | "managementCaFile">,
+): string {
   const scheme = options.tls === undefined ? "http" : "https";
+  const stats = (place: { readonly adminPort: number }): string =>
+    `${managementUrl(place, options.tls !== undefined)}/api/v1/stats`;
   const others = placeGateways(options, "")
     .slice(1)
     .map(
-      ({ gatewayId, httpPort, grpcPort, adminPort }) =>
-        `  ${gatewayId.padEnd(12)} ${scheme}://${authority(options.host, httpPort)}  ${authority(options.host, grpcPort)}  http://127.0.0.1:${adminPort}/api/v1/stats\n`,
+      (place) =>
+        `  ${place.gatewayId.padEnd(12)} ${scheme}://${authority(options.host, place.httpPort)}  ${authority(options.host, place.grpcPort)}  ${stats(place)}\n`,
     );
   const of = others.length === 0 ? "" : ` behind ${others.length + 1} gateways`;
   const rest = `${scheme}://${authority(options.host, options.httpPort)}`;
@@ -19,9 +26,9 @@ warmpath is up: ${models.toLocaleString("en-US")} models on ${options.pods} pods
 
   REST         ${rest}
   gRPC         ${authority(options.host, options.grpcPort)}
-  management   http://127.0.0.1:${options.adminPort}/api/v1/stats
+  management   ${stats(options)}
 ${options.modelmeshPort === undefined ? "" : `  ModelMesh    127.0.0.1:${options.modelmeshPort} (mmesh.ModelMesh over gRPC)\n`}${others.join("")}  logs         ${options.stateFolder}/logs
-${caFile === undefined ? "" : `  trust        ${caFile} (curl --cacert, SSL_CERT_FILE)\n`}
+${caFile === undefined ? "" : `  trust        ${caFile} (curl --cacert, SSL_CERT_FILE)\n`}${managementCaFile === undefined ? "" : `  commands     WARMPATH_URL=${managementUrl(options, true)} WARMPATH_CA_FILE=${managementCaFile} warmpath models list\n`}
 Ask any of them; a cold one is loaded while the request waits:
 
   curl -s${caFile === undefined ? "" : ` --cacert ${caFile}`} ${rest}/v2/models/iris-t0042/infer -d \\

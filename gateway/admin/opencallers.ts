@@ -1,6 +1,9 @@
-// Owns who may call the management API, as the gateway's options say it.
+// Owns who may call the management API and by what certificate it is known, as the gateway's options say it.
+import { isIP } from "node:net";
 import { systemClock } from "#platform/clock.ts";
+import { StartupError } from "#platform/lifecycle.ts";
 import type { Log } from "#platform/log.ts";
+import { openPems, type PemFiles } from "#platform/tls/pems.ts";
 import { type Callers, readCallers } from "./callers.ts";
 import { createKubeCallers, eitherCallers } from "./kubecallers.ts";
 
@@ -26,4 +29,24 @@ export async function openCallers(
       ),
     );
   return eitherCallers(all);
+}
+
+export interface AdminTlsOptions {
+  readonly adminHost: string;
+  readonly adminCert?: string | undefined;
+  readonly adminKey?: string | undefined;
+}
+
+/** Undefined: plain text, which is told where tokens would cross a network in it. */
+export async function openAdminTls(
+  { adminHost, adminCert, adminKey }: AdminTlsOptions,
+  log: Log,
+  asksForTokens: boolean,
+): Promise<PemFiles | undefined> {
+  if ((adminCert === undefined) !== (adminKey === undefined)) throw new StartupError("--admin-cert and --admin-key go together");
+  if (adminCert !== undefined && adminKey !== undefined) return await openPems({ certFile: adminCert, keyFile: adminKey, log });
+  const isLocal = adminHost === "localhost" || adminHost === "::1" || (isIP(adminHost) === 4 && adminHost.startsWith("127."));
+  if (asksForTokens && !isLocal)
+    log.warn("tokens of the management API cross the network in plain text: give --admin-cert and --admin-key", { adminHost });
+  return undefined;
 }

@@ -1,10 +1,13 @@
 // Owns the server of the management API: JSON in and out, errors as {"error", "code"}, its OpenAPI description at
 // /api/v1/openapi.json. On a port of its own, never on an inference port; loopback unless told otherwise.
+import { createServer } from "node:https";
 import { isIP } from "node:net";
+import type { SecureContextOptions } from "node:tls";
 import fastifySwagger from "@fastify/swagger";
-import Fastify, { type FastifyInstance, type FastifyReply } from "fastify";
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyServerFactory } from "fastify";
 import { type ErrorCode, errorCatalogue, errorMessage, WarmpathError } from "#core/errors.ts";
 import type { Log } from "#platform/log.ts";
+import type { PemFiles, Pems } from "#platform/tls/pems.ts";
 import { serverMetadata } from "../about.ts";
 import { type Callers, guard } from "./callers.ts";
 import type { RouteModule } from "./route.ts";
@@ -15,9 +18,14 @@ export interface AdminParts {
   readonly log: Log;
   /** Who may call; everybody when absent: then only who can reach the port must be trusted. */
   readonly callers?: Callers | undefined;
+  /** Its certificate, which may be renewed; plain text when absent. */
+  readonly tls?: PemFiles | undefined;
 }
 
-export function createAdmin({ routes, log, callers }: AdminParts): FastifyInstance {
+/** As fastify has it for plain text. */
+const keepAliveMs = 72_000;
+
+export function createAdmin({ routes, log, callers, tls }: AdminParts): FastifyInstance {
   const app = Fastify({
     logger: false,
     bodyLimit: 256 * 1024,
@@ -29,6 +37,7 @@ export function createAdmin({ routes, log, callers }: AdminParts): FastifyInstan
     },
     // A watch is a call that lasts: close() must not wait for it.
     forceCloseConnections: true,
+    ...secured(tls),
   });
   // The routes' own parsers decide; their schemas are there to be read.
   app.setValidatorCompiler(() => () => true);
@@ -49,7 +58,12 @@ export function createAdmin({ routes, log, callers }: AdminParts): FastifyInstan
   // Browsers of other sites must not drive this API, nor those that a name of another site leads here.
   app.addHook("onRequest", async (request, reply) => {
     const { origin, host } = request.headers;
-    if (request.method === "GET" || origin === undefined || isOwnOrigin(origin, host, callers !== undefined)) return undefined;
+    if (
+      request.method === "GET" ||
+      origin === undefined ||
+      isOwnOrigin(origin, host, tls === undefined ? "http" : "https", callers !== undefined)
+    )
+      return undefined;
     return reply.code(403).send({ error: "calls from another site are refused", code: "invalid-request" });
   });
   if (callers !== undefined) guard(app, callers, log);
@@ -76,11 +90,24 @@ export function createAdmin({ routes, log, callers }: AdminParts): FastifyInstan
  * The page that calls is this server's own. Where nobody has to sign in it must not even have a name that somebody else's
  * name server could give to this address; a cookie is bound to its name.
  */
-function isOwnOrigin(origin: string, host: string | undefined, signedIn: boolean): boolean {
+function isOwnOrigin(origin: string, host: string | undefined, scheme: "http" | "https", signedIn: boolean): boolean {
   if (signedIn) return origin === `http://${host}` || origin === `https://${host}`;
-  if (origin !== `http://${host}`) return false;
+  if (origin !== `${scheme}://${host}`) return false;
   const { hostname } = new URL(origin);
   return hostname === "localhost" || isIP(hostname.replace(/^\[|\]$/g, "")) !== 0;
+}
+
+/** Connections that come after a renewal see the new certificate; those before it live on. */
+function secured(tls: PemFiles | undefined): { readonly serverFactory?: FastifyServerFactory } {
+  if (tls === undefined) return {};
+  const contextOf = ({ cert, key }: Pems): SecureContextOptions => ({ cert, key, minVersion: "TLSv1.2" });
+  return {
+    serverFactory(handler) {
+      const server = createServer({ ...contextOf(tls.now), keepAliveTimeout: keepAliveMs }, handler);
+      tls.onRenewed((pems) => server.setSecureContext(contextOf(pems)));
+      return server;
+    },
+  };
 }
 
 function statusOf(error: unknown): number {

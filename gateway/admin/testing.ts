@@ -5,6 +5,7 @@ import type { FastifyInstance } from "fastify";
 import { systemClock } from "#platform/clock.ts";
 import { silentLog } from "#platform/log.ts";
 import { openRunFolder } from "#platform/tempdir.ts";
+import type { PemFiles } from "#platform/tls/pems.ts";
 import { createXds } from "#xds/main.ts";
 import { openBook } from "../book.ts";
 import { createCopies } from "../copies.ts";
@@ -49,9 +50,11 @@ export interface AdminBench extends AsyncDisposable {
 export interface BenchOptions {
   readonly pods?: number;
   readonly keepMs?: number;
+  /** Plain text when absent. */
+  readonly tls?: PemFiles;
 }
 
-export async function openAdminBench({ pods = 0, keepMs = 900_000 }: BenchOptions = {}): Promise<AdminBench> {
+export async function openAdminBench({ pods = 0, keepMs = 900_000, tls }: BenchOptions = {}): Promise<AdminBench> {
   await using opening = new AsyncDisposableStack();
   const folder = opening.use(await openRunFolder()).path;
   const registryFile = join(folder, "registry.db");
@@ -169,7 +172,7 @@ export async function openAdminBench({ pods = 0, keepMs = 900_000 }: BenchOption
     log: silentLog,
   });
   const modelmesh = createModelMesh({ findModel: (name) => book.get(name), models, vmodels, log: silentLog });
-  const modelmeshPort = await serveModelMesh({ adminHost: "127.0.0.1", modelmeshPort: 0 }, modelmesh, opening);
+  const modelmeshPort = await serveModelMesh({ adminHost: "127.0.0.1", modelmeshPort: 0, tls }, modelmesh, opening);
   const explain = createExplain((name) => book.get(name), { fleet, routes, loads, copies, journal, placements, decisions, home });
   const state = {
     isReady: () => true,
@@ -191,6 +194,7 @@ export async function openAdminBench({ pods = 0, keepMs = 900_000 }: BenchOption
   const app = createAdmin({
     routes: [...listRoutes({ state, models, explain }), pageRoutes({ feed, slow })],
     log: silentLog,
+    tls,
   });
   opening.defer(() => app.close());
   const addPod = (podId: string): void => fleet.attach(podInfo(podId), []);

@@ -2,12 +2,11 @@
 // Invariants: a pair that does not fit together, or cannot be read, never takes the place of one that did; both sides of a
 // connection prove themselves to the same CA; a role is the DNS name `ROLE.warmpath` in the certificate, so that an adapter
 // cannot pass for a gateway.
-import { createPrivateKey, X509Certificate } from "node:crypto";
-import { readFile } from "node:fs/promises";
 import { type ChannelCredentials, experimental, type ServerCredentials, ServerInterceptingCall, status } from "@grpc/grpc-js";
-import { errorMessage } from "#core/errors.ts";
 import { StartupError } from "../lifecycle.ts";
 import type { Log } from "../log.ts";
+import { openPems } from "./pems.ts";
+import { createProvider } from "./provider.ts";
 
 export const roles = ["gateway", "adapter", "controller"] as const;
 
@@ -51,54 +50,10 @@ export async function openPeerIdentity(
   return await openIdentity({ caFile: peerCa, certFile: peerCert, keyFile: peerKey, log });
 }
 
-interface Pems {
-  readonly ca: Buffer;
-  readonly cert: Buffer;
-  readonly key: Buffer;
-}
-
 /** Throws a StartupError that names the file when there is nothing to begin with. */
 export async function openIdentity(options: IdentityOptions): Promise<Identity> {
-  const { log, refreshMs = 5_000 } = options;
-  let pems = await read(options).catch((cause: unknown) => {
-    throw new StartupError(`the TLS identity cannot be used: ${errorMessage(cause)}`, { cause });
-  });
-  const ca = new Set<(update: { caCertificate: Buffer }) => void>();
-  const identities = new Set<(update: { certificate: Buffer; privateKey: Buffer }) => void>();
-  let warned = "";
-
-  const look = async (): Promise<void> => {
-    try {
-      const now = await read(options);
-      warned = "";
-      if (now.ca.equals(pems.ca) && now.cert.equals(pems.cert) && now.key.equals(pems.key)) return;
-      pems = now;
-      log.info("the TLS identity was renewed");
-      for (const tell of identities) tell({ certificate: pems.cert, privateKey: pems.key });
-      for (const tell of ca) tell({ caCertificate: pems.ca });
-    } catch (error) {
-      // Half written, as a rule; said once.
-      if (warned === errorMessage(error)) return;
-      warned = errorMessage(error);
-      log.warn("the TLS identity cannot be renewed; the one before stays", { reason: warned });
-    }
-  };
-  const timer = setInterval(() => void look(), refreshMs);
-  timer.unref();
-
-  const provider: experimental.CertificateProvider = {
-    addCaCertificateListener(listener) {
-      ca.add(listener);
-      process.nextTick(() => listener({ caCertificate: pems.ca }));
-    },
-    removeCaCertificateListener: (listener) => void ca.delete(listener),
-    addIdentityCertificateListener(listener) {
-      identities.add(listener);
-      process.nextTick(() => listener({ certificate: pems.cert, privateKey: pems.key }));
-    },
-    removeIdentityCertificateListener: (listener) => void identities.delete(listener),
-  };
-
+  const files = await openPems(options);
+  const provider = createProvider(files);
   return {
     serverCredentials(peers) {
       const wanted = new Set(peers.map(roleName));
@@ -118,36 +73,8 @@ export async function openIdentity(options: IdentityOptions): Promise<Identity> 
       ]);
     },
     channelCredentials: () => experimental.createCertificateProviderChannelCredentials(provider, provider),
-    [Symbol.dispose]: () => clearInterval(timer),
+    [Symbol.dispose]: () => files[Symbol.dispose](),
   };
-}
-
-async function read(options: IdentityOptions): Promise<Pems> {
-  const [ca, cert, key] = await Promise.all([options.caFile, options.certFile, options.keyFile].map(readNamed));
-  if (ca === undefined || cert === undefined || key === undefined) throw new Error("a file is missing");
-  parsed(options.caFile, () => new X509Certificate(ca));
-  const own = parsed(options.certFile, () => new X509Certificate(cert));
-  const secret = parsed(options.keyFile, () => createPrivateKey(key));
-  if (!own.checkPrivateKey(secret)) throw new Error(`${options.keyFile} is not the key of ${options.certFile}`);
-  return { ca, cert, key };
-}
-
-async function readNamed(file: string): Promise<Buffer> {
-  try {
-    return await readFile(file);
-  } catch (cause) {
-    const code = cause instanceof Error && "code" in cause ? String(cause.code) : "unreadable";
-    throw new Error(`${file} cannot be read (${code})`, { cause });
-  }
-}
-
-/** The parser's own words may hold what is in the file. */
-function parsed<T>(file: string, parse: () => T): T {
-  try {
-    return parse();
-  } catch (cause) {
-    throw new Error(`${file} is no PEM file of its kind`, { cause });
-  }
 }
 
 /** `DNS:a, IP Address:b`: names that hold a comma or a quote are quoted by Node and equal to none of ours. */

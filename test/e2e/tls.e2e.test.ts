@@ -19,6 +19,7 @@ import { type Authority, createAuthority, loadAuthority, writeIdentity } from "#
 import { channelOptions, type Identity, openIdentity } from "#platform/tls/identity.ts";
 import { GatewayMessageSchema, Link } from "#proto/gen/warmpath/link/v1/link_pb.ts";
 import { openFleet, type TestFleet } from "../harness/fleet.ts";
+import { createAsker } from "../harness/models.ts";
 
 const hourMs = 3_600_000;
 const model = "iris-t0001";
@@ -98,6 +99,13 @@ describe("a fleet under TLS", () => {
     await kept.destroy();
   });
 
+  test("the management API speaks TLS alone, by the authority of the state folder", async () => {
+    assert.match(fleet.adminUrl, /^https:/);
+    assert.equal((await fleet.manage("GET", `/api/v1/models/${model}`)).status, 200);
+    await assert.rejects(fetch(`${fleet.adminUrl}/api/v1/pods`));
+    await assert.rejects(fetch(`${fleet.adminUrl.replace("https", "http")}/api/v1/pods`));
+  });
+
   test("a stranger finds no Link to an adapter", async () => {
     await using registry = await openRegistry({ kind: "embedded", file: fleet.registryFile });
     const { entries } = await registry.list(podPrefix, { limit: 10 });
@@ -133,6 +141,29 @@ describe("a fleet under TLS", () => {
     const names = ["authority.pem", "authority-key.pem"];
     const [cert, key] = await Promise.all(names.map((name) => readFile(join(fleet.stateFolder, "tls", name), "utf8")));
     return await loadAuthority({ cert: cert!, key: key! });
+  }
+});
+
+test("ports that answer plain text beside TLS answer both, over REST and gRPC, and neither's hits cost more", async () => {
+  await using fleet = await openFleet({ pods: 1, tls: { plainText: true } });
+  await fleet.whenServing();
+  await using plain = createAsker({
+    restUrl: fleet.restUrl.replace("https", "http"),
+    grpcTarget: fleet.grpcTarget,
+    oracle: fleet.oracle,
+    connections: 8,
+  });
+  assert.deepEqual(await plain.ask(model, "rest"), { miss: true });
+  await waitFor(async () => !(await fleet.asker.ask(model, "rest")).miss, { timeoutMs: 60_000 });
+  const before = (await fleet.stats()).javascriptRequests;
+  for (const asker of [plain, fleet.asker])
+    for (const wire of ["rest", "grpc"] as const) assert.deepEqual(await asker.ask(model, wire), { miss: false });
+  assert.equal((await fleet.stats()).javascriptRequests, before);
+  const stranger = await createAuthority("strangers", hourMs);
+  for (const port of [Number(new URL(fleet.restUrl).port), Number(fleet.grpcTarget.split(":")[1])]) {
+    assert.equal(await handshake(port, { ca: Buffer.from(stranger.cert) }), undefined);
+    const ca = await readFile(join(fleet.stateFolder, "tls", "server", "ca.pem"));
+    assert.ok((await handshake(port, { ca })) !== undefined);
   }
 });
 

@@ -5,7 +5,7 @@ import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { Client } from "undici";
 import { type Oracle, openOracle } from "#cli/library/oracle.ts";
-import type { GatewayPlace } from "#cli/up/gateways.ts";
+import { type GatewayPlace, managementUrl } from "#cli/up/gateways.ts";
 import { createManagements, type Management, type Stats } from "#cli/up/management.ts";
 import { findFreePorts } from "#cli/up/ports.ts";
 import { startFleet } from "#cli/up/processes.ts";
@@ -34,7 +34,11 @@ export interface FleetOptions {
   /** How callers prove who they are. */
   readonly authFile?: string;
   /** TLS on the ports and between processes; the asker trusts what `up` made. */
-  readonly tls?: { readonly clientCaFile?: string; readonly client?: { readonly cert: Buffer; readonly key: Buffer } };
+  readonly tls?: {
+    readonly plainText?: boolean;
+    readonly clientCaFile?: string;
+    readonly client?: { readonly cert: Buffer; readonly key: Buffer };
+  };
   /** Nothing is traced when absent. */
   readonly tracing?: TracingOptions;
   /** Of each Envoy; its defaults when absent. */
@@ -137,7 +141,12 @@ export async function openFleet(options: FleetOptions = {}): Promise<TestFleet> 
         authFile: options.authFile,
         tracing: options.tracing,
         limits: options.limits,
-        tls: options.tls && { host: loopback, brought: undefined, clientCaFile: options.tls.clientCaFile },
+        tls: options.tls && {
+          host: loopback,
+          brought: undefined,
+          clientCaFile: options.tls.clientCaFile,
+          plainText: options.tls.plainText === true,
+        },
       },
       state,
       runFolder,
@@ -151,14 +160,20 @@ export async function openFleet(options: FleetOptions = {}): Promise<TestFleet> 
   const tls = fleet.caFile === undefined ? undefined : { ca: await readFile(fleet.caFile), ...options.tls?.client };
   const restUrl = `${tls === undefined ? "http" : "https"}://${loopback}:${httpPort}`;
   const grpcTarget = `${loopback}:${grpcPort}`;
-  const adminUrl = `http://${loopback}:${adminPort}`;
+  const adminUrl = managementUrl({ adminPort }, options.tls !== undefined);
+  const managementCa = fleet.managementCaFile === undefined ? undefined : await readFile(fleet.managementCaFile);
   const reached = fleet.gateways.map((place) => ({
     ...place,
     restUrl: `${tls === undefined ? "http" : "https"}://${loopback}:${place.httpPort}`,
     grpcTarget: `${loopback}:${place.grpcPort}`,
-    adminUrl: `http://${loopback}:${place.adminPort}`,
+    adminUrl: managementUrl(place, options.tls !== undefined),
   }));
-  const management = opening.use(createManagements(reached.map((gateway) => gateway.adminUrl)));
+  const management = opening.use(
+    createManagements(
+      reached.map((gateway) => gateway.adminUrl),
+      managementCa,
+    ),
+  );
   const oracle = await openOracle(libraryFolder);
   const asker = opening.use(createAsker({ restUrl, grpcTarget, oracle, connections: 256, tls }));
 
@@ -186,7 +201,7 @@ export async function openFleet(options: FleetOptions = {}): Promise<TestFleet> 
       ))!;
     },
     async manage(method, path, body) {
-      await using client = createRestClient(adminUrl);
+      await using client = createRestClient(adminUrl, managementCa);
       const headers = body === undefined ? [] : [["content-type", "application/json"] as const];
       return await client.ask(path, { method, headers, body });
     },

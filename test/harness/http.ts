@@ -25,8 +25,14 @@ export interface RestClient extends AsyncDisposable {
 
 const timeoutMs = 120_000;
 
-export function createRestClient(url: string): RestClient {
-  const client = new Client(url, { headersTimeout: timeoutMs, bodyTimeout: timeoutMs, pipelining: 1 });
+/** `ca`: of an `https:` one. */
+export function createRestClient(url: string, ca?: Buffer): RestClient {
+  const client = new Client(url, {
+    headersTimeout: timeoutMs,
+    bodyTimeout: timeoutMs,
+    pipelining: 1,
+    ...(ca === undefined ? {} : { connect: { ca } }),
+  });
   return {
     async ask(path, { method, headers = [], body } = {}) {
       const startMs = performance.now();

@@ -68,6 +68,9 @@ describe("the chart", { skip }, () => {
       ["etcd.enabled=false", /etcd.endpoints|\/etcd\/endpoints|then/],
       ["tls.clientAuth=perhaps", /clientAuth/],
       ["tls.clientAuth=require", /needs tls.secretName/],
+      ["tls.clientAuth=require,tls.secretName=a,tls.plainText=accept", /exclude each other/],
+      ["tls.plainText=perhaps", /plainText/],
+      ["tls.enabled=false,tls.plainText=refuse", /need tls.enabled/],
       ["peerTls.gatewaySecretName=mine", /go together/],
       ["peerTls.enable=false", /enable/],
       ["auth.enable=true", /enable/],
@@ -82,12 +85,13 @@ describe("the chart", { skip }, () => {
   });
 
   test("makes certificates of one authority for its processes, each for its own role, and tokens of which gateways know hashes", async () => {
-    const secrets = await secretsOf("--set", "tls.create=true");
+    const secrets = await secretsOf();
     assert.deepEqual([...secrets.keys()].sort(), [
       "trial-warmpath-adapter-peer",
       "trial-warmpath-etcd-client",
       "trial-warmpath-etcd-server",
       "trial-warmpath-gateway-peer",
+      "trial-warmpath-management-tls",
       "trial-warmpath-management-tokens",
       "trial-warmpath-serving",
     ]);
@@ -95,6 +99,7 @@ describe("the chart", { skip }, () => {
       "adapter-peer": /DNS:adapter\.warmpath/,
       "gateway-peer": /DNS:gateway\.warmpath/,
       "etcd-server": /DNS:trial-warmpath-etcd, DNS:trial-warmpath-etcd\.models,/,
+      "management-tls": /DNS:trial-warmpath-management, DNS:trial-warmpath-management\.models,.* DNS:localhost/,
       serving: /DNS:modelmesh-serving, DNS:modelmesh-serving\.models, DNS:modelmesh-serving\.models\.svc,/,
     };
     const peers = new X509Certificate(secrets.get("trial-warmpath-gateway-peer")?.["ca.crt"] ?? "");
@@ -104,8 +109,8 @@ describe("the chart", { skip }, () => {
       const authority = new X509Certificate(secret["ca.crt"] ?? "");
       assert.match(own.subjectAltName ?? "", expected);
       assert.ok(own.verify(authority.publicKey) && own.checkPrivateKey(createPrivateKey(secret["tls.key"] ?? "")), name);
-      // Who may call models is no peer.
-      assert.equal(authority.fingerprint256 === peers.fingerprint256, name !== "serving", name);
+      // Who may call models, or the management API, is no peer.
+      assert.equal(authority.fingerprint256 === peers.fingerprint256, name !== "serving" && name !== "management-tls", name);
     }
     const { token = "", "scrape-token": scrape = "", ...known } = secrets.get("trial-warmpath-management-tokens") ?? {};
     const callers = parseCallers(known["tokens.yaml"] ?? "");
@@ -115,14 +120,36 @@ describe("the chart", { skip }, () => {
   });
 
   test("makes nothing for who brings his own, or says that he wants none", async () => {
-    const own = "peerTls.gatewaySecretName=a,peerTls.adapterSecretName=b,managementTokens.secretName=c,tls.secretName=d";
+    const own =
+      "peerTls.gatewaySecretName=a,peerTls.adapterSecretName=b,managementTokens.secretName=c,tls.secretName=d,managementTls.secretName=e";
     const brought = await secretsOf("--set", own, "--set", "etcd.enabled=false,etcd.endpoints={etcd:2379}");
     assert.deepEqual([...brought.keys()], []);
     const { text } = await render("--set", own);
-    for (const name of ["a", "c", "d"]) assert.match(text, new RegExp(`secretName: ${name}\\b`));
+    for (const name of ["a", "c", "d", "e"]) assert.match(text, new RegExp(`secretName: ${name}\\b`));
     assert.match(text, /--peer-secret=b/);
-    const plain = await render("--set", "peerTls.enabled=false,managementTokens.enabled=false");
-    assert.doesNotMatch(plain.text, /kind: Secret|--peer-(?:ca|cert|key|secret)|--admin-tokens|--gateway-token-file|etcds:/);
+    const off = ["peerTls", "managementTokens", "managementTls", "tls"].map((name) => `${name}.enabled=false`).join(",");
+    const plain = await render("--set", off);
+    assert.doesNotMatch(
+      plain.text,
+      /kind: Secret|--peer-(?:ca|cert|key|secret)|--admin-(?:tokens|cert|key)|--gateway-(?:token-file|ca)|--tls-|https:|etcds:/,
+    );
+  });
+
+  test("answers plain text beside TLS until callers must prove who they are, or somebody says otherwise", async () => {
+    const cases: readonly (readonly [setting: string, plain: boolean])[] = [
+      ["tls.enabled=true", true],
+      ["tls.plainText=refuse", false],
+      ["auth.enabled=true", false],
+      ["auth.enabled=true,tls.plainText=accept", true],
+      ["tls.secretName=a,tls.clientAuth=require", false],
+    ];
+    for (const [setting, plain] of cases) {
+      const { code, text, error } = await render("--set", setting);
+      assert.equal(code, 0, error);
+      assert.match(text, /--tls-cert=/, setting);
+      assert.equal(text.includes("--plain-text"), plain, setting);
+      assert.equal(text.includes("--service-tls=false"), plain, setting);
+    }
   });
 
   test("has no pod that could do more than it must", async () => {

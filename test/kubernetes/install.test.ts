@@ -149,11 +149,17 @@ describe("an installation by helm", { skip }, () => {
 
   test("each process tells its metrics to who scrapes as the monitors of the chart say", async () => {
     const { "scrape-token": token = "" } = await it.secret("warmpath-management-tokens");
+    const { "ca.crt": ca = "" } = await it.secret("warmpath-management-tls");
+    await using stack = new AsyncDisposableStack();
+    const connect = { ca, servername: "warmpath-management" };
+    const trusting = stack.adopt(new Agent({ connect }), (agent) => agent.destroy());
     const scrape = async (selector: string, port: number, headers: Readonly<Record<string, string>> = {}): Promise<string> => {
       const [pod] = await it.pods(selector);
       const at = await it.cluster.forward(String(pod?.status.podIP), port);
-      const answer = await fetch(`http://${at.host}:${at.port}/metrics`, { headers });
-      return `${answer.status} ${await answer.text()}`;
+      const secured = selector === gateway ? { scheme: "https", dispatcher: trusting } : { scheme: "http" };
+      const { scheme, ...how } = secured;
+      const { statusCode, body } = await request(`${scheme}://${at.host}:${at.port}/metrics`, { ...how, headers });
+      return `${statusCode} ${await body.text()}`;
     };
     const gateway = "app.kubernetes.io/component=gateway";
     assert.match(await scrape(gateway, 8080), /^401 /);
@@ -209,28 +215,35 @@ describe("an installation by helm", { skip }, () => {
     context.diagnostic(`from no pod to the answer: ${Math.round(performance.now() - startMs)} ms`);
   });
 
-  test("an upgrade keeps the certificates and tokens that the first installation made, and gives the ports TLS", async () => {
-    const names = ["warmpath-gateway-peer", "warmpath-adapter-peer", "warmpath-etcd-server", "warmpath-management-tokens"];
+  test("an upgrade keeps the certificates and tokens that the first installation made, and the ports refuse plain text once told to", async () => {
+    const names = [
+      "warmpath-serving",
+      "warmpath-management-tls",
+      "warmpath-gateway-peer",
+      "warmpath-adapter-peer",
+      "warmpath-etcd-server",
+      "warmpath-management-tokens",
+    ];
     const before = await Promise.all(names.map((name) => it.secret(name)));
-    await upgrade("tls.create=true");
-    assert.deepEqual(await Promise.all(names.map((name) => it.secret(name))), before);
     const { "ca.crt": ca = "" } = await it.secret("warmpath-serving");
-    const port = await it.cluster.forwardService("modelmesh-serving", 8008, it.namespace);
     await using stack = new AsyncDisposableStack();
     const connect = { ca, servername: "modelmesh-serving.models" };
     const dispatcher = stack.adopt(new Agent({ connect }), (agent) => agent.destroy());
-    const asked = waitUntil(
-      "it is answered over TLS",
-      () =>
-        request(`https://${port.host}:${port.port}/v2/models/iris-t0001/ready`, { dispatcher }).then(
-          async ({ statusCode, body }) => `${statusCode} ${await body.text()}`,
-          String,
-        ),
-      (answer) => answer.startsWith("200"),
-      podsMs,
-    );
-    await asked;
+    const secured = async (): Promise<string> => {
+      const port = await it.cluster.forwardService("modelmesh-serving", 8008, it.namespace);
+      return await request(`https://${port.host}:${port.port}/v2/models/iris-t0001/ready`, { dispatcher }).then(
+        async ({ statusCode, body }) => `${statusCode} ${await body.text()}`,
+        String,
+      );
+    };
+    // Plain text is answered as well: the tests before this one speak nothing else.
+    assert.match(await secured(), /^200/);
+    await upgrade("tls.plainText=refuse");
+    assert.deepEqual(await Promise.all(names.map((name) => it.secret(name))), before);
+    await waitUntil("it is answered over TLS", secured, (answer) => answer.startsWith("200"), podsMs);
+    const port = await it.cluster.forwardService("modelmesh-serving", 8008, it.namespace);
     await assert.rejects(request(`https://${port.host}:${port.port}/v2/models/iris-t0001/ready`), /self.signed|unable to verify/);
+    await assert.rejects(request(`http://${port.host}:${port.port}/v2/models/iris-t0001/ready`));
     await it.until("isvc", "iris-t0001", "names the new address", (seen) =>
       String(seen.components?.predictor?.restUrl).startsWith("https:"),
     );

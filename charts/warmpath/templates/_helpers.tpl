@@ -80,7 +80,18 @@ app.kubernetes.io/component: {{ .component }}
 
 {{/* Of the inference ports: empty when they speak plain text. */}}
 {{- define "warmpath.tlsSecret" -}}
-{{- if .Values.tls.secretName -}}{{ .Values.tls.secretName }}{{- else if .Values.tls.create -}}{{ include "warmpath.name" . }}-serving{{- end -}}
+{{- if .Values.tls.enabled -}}{{ .Values.tls.secretName | default (printf "%s-serving" (include "warmpath.name" .)) }}{{- end -}}
+{{- end -}}
+
+{{/* Whether the inference ports answer plain text: empty when they do not. */}}
+{{- define "warmpath.plainText" -}}
+{{- $proven := or .Values.auth.enabled (eq .Values.tls.clientAuth "require") -}}
+{{- if or (not .Values.tls.enabled) (eq .Values.tls.plainText "accept") (and (eq .Values.tls.plainText "") (not $proven)) -}}yes{{- end -}}
+{{- end -}}
+
+{{/* Of the management API: empty when it speaks plain text. */}}
+{{- define "warmpath.managementTlsSecret" -}}
+{{- if .Values.managementTls.enabled -}}{{ .Values.managementTls.secretName | default (printf "%s-tls" (include "warmpath.management" .)) }}{{- end -}}
 {{- end -}}
 
 {{/* How callers prove who they are: empty when nobody has to. */}}

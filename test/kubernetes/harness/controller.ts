@@ -54,7 +54,7 @@ export async function openController(options: ControllerOptions): Promise<TestCo
   const log = createRecordingLog();
   const client = stack.use(createKubeClient(options.kubeconfig));
   const registry = stack.use(await openRegistry({ kind: "embedded", file: options.registryFile }));
-  const gateway: GatewayClient = stack.use(createGatewayClient([options.gatewayUrl], async () => undefined));
+  const gateway: GatewayClient = stack.use(createGatewayClient({ urls: [options.gatewayUrl], token: async () => undefined }));
   const synced = Promise.withResolvers<void>();
   const stop = new AbortController();
   const namespace = options.namespace ?? "default";
