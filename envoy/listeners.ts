@@ -22,7 +22,7 @@ import { buildFirstMessage, firstMessageFilter } from "./firstmessage.ts";
 import { buildInnerListeners } from "./inner.ts";
 import { limitFilter } from "./limit.ts";
 import { grpcErrors, httpErrors } from "./localreplies.ts";
-import { clusters, filters, headerPrefix, headers, scopedRoutes, usageLog, usageSampleKey } from "./names.ts";
+import { clusters, filters, grpcStatus, headerPrefix, headers, scopedRoutes, usageLog, usageSampleKey } from "./names.ts";
 import type { BootstrapOptions, PortAddress } from "./options.ts";
 import { buildTlsSocket } from "./tls.ts";
 import { overAds } from "./ways.ts";
@@ -187,7 +187,8 @@ function usage(): MessageInitShape<typeof AccessLogSchema> {
           bufferSizeBytes: 64 * 1024,
         },
         additionalRequestHeadersToLog: [headers.model, headers.publicName],
-        additionalResponseHeadersToLog: [headers.loadMs],
+        // The status of a gRPC answer stands in its trailers, and among its headers only if it is nothing but an error.
+        additionalResponseHeadersToLog: [headers.loadMs, grpcStatus],
       }),
     },
   };

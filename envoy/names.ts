@@ -4,6 +4,9 @@
 export const headerPrefix = "x-warm-";
 
 /** Request and response headers of ours. */
+/** Of a gRPC answer, in its trailers; of one that is nothing but an error, among its headers. */
+export const grpcStatus = "grpc-status";
+
 export const headers = {
   /** The model's name, on the gRPC port, where no path holds it; the scope key there. */
   model: "x-warm-model",

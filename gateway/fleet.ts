@@ -135,7 +135,7 @@ const noGauges: PodGauges = {
 };
 const nobody: ReadonlySet<string> = new Set();
 
-interface CopyName {
+export interface CopyName {
   readonly model: string;
   readonly revision: string;
 }

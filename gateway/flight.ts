@@ -24,6 +24,8 @@ export interface Flight {
   readonly passedOver: Set<string>;
   readonly waiters: Set<Waiter>;
   readonly stop: AbortController;
+  /** Where the first request that waits came back from. */
+  readonly returnedFrom: readonly string[] | undefined;
   /** Of the first request that waits; the steps below hang on it. */
   readonly span: Step;
   home: Step | undefined;
@@ -60,7 +62,10 @@ export function isMoreUrgent(one: Urgency, other: Urgency): boolean {
   return one.priority !== other.priority && higherPriority(one.priority, other.priority) === one.priority;
 }
 
-export type FlightStart = Pick<Flight, "key" | "model" | "revision" | "loadClass" | "priority" | "span" | "held">;
+export type FlightStart = Pick<
+  Flight,
+  "key" | "model" | "revision" | "loadClass" | "priority" | "span" | "held" | "returnedFrom"
+>;
 
 export function openFlight(start: FlightStart): Flight {
   return {

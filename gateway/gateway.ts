@@ -12,7 +12,7 @@ import { createProcessMetrics } from "#platform/processmetrics.ts";
 import { parseRegistryTarget } from "#platform/registry/target.ts";
 import { createTracer } from "#platform/telemetry.ts";
 import { openPeerIdentity } from "#platform/tls/identity.ts";
-import { createXds } from "#xds/main.ts";
+import { createXds, setClusterOf } from "#xds/main.ts";
 import { createIndex, serverMetadata } from "./about.ts";
 import { openAccess, openToAll } from "./access.ts";
 import { createExplain } from "./admin/explain.ts";
@@ -33,7 +33,7 @@ import { openEnvoyStats } from "./envoystats.ts";
 import { createProcessor } from "./extproc/service.ts";
 import { createFeed, tickMs } from "./feed.ts";
 import { createFilling } from "./filling.ts";
-import { createFleet } from "./fleet.ts";
+import { copyKey, createFleet } from "./fleet.ts";
 import { createHome } from "./home.ts";
 import { createJournal } from "./journal.ts";
 import { createLinks, type LoadAsk } from "./links.ts";
@@ -89,7 +89,7 @@ export async function startGateway(
 ): Promise<Gateway> {
   const clock = systemClock;
   const decisions = createDecisions(clock);
-  const suspects = createSuspects(clock);
+  const suspects = createSuspects(clock, (model) => routes.refresh(model));
   const rates = createRates(clock);
   const { gatewayId: instance, otlpEndpoint: endpoint, otlpProtocol: protocol, traceShare: share } = options;
   const { tracer } = stack.use(await createTracer({ service: "warmpath-gateway", instance, endpoint, protocol, share }));
@@ -180,6 +180,7 @@ export async function startGateway(
     table: xds.table,
     findModel: (name) => book.get(name),
     patienceOf: (model) => patiences.of(model),
+    isKeptOff: (model, revision) => suspects.check(copyKey({ model, revision })) !== undefined,
     isAcked: (ref) => xds.isAcked(ref),
   });
   book.onModel((name) => {
@@ -208,6 +209,7 @@ export async function startGateway(
         copies.onRefused(podId, model, revision, code, reason);
       },
       onLinked: (podId) => quotas.onLinked(podId),
+      onServerDied: (podId) => suspects.onServerDied(podId),
       onBreak: () => metrics.of.linkBreaks.add({}),
       onDraining: (podId, listed) => drains.onDraining(podId, listed),
       isServed(name, revision) {
@@ -328,8 +330,10 @@ export async function startGateway(
   const reroutes = createReroutes({
     fleet,
     loads,
+    suspects,
     clock,
     podsOf: (cluster) => xds.table.podsOf(cluster),
+    podsBehind: (cluster) => xds.table.podsOf(setClusterOf(cluster)) ?? [],
     verify: (podId, model, revision) => links.verify(podId, model, revision),
     patienceOf: (model) => patiences.of(model),
     onOutlasted: (model, patience, heldMs) => patiences.outlasted(model, patience, heldMs, clock.monotonicMs()),
@@ -398,7 +402,11 @@ export async function startGateway(
         Array.from(fleet.holders(model)).flatMap(({ podId, copy }) =>
           copy.revision === revision && copy.state === "ready" ? [podId] : [],
         ),
-      onUse: (uses) => rates.add(uses),
+      onUse(uses) {
+        rates.add(uses);
+        for (const { model, answered } of uses) suspects.onAnswered(model, answered);
+      },
+      onReturned: (copy, podIds) => suspects.onReturned(copy, podIds),
       maxWaitMs: options.maxParkMs,
     }),
   });
@@ -406,6 +414,7 @@ export async function startGateway(
   await serveEnvoy({ socket: options.socket, stack, xds, processor, usage, about });
   every(usageMs, stack, () => {
     const uses = usage.take();
+    for (const [model, { answered }] of uses) suspects.onAnswered(model, answered);
     links.sendUsage(uses);
     feed.onUse(uses);
     shares.onUsed(uses.keys());
@@ -413,6 +422,7 @@ export async function startGateway(
   });
   every(1_000, stack, () => scaler.tick());
   every(fillingMs, stack, () => filling.tick());
+  every(1_000, stack, () => suspects.tick());
   every(1_000, stack, () => xds.table.setUsageSample(usage.adjust()));
   every(sweepMs, stack, () => xds.sweep());
 

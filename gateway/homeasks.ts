@@ -56,7 +56,9 @@ export function createHomeAsks(parts: HomeAsksParts): HomeAsks {
     flight.home = flight.span.step("home", { gateway: gatewayId });
     const { traceparent } = flight.home;
     const waitMs = longestWaitMs(flight, parts.clock.monotonicMs());
-    const ask = { model: flight.model.name, revision: flight.revision.id, loadClass, priority, waitMs, traceparent };
+    const { returnedFrom } = flight;
+    const of = { model: flight.model.name, revision: flight.revision.id, returnedFrom };
+    const ask = { ...of, loadClass, priority, waitMs, traceparent };
     parts.note(flight, "asked-home", `gateway ${gatewayId} decides on it`);
     flight.leaveHome = parts.peers.ensure(member, ask, {
       onReady(podIds) {

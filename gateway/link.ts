@@ -33,6 +33,8 @@ export interface LinkListener {
     readonly reason: string;
   }): void;
   onDraining(copies: readonly CopyChange[], patienceMs: number): void;
+  /** Its model server died, or was started anew. */
+  onServerDied(): void;
   /** Once, at the end. */
   onBroken(reason: string): void;
 }
@@ -143,6 +145,8 @@ export function openLink(options: LinkOptions, listener: LinkListener): Link {
         return listener.onRefused(refusal(message.value));
       case "draining":
         return onDraining(message.value);
+      case "serverDied":
+        return listener.onServerDied();
       case "verified": {
         verifying.get(message.value.id)?.(message.value.ready);
         verifying.delete(message.value.id);

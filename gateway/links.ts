@@ -80,6 +80,8 @@ export interface LinksParts {
   /** The pod is linked, and the fleet knows what it holds. */
   readonly onLinked?: (podId: string) => void;
   readonly onBreak: (podId: string) => void;
+  /** Its model server died, or was started anew. */
+  readonly onServerDied?: (podId: string) => void;
   /** Whether requests for the model go to this revision: copies of others age. */
   readonly isServed: (model: string, revision: string) => boolean;
   /** Resolves when no request goes to these copies any more. */
@@ -156,6 +158,7 @@ export function createLinks(parts: LinksParts): Links {
           fleet.setDraining(podId);
           parts.onDraining?.(podId, copies, patienceMs);
         },
+        onServerDied: () => parts.onServerDied?.(podId),
         onBroken: (reason) => onBroken(entry, link, reason),
       },
     );

@@ -54,6 +54,8 @@ export interface EnsureOptions {
   readonly priority?: Priority | undefined;
   /** Decide in this gateway, whichever is the home. */
   readonly here?: boolean;
+  /** Pods from one of which the request just came back without an answer. */
+  readonly returnedFrom?: readonly string[];
   /** Whom its wait, and the load that it starts, count against; nobody when absent. */
   readonly tenant?: string;
 }
@@ -154,6 +156,8 @@ export function createLoads(parts: LoadsParts): Loads {
   }
 
   async function finish(flight: Flight, podId: string): Promise<void> {
+    const keptOff = parts.suspects.check(flight.key);
+    if (keptOff !== undefined) return fail(flight, keptOff);
     const entry = routes.entry(podId, flight.revision.slot);
     // The pod was given up this moment: its copies are gone next, or the load's own time ends; either moves the flight on.
     if (entry === undefined) return;
@@ -355,6 +359,8 @@ export function createLoads(parts: LoadsParts): Loads {
     const { revision = activeRevision(model), loadClass = "waiting-user", here = false } = options;
     const urgency = { loadClass, priority: options.priority ?? model.priority ?? "normal" };
     const key = copyKey({ model: model.name, revision: revision.id });
+    const keptOff = parts.suspects.check(key);
+    if (keptOff !== undefined) return keptOff;
     const known = flights.get(key);
     const entry = known === undefined ? readyEntry(model, revision) : undefined;
     if (entry !== undefined) return { kind: "live", waitedMs: 0, entry };
@@ -366,7 +372,7 @@ export function createLoads(parts: LoadsParts): Loads {
         retryAfterMs: 1_000,
       };
     }
-    const bad = known === undefined ? (parts.suspects.check(key) ?? backoffs.check(key)) : undefined;
+    const bad = known === undefined ? backoffs.check(key) : undefined;
     if (bad !== undefined) return bad;
     const parked = options.tenant === undefined ? undefined : parts.quotas?.park(options.tenant);
     if (parked?.kind === "failed") return parked;
@@ -382,7 +388,7 @@ export function createLoads(parts: LoadsParts): Loads {
       return held;
     }
     const step = options.span.step("park");
-    const flight = openFlight({ key, model, revision, ...urgency, span: step, held });
+    const flight = openFlight({ key, model, revision, ...urgency, span: step, held, returnedFrom: options.returnedFrom });
     flights.set(key, flight);
     const result = parking.wait(flight, options, step, parked);
     if (here) advance(flight);

@@ -23,6 +23,8 @@ export interface PeerAsk {
   readonly loadClass: LoadClass;
   readonly priority: Priority;
   readonly waitMs: number;
+  /** A request for it just came back without an answer from one of these pods. */
+  readonly returnedFrom?: readonly string[] | undefined;
   readonly traceparent?: string | undefined;
 }
 
@@ -37,6 +39,8 @@ export interface PeerAskListener {
 export interface PeerUse {
   readonly model: string;
   readonly requests: number;
+  /** Those of them that were answered well. */
+  readonly answered: number;
   readonly busyMs: number;
   /** So many of them one sample stood for, at most. */
   readonly weight: number;
@@ -97,6 +101,7 @@ export function createPeers(parts: PeersParts): Peers {
         loadClass: classMessages[ask.loadClass],
         priority: priorityMessages[ask.priority],
         waitMs: Math.min(Math.max(1, Math.round(ask.waitMs)), 2 ** 31),
+        returnedFrom: [...(ask.returnedFrom ?? [])],
         traceparent: ask.traceparent ?? "",
       });
       let over = false;

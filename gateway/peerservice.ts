@@ -19,6 +19,8 @@ export interface PeerServiceParts {
   /** Pods that hold the revision ready, now. */
   readonly readyPods: (model: string, revision: string) => readonly string[];
   readonly onUse: (uses: readonly PeerUse[]) => void;
+  /** A request for the revision came back to the other gateway from one of these pods. */
+  readonly onReturned?: (copy: { readonly model: string; readonly revision: string }, podIds: readonly string[]) => void;
   /** How often a gateway that still works on something says so; 1 s when absent. */
   readonly beatMs?: number;
   readonly maxWaitMs: number;
@@ -29,6 +31,7 @@ export interface PeerServiceParts {
 type Reply = NonNullable<MessageInitShape<typeof EnsureReplySchema>["reply"]>;
 
 const maxUses = 100_000;
+const maxReturnedFrom = 1_000;
 const over = new Error("the peer does not wait any more");
 
 const classes: ReadonlyMap<LoadClassMessage, LoadClass> = new Map([
@@ -68,6 +71,10 @@ export function createPeerService(parts: PeerServiceParts): ServiceHandlers<type
       const traceparent = request.traceparent === "" ? undefined : request.traceparent;
       const span = parts.spans?.resume("ensure", traceparent) ?? silentSpan;
       span.setModel(model.name);
+      const { returnedFrom } = request;
+      if (returnedFrom.length > 0) {
+        parts.onReturned?.({ model: model.name, revision: revision.id }, returnedFrom.slice(0, maxReturnedFrom));
+      }
       const ensured = parts.loads.ensure(model, {
         revision,
         deadlineMs: parts.clock.monotonicMs() + Math.min(request.waitMs, parts.maxWaitMs),
@@ -98,8 +105,8 @@ function failed({ code, reason, retryAfterMs = 0 }: Failure): Reply {
 }
 
 function parseUses({ uses }: UseReport): readonly PeerUse[] {
-  return uses.slice(0, maxUses).flatMap(({ model, requests, busyMs, weight, misses, idleMs }) => {
-    const sound = [requests, busyMs, weight, misses].every((value) => Number.isFinite(value) && value >= 0);
-    return sound && parseModelName(model).kind === "ok" ? [{ model, requests, busyMs, weight, misses, idleMs }] : [];
+  return uses.slice(0, maxUses).flatMap(({ model, requests, answered, busyMs, weight, misses, idleMs }) => {
+    const sound = [requests, answered, busyMs, weight, misses].every((value) => Number.isFinite(value) && value >= 0);
+    return sound && parseModelName(model).kind === "ok" ? [{ model, requests, answered, busyMs, weight, misses, idleMs }] : [];
   });
 }

@@ -7,6 +7,7 @@ import type { Ensured } from "./flight.ts";
 import type { EnsureOptions, Loads } from "./loads.ts";
 import { createReroutes, type Hedged, type Rerouted, type RerouteOrigin } from "./reroutes.ts";
 import { silentSpan } from "./spans.ts";
+import { createSuspects, type Suspects } from "./suspects.ts";
 
 const model = modelOf("x");
 const revision = activeRevision(model);
@@ -26,6 +27,7 @@ interface Bench {
   readonly asked: string[];
   /** Told as `model patience` when a hedge was not needed. */
   readonly outlasted: string[];
+  readonly suspects: Suspects;
   find(options?: Partial<EnsureOptions>, origin?: Partial<RerouteOrigin>): Promise<Rerouted>;
   /** Of a request whose first try is at pod `a`. */
   hedge(signal: AbortSignal): Promise<Hedged>;
@@ -56,10 +58,13 @@ function openBench(verify: (podId: string, time: number) => boolean, ensured: ()
       return ensured();
     },
   };
+  const suspects = createSuspects(systemClock);
   const reroutes = createReroutes({
     fleet,
     loads: loads as Loads,
+    suspects,
     clock,
+    podsBehind: () => ["a"],
     patienceOf: () => 1,
     onOutlasted: (name, patience) => outlasted.push(`${name} ${patience}`),
     podsOf: (cluster) => (cluster === "known" ? ["a"] : undefined),
@@ -83,7 +88,7 @@ function openBench(verify: (podId: string, time: number) => boolean, ensured: ()
         ...options,
       },
     );
-  return { fleet, asked, outlasted, find, hedge };
+  return { fleet, asked, outlasted, suspects, find, hedge };
 }
 
 const live: Ensured = { kind: "live", waitedMs: 0, entry: "~a" };
@@ -186,4 +191,18 @@ test("in the end the client hears that no other has it", async () => {
   fleet.detach("a");
   assert.deepEqual(await hedge(new AbortController().signal), { kind: "failed", code: "no-capacity", reason: "full" });
   assert.ok(asked.length > 3, `${asked.length}`);
+});
+
+test("a request that two model servers died of is sent to no third one", async () => {
+  const bench = openBench(
+    () => true,
+    () => live,
+  );
+  for (let death = 0; death < 2; death++) {
+    assert.equal((await bench.find()).kind, "found", `after ${death} deaths`);
+    bench.suspects.onServerDied("a");
+  }
+  const found = await bench.find();
+  assert.equal(found.kind === "failed" ? found.code : found.kind, "model-load-failed");
+  assert.match(found.kind === "failed" ? found.reason : "", /^the model servers of a died while they were asked for it/);
 });

@@ -7,13 +7,15 @@
 // well it is a long inference, and must not be computed twice. Who says otherwise are the owners of that knowledge: the
 // Link of a silent adapter breaks, and an adapter whose model server is silent takes its copies back. Then another pod is
 // looked for, for a while again and again: what the client would hear instead cuts off a first try that may yet answer.
+import type { ErrorCode } from "#core/errors.ts";
 import type { Model, Revision } from "#core/model.ts";
 import type { Patience } from "#core/patience.ts";
 import { type Clock, sleep } from "#platform/clock.ts";
 import { isPodCluster, podClusterName } from "#xds/main.ts";
 import type { Failure } from "./failure.ts";
-import type { Copy, Fleet } from "./fleet.ts";
+import { type Copy, copyKey, type Fleet } from "./fleet.ts";
 import type { EnsureOptions, Loads } from "./loads.ts";
+import type { Suspects } from "./suspects.ts";
 
 /** Where a rerouted request goes: to one pod. */
 export interface RerouteTarget {
@@ -47,9 +49,12 @@ export interface Reroutes {
 export interface ReroutesParts {
   readonly fleet: Fleet;
   readonly loads: Loads;
+  readonly suspects: Pick<Suspects, "check" | "onReturned">;
   readonly clock: Clock;
   /** The pods of a cluster's set; undefined when there is no such set any more. */
   readonly podsOf: (cluster: string) => readonly string[] | undefined;
+  /** The same, and of the cluster of a pod alone. */
+  readonly podsBehind: (cluster: string) => readonly string[];
   readonly verify: (podId: string, model: string, revision: string) => Promise<boolean>;
   readonly patienceOf: (model: string) => Patience;
   /** A hedge waited so long beside pods that were well, and was not needed. */
@@ -69,9 +74,11 @@ const lookMs = 250;
 const askMs = 1_000;
 /** So long another pod is looked for in place of a lost one, before the client hears that there is none. */
 const insistMs = 15_000;
+/** Nothing becomes of waiting for another answer. */
+const isFinal: ReadonlySet<ErrorCode> = new Set(["cancelled", "deadline-exceeded", "model-load-failed"]);
 
 export function createReroutes(parts: ReroutesParts): Reroutes {
-  const { fleet, loads, clock, podsOf, verify } = parts;
+  const { fleet, loads, suspects, clock, podsOf, podsBehind, verify } = parts;
   /** Pods that were asked of late, and when: there are no more of them than pods. */
   const asked = new Map<string, number>();
 
@@ -122,29 +129,11 @@ export function createReroutes(parts: ReroutesParts): Reroutes {
     }
   }
 
-  async function find(model: Model, revision: Revision, origin: RerouteOrigin, options: EnsureOptions): Promise<Rerouted> {
-    for (let round = 0; round < maxRounds; round++) {
-      // What was loaded just now is asked for at once.
-      const pauseMs = round < 2 ? 0 : Math.min(longestPauseMs, firstPauseMs * 2 ** (round - 2));
-      const over = await pause(pauseMs, options);
-      if (over !== undefined) return over;
-      const step = options.span.step("verify");
-      const podId = await verified(model, revision);
-      step.end(podId === undefined ? "no pod holds it" : undefined);
-      const pod = podId === undefined ? undefined : fleet.pod(podId);
-      if (pod !== undefined) {
-        const { streamsByHeader = false, idInjections } = pod.info;
-        const cluster = podClusterName(pod.info, origin.wire, isPodCluster(origin.from) ? 3 : 2);
-        return { kind: "found", to: { cluster, slot: revision.slot, streamsByHeader, idInjections } };
-      }
-      const ensured = await loads.ensure(model, options);
-      if (ensured.kind === "failed") return ensured;
-    }
-    return { kind: "failed", code: "pod-failed", reason: `model '${model.name}' was lost again and again` };
-  }
-
   return {
-    find,
+    find(model, revision, origin, options) {
+      suspects.onReturned({ model: model.name, revision: revision.id }, podsBehind(origin.from));
+      return find(model, revision, origin, options);
+    },
     async hedge(model, revision, origin, options) {
       const patience = parts.patienceOf(model.name);
       const startMs = clock.monotonicMs();
@@ -157,15 +146,47 @@ export function createReroutes(parts: ReroutesParts): Reroutes {
           return { kind: "left", failure: over };
         }
         // One that was well in between is lost anew.
-        if (lostMs === undefined || waited) lostMs = nowMs;
+        if (lostMs === undefined || waited) {
+          lostMs = nowMs;
+          suspects.onReturned({ model: model.name, revision: revision.id }, podsBehind(origin.from));
+        }
         const found = await find(model, revision, origin, options);
-        if (found.kind === "found" || found.code === "cancelled" || found.code === "deadline-exceeded") return found;
-        if (clock.monotonicMs() - lostMs >= insistMs) return found;
+        if (found.kind === "found" || isFinal.has(found.code) || clock.monotonicMs() - lostMs >= insistMs) return found;
         const late = await pause(longestPauseMs, options);
         if (late !== undefined) return late;
       }
     },
   };
+
+  async function find(
+    model: Model,
+    revision: Revision,
+    { wire, from }: RerouteOrigin,
+    options: EnsureOptions,
+  ): Promise<Rerouted> {
+    const returnedFrom = podsBehind(from);
+    for (let round = 0; round < maxRounds; round++) {
+      // What was loaded just now is asked for at once.
+      const pauseMs = round < 2 ? 0 : Math.min(longestPauseMs, firstPauseMs * 2 ** (round - 2));
+      const over = await pause(pauseMs, options);
+      if (over !== undefined) return over;
+      const step = options.span.step("verify");
+      const podId = await verified(model, revision);
+      step.end(podId === undefined ? "no pod holds it" : undefined);
+      // Two servers that died of it are enough. Their adapters have said so by the time that a pod is found.
+      const keptOff = suspects.check(copyKey({ model: model.name, revision: revision.id }));
+      if (keptOff !== undefined) return keptOff;
+      const pod = podId === undefined ? undefined : fleet.pod(podId);
+      if (pod !== undefined) {
+        const { streamsByHeader = false, idInjections } = pod.info;
+        const cluster = podClusterName(pod.info, wire, isPodCluster(from) ? 3 : 2);
+        return { kind: "found", to: { cluster, slot: revision.slot, streamsByHeader, idInjections } };
+      }
+      const ensured = await loads.ensure(model, round === 0 ? { ...options, returnedFrom } : options);
+      if (ensured.kind === "failed") return ensured;
+    }
+    return { kind: "failed", code: "pod-failed", reason: `model '${model.name}' was lost again and again` };
+  }
 
   /** Undefined when the request still waits after it. */
   async function pause(ms: number, { deadlineMs, signal }: EnsureOptions): Promise<Failure | undefined> {

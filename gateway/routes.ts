@@ -30,11 +30,13 @@ export interface RoutesParts {
   readonly table: RouteTable;
   readonly findModel: (name: string) => Model | undefined;
   readonly patienceOf: (model: string) => Patience;
+  /** Requests for the revision are refused for now, though pods may hold it; none is when absent. */
+  readonly isKeptOff?: (model: string, revision: string) => boolean;
   /** Envoy has acknowledged this resource at this version (undefined: that it is gone). */
   readonly isAcked: (ref: ResourceRef) => boolean;
 }
 
-export function createRoutes({ fleet, table, findModel, patienceOf, isAcked }: RoutesParts): Routes {
+export function createRoutes({ fleet, table, findModel, patienceOf, isKeptOff, isAcked }: RoutesParts): Routes {
   const waiting = new Map<string, Set<() => void>>();
   /** Few models have shares, fewer lack one. */
   const lacking = new Map<string, readonly Revision[]>();
@@ -71,7 +73,7 @@ export function createRoutes({ fleet, table, findModel, patienceOf, isAcked }: R
       }
       const held = readyPods(model);
       const { id, slot } = activeRevision(model);
-      const podIds = held.get(id)?.podIds ?? [];
+      const podIds = isKeptOff?.(name, id) === true ? [] : (held.get(id)?.podIds ?? []);
       const shares = [...(model.split ?? []), ...(model.mirror === undefined ? [] : [model.mirror])];
       const missing = shares.flatMap(({ revision }) => (held.has(revision) ? [] : (findRevision(model, revision) ?? [])));
       if (podIds.length > 0 && missing.length > 0) lacking.set(name, missing);

@@ -56,7 +56,15 @@ function openBench(t: TestContext, pods = 4): Bench {
     home: true,
     run(seconds, requestsPerSecond, busyMs = 0, weight = 1) {
       for (let second = 0; second < seconds; second++) {
-        const use = { model: "x", requests: requestsPerSecond, busyMs, weight, misses: 0, idleMs: 0 };
+        const use = {
+          model: "x",
+          requests: requestsPerSecond,
+          answered: requestsPerSecond,
+          busyMs,
+          weight,
+          misses: 0,
+          idleMs: 0,
+        };
         if (requestsPerSecond > 0) rates.add([use]);
         clock.advance(1_000);
         const asked = loads.length;

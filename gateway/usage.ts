@@ -3,13 +3,15 @@
 // stands for as many requests as its share says, so a busy model stays ahead of an idle one.
 
 import { createHistogram, type Histogram } from "#core/samples.ts";
-import { headers } from "#envoy/names.ts";
+import { grpcStatus, headers } from "#envoy/names.ts";
 import type { Clock } from "#platform/clock.ts";
 import type { LogEntry } from "./accesslog.ts";
 
 export interface ModelUse {
   /** Requests that the entries stand for. */
   requests: number;
+  /** Those of them that were answered well. */
+  answered: number;
   /** The time of those that did not wait for a load, in sum. */
   busyMs: number;
   /** How many of them one entry stood for, at most. */
@@ -98,13 +100,15 @@ export function createUsage(clock: Clock, onUse: (use: SampledUse) => void = () 
       onUse({ model, requests: weight, tookMs: hasWaited ? undefined : tookMs });
       const use = uses.get(model);
       const nowMs = clock.monotonicMs();
+      const answered = status >= 200 && status < 400 && !responseHeaders.has(grpcStatus) ? weight : 0;
       const busyMs = hasWaited ? 0 : (tookMs ?? 0) * weight;
       if (use !== undefined) {
         use.requests += weight;
+        use.answered += answered;
         use.busyMs += busyMs;
         use.weight = Math.max(use.weight, weight);
         use.lastUsedMs = nowMs;
-      } else if (uses.size < maxModels) uses.set(model, { requests: weight, busyMs, weight, lastUsedMs: nowMs });
+      } else if (uses.size < maxModels) uses.set(model, { requests: weight, answered, busyMs, weight, lastUsedMs: nowMs });
     },
     take() {
       const taken = uses;

@@ -6,7 +6,7 @@ import { createXdsHandlers } from "./protocol/server.ts";
 import { createRouteTable, type ResourceRef, type RouteTable, type TableOptions } from "./table.ts";
 import { typeUrls } from "./typeurls.ts";
 
-export { isPodCluster, type PodAddress, podClusterName } from "./resources/set.ts";
+export { isPodCluster, type PodAddress, podClusterName, setClusterOf } from "./resources/set.ts";
 export type { ResourceRef, RouteShare, RouteTable, RouteTarget } from "./table.ts";
 export { typeUrls } from "./typeurls.ts";
 

@@ -21,7 +21,9 @@ import { createKeptArtefacts } from "./kept.ts";
 import { type AgentWatch, type DepartureWatch, type LoadFacts, type LoadWatch, noWatch } from "./watch.ts";
 
 /** What goes to gateways. */
-export type AgentMessage = Extract<HoldingEffect, { readonly kind: "publish" | "tell" | "refuse" | "draining" }>;
+export type AgentMessage =
+  | Extract<HoldingEffect, { readonly kind: "publish" | "tell" | "refuse" | "draining" }>
+  | { readonly kind: "server-died" };
 
 export interface Agent {
   post(event: HoldingEvent): void;
@@ -159,6 +161,8 @@ class PodAgent implements Agent {
             this.#departures.clear();
             this.#suspects.set(lost.signal, this.#inServer.size);
             this.#life = new AbortController();
+            // Before what it held is gone, which gateways look into.
+            if (how === "died") this.#parts.onMessage({ kind: "server-died" });
             this.post({ kind: "server-lost", silent: how === "silent" });
             for (const serverName of this.#artefacts.names) this.#spawn(this.#artefacts.release(serverName));
             lost.abort(new Error(`the model server is lost: ${reason}`));

@@ -153,8 +153,8 @@ export function createLinkServer(parts: LinkServerParts): LinkServer {
       return streams.size;
     },
     tell(message): void {
-      if (message.kind === "publish" || message.kind === "draining") for (const stream of streams.values()) stream.push(message);
-      else streams.get(message.gatewayId)?.push(message);
+      if ("gatewayId" in message) streams.get(message.gatewayId)?.push(message);
+      else for (const stream of streams.values()) stream.push(message);
     },
     renew(): void {
       for (const stream of Array.from(streams.values())) stream.close("what this pod is has changed");
@@ -314,7 +314,8 @@ function openStream(
             outbox.said({ case: "draining", value: { copies, patienceMs: Math.round(message.patienceMs) } });
           }
           outbox.gauges(buildGauges(agent.gauges()));
-        } else if (message.kind === "tell") outbox.changed(message.changes, message.withdrawals);
+        } else if (message.kind === "server-died") outbox.said({ case: "serverDied", value: {} });
+        else if (message.kind === "tell") outbox.changed(message.changes, message.withdrawals);
         else outbox.changed(message.changes, message.withdraw ? [message.sequence] : []);
         if (message.kind === "publish" && message.changes.some(({ state }) => state === "ready" || state === "failed")) {
           outbox.gauges(buildGauges(agent.gauges()));

@@ -71,6 +71,11 @@ export function podClusterName(pod: PodAddress, wire: Wire, tries: 2 | 3): strin
 
 const podPrefix = "pod-";
 
+/** That of the same pods as a set: each pod has one for itself. */
+export function setClusterOf(cluster: string): string {
+  return cluster.startsWith(podPrefix) ? `set-${cluster.slice(podPrefix.length)}` : cluster;
+}
+
 /** Whether a request that comes from this cluster was rerouted to it. */
 export function isPodCluster(cluster: string): boolean {
   return cluster.startsWith(podPrefix);

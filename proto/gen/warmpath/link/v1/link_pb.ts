@@ -13,7 +13,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file warmpath/link/v1/link.proto.
  */
 export const file_warmpath_link_v1_link: GenFile = /*@__PURE__*/
-  fileDesc("Cht3YXJtcGF0aC9saW5rL3YxL2xpbmsucHJvdG8SEHdhcm1wYXRoLmxpbmsudjEiiAQKDkdhdGV3YXlNZXNzYWdlEigKBWhlbGxvGAEgASgLMhcud2FybXBhdGgubGluay52MS5IZWxsb0gAEiYKBGxvYWQYAiABKAsyFi53YXJtcGF0aC5saW5rLnYxLkxvYWRIABIzCgtjYW5jZWxfbG9hZBgDIAEoCzIcLndhcm1wYXRoLmxpbmsudjEuQ2FuY2VsTG9hZEgAEigKBXVzYWdlGAQgASgLMhcud2FybXBhdGgubGluay52MS5Vc2FnZUgAEjUKDHdpdGhkcmF3X2FjaxgFIAEoCzIdLndhcm1wYXRoLmxpbmsudjEuV2l0aGRyYXdBY2tIABIqCgZ2ZXJpZnkYBiABKAsyGC53YXJtcGF0aC5saW5rLnYxLlZlcmlmeUgAEiYKBHBpbmcYByABKAsyFi53YXJtcGF0aC5saW5rLnYxLlBpbmdIABImCgRkcm9wGAggASgLMhYud2FybXBhdGgubGluay52MS5Ecm9wSAASMwoLc3RhcnRfZHJhaW4YCSABKAsyHC53YXJtcGF0aC5saW5rLnYxLlN0YXJ0RHJhaW5IABIqCgZvd25lcnMYCiABKAsyGC53YXJtcGF0aC5saW5rLnYxLk93bmVyc0gAEiYKBHRyaW0YCyABKAsyFi53YXJtcGF0aC5saW5rLnYxLlRyaW1IAEIJCgdtZXNzYWdlIoIDCgpQb2RNZXNzYWdlEiQKA3BvZBgBIAEoCzIVLndhcm1wYXRoLmxpbmsudjEuUG9kSAASLgoIc25hcHNob3QYAiABKAsyGi53YXJtcGF0aC5saW5rLnYxLlNuYXBzaG90SAASKAoFZGVsdGEYAyABKAsyFy53YXJtcGF0aC5saW5rLnYxLkRlbHRhSAASKgoGZ2F1Z2VzGAQgASgLMhgud2FybXBhdGgubGluay52MS5HYXVnZXNIABIuCgh2ZXJpZmllZBgFIAEoCzIaLndhcm1wYXRoLmxpbmsudjEuVmVyaWZpZWRIABI1Cgxsb2FkX3JlZnVzZWQYBiABKAsyHS53YXJtcGF0aC5saW5rLnYxLkxvYWRSZWZ1c2VkSAASJgoEcG9uZxgHIAEoCzIWLndhcm1wYXRoLmxpbmsudjEuUG9uZ0gAEi4KCGRyYWluaW5nGAggASgLMhoud2FybXBhdGgubGluay52MS5EcmFpbmluZ0gAQgkKB21lc3NhZ2UiGwoFSGVsbG8SEgoKZ2F0ZXdheV9pZBgBIAEoCSL3AgoDUG9kEg4KBnBvZF9pZBgBIAEoCRITCgtpbmNhcm5hdGlvbhgCIAEoCRIPCgdydW50aW1lGAMgASgJEhYKDmNhcGFjaXR5X2J5dGVzGAQgASgEEhQKDHJlc3RfYWRkcmVzcxgFIAEoCRIUCgxncnBjX2FkZHJlc3MYBiABKAkSMQoGbGFiZWxzGAcgAygLMiEud2FybXBhdGgubGluay52MS5Qb2QuTGFiZWxzRW50cnkSDwoHZm9ybWF0cxgIIAMoCRIZChFzdHJlYW1zX2J5X2hlYWRlchgJIAEoCBIZChFhYnNlbmNlX2J5X3N0YXR1cxgKIAEoCBI0Cg1pZF9pbmplY3Rpb25zGAsgAygLMh0ud2FybXBhdGgubGluay52MS5JZEluamVjdGlvbhIXCg9tZXRyaWNzX2FkZHJlc3MYDyABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIrCgtJZEluamVjdGlvbhIOCgZtZXRob2QYASABKAkSDAoEcGF0aBgCIAMoDSLCAgoIUmV2aXNpb24SDQoFbW9kZWwYASABKAkSEAoIcmV2aXNpb24YAiABKAkSDAoEc2xvdBgDIAEoDRIOCgZmb3JtYXQYBCABKAkSEwoLc3RvcmFnZV91cmkYBSABKAkSFwoPc2l6ZV9oaW50X2J5dGVzGAYgASgEEhYKDmZvcm1hdF92ZXJzaW9uGAcgASgJEhMKC3N0b3JhZ2Vfa2V5GAggASgJEk0KEnN0b3JhZ2VfcGFyYW1ldGVycxgJIAMoCzIxLndhcm1wYXRoLmxpbmsudjEuUmV2aXNpb24uU3RvcmFnZVBhcmFtZXRlcnNFbnRyeRITCgtzY2hlbWFfcGF0aBgKIAEoCRo4ChZTdG9yYWdlUGFyYW1ldGVyc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiswIKBExvYWQSLAoIcmV2aXNpb24YASABKAsyGi53YXJtcGF0aC5saW5rLnYxLlJldmlzaW9uEi8KCmxvYWRfY2xhc3MYAiABKA4yGy53YXJtcGF0aC5saW5rLnYxLkxvYWRDbGFzcxIPCgd3YWl0X21zGAMgASgNEg8KB2lkbGVfbXMYBCABKAQSLAoIcHJpb3JpdHkYBSABKA4yGi53YXJtcGF0aC5saW5rLnYxLlByaW9yaXR5Eg4KBnBpbm5lZBgGIAEoCBIbChNyZXF1ZXN0c19wZXJfc2Vjb25kGAcgASgBEg4KBnRlbmFudBgIIAEoCRIZCgx0ZW5hbnRfYnl0ZXMYCSABKARIAIgBARITCgt0cmFjZXBhcmVudBgPIAEoCUIPCg1fdGVuYW50X2J5dGVzIicKBERyb3ASDQoFbW9kZWwYASABKAkSEAoIcmV2aXNpb24YAiABKAkiYQoGT3duZXJzEi8KB2VudHJpZXMYASADKAsyHi53YXJtcGF0aC5saW5rLnYxLk93bmVycy5FbnRyeRomCgVFbnRyeRINCgVtb2RlbBgBIAEoCRIOCgZ0ZW5hbnQYAiABKAkiJQoEVHJpbRIOCgZ0ZW5hbnQYASABKAkSDQoFYnl0ZXMYAiABKAQiDAoKU3RhcnREcmFpbiJHCghEcmFpbmluZxImCgZjb3BpZXMYASADKAsyFi53YXJtcGF0aC5saW5rLnYxLkNvcHkSEwoLcGF0aWVuY2VfbXMYAiABKA0iLQoKQ2FuY2VsTG9hZBINCgVtb2RlbBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoCSKEAQoFVXNhZ2USLgoHZW50cmllcxgBIAMoCzIdLndhcm1wYXRoLmxpbmsudjEuVXNhZ2UuRW50cnkaSwoFRW50cnkSDQoFbW9kZWwYASABKAkSEAoIcmV2aXNpb24YAiABKAkSEAoIcmVxdWVzdHMYAyABKAESDwoHaWRsZV9tcxgEIAEoDSIfCgtXaXRoZHJhd0FjaxIQCghzZXF1ZW5jZRgBIAEoBCI1CgZWZXJpZnkSCgoCaWQYASABKAQSDQoFbW9kZWwYAiABKAkSEAoIcmV2aXNpb24YAyABKAkiJQoIVmVyaWZpZWQSCgoCaWQYASABKAQSDQoFcmVhZHkYAiABKAgiWAoHRmFpbHVyZRIrCgRraW5kGAEgASgOMh0ud2FybXBhdGgubGluay52MS5GYWlsdXJlS2luZBIOCgZyZWFzb24YAiABKAkSEAoIc3VzcGVjdHMYAyABKA0isgEKBENvcHkSDQoFbW9kZWwYASABKAkSEAoIcmV2aXNpb24YAiABKAkSDAoEc2xvdBgDIAEoDRIqCgVzdGF0ZRgEIAEoDjIbLndhcm1wYXRoLmxpbmsudjEuQ29weVN0YXRlEhIKCnNpemVfYnl0ZXMYBSABKAQSDwoHaWRsZV9tcxgGIAEoBBIqCgdmYWlsdXJlGAcgASgLMhkud2FybXBhdGgubGluay52MS5GYWlsdXJlIlIKCFNuYXBzaG90EhAKCHNlcXVlbmNlGAEgASgEEiYKBmNvcGllcxgCIAMoCzIWLndhcm1wYXRoLmxpbmsudjEuQ29weRIMCgRsYXN0GAMgASgIIlMKBURlbHRhEhAKCHNlcXVlbmNlGAEgASgEEiYKBmNvcGllcxgCIAMoCzIWLndhcm1wYXRoLmxpbmsudjEuQ29weRIQCgh3aXRoZHJhdxgDIAEoCCL5AQoLTG9hZFJlZnVzZWQSDQoFbW9kZWwYASABKAkSEAoIcmV2aXNpb24YAiABKAkSLgoDd2h5GAMgASgOMiEud2FybXBhdGgubGluay52MS5Mb2FkUmVmdXNlZC5XaHkSDgoGcmVhc29uGAQgASgJIogBCgNXaHkSEwoPV0hZX1VOU1BFQ0lGSUVEEAASEgoOV0hZX1FVRVVFX0ZVTEwQARIPCgtXSFlfTk9fUk9PTRACEhAKDFdIWV9TVE9QUElORxADEhAKDFdIWV9ERUFETElORRAEEg8KC1dIWV9JTlZBTElEEAUSEgoOV0hZX09WRVJfUVVPVEEQBiLWAQoGR2F1Z2VzEhIKCnVzZWRfYnl0ZXMYASABKAQSDgoGcXVldWVkGAIgASgNEg8KB2xvYWRpbmcYAyABKA0SFgoOb2xkZXN0X2lkbGVfbXMYBCABKAQSEQoJZXZpY3Rpb25zGAUgASgEEg0KBWxvYWRzGAYgASgEEhUKDWxvYWRfZmFpbHVyZXMYByABKAQSEAoIZHJhaW5pbmcYCCABKAgSGwoTcmVxdWVzdHNfcGVyX3NlY29uZBgJIAEoARIXCg9xdWV1ZWRfYnlfY2xhc3MYDyADKA0iEgoEUGluZxIKCgJpZBgBIAEoBCISCgRQb25nEgoKAmlkGAEgASgEKqYBCglMb2FkQ2xhc3MSGgoWTE9BRF9DTEFTU19VTlNQRUNJRklFRBAAEhsKF0xPQURfQ0xBU1NfV0FJVElOR19VU0VSEAESFQoRTE9BRF9DTEFTU19FTlNVUkUQAhIXChNMT0FEX0NMQVNTX1NDQUxFX1VQEAMSFgoSTE9BRF9DTEFTU19NSUdSQVRFEAQSGAoUTE9BRF9DTEFTU19QUk9BQ1RJVkUQBSpeCghQcmlvcml0eRIYChRQUklPUklUWV9VTlNQRUNJRklFRBAAEhEKDVBSSU9SSVRZX0hJR0gQARITCg9QUklPUklUWV9OT1JNQUwQAhIQCgxQUklPUklUWV9MT1cQAyqwAQoJQ29weVN0YXRlEhoKFkNPUFlfU1RBVEVfVU5TUEVDSUZJRUQQABIVChFDT1BZX1NUQVRFX1FVRVVFRBABEhYKEkNPUFlfU1RBVEVfTE9BRElORxACEhQKEENPUFlfU1RBVEVfUkVBRFkQAxIWChJDT1BZX1NUQVRFX0xFQVZJTkcQBBIVChFDT1BZX1NUQVRFX0ZBSUxFRBAFEhMKD0NPUFlfU1RBVEVfR09ORRAGKqwBCgtGYWlsdXJlS2luZBIcChhGQUlMVVJFX0tJTkRfVU5TUEVDSUZJRUQQABIWChJGQUlMVVJFX0tJTkRfTU9ERUwQARIUChBGQUlMVVJFX0tJTkRfUE9EEAISGAoURkFJTFVSRV9LSU5EX1NUT1JBR0UQAxIZChVGQUlMVVJFX0tJTkRfQ0FQQUNJVFkQBBIcChhGQUlMVVJFX0tJTkRfU0VSVkVSX0RJRUQQBTJUCgRMaW5rEkwKBkF0dGFjaBIgLndhcm1wYXRoLmxpbmsudjEuR2F0ZXdheU1lc3NhZ2UaHC53YXJtcGF0aC5saW5rLnYxLlBvZE1lc3NhZ2UoATABYgZwcm90bzM");
+  fileDesc("Cht3YXJtcGF0aC9saW5rL3YxL2xpbmsucHJvdG8SEHdhcm1wYXRoLmxpbmsudjEiiAQKDkdhdGV3YXlNZXNzYWdlEigKBWhlbGxvGAEgASgLMhcud2FybXBhdGgubGluay52MS5IZWxsb0gAEiYKBGxvYWQYAiABKAsyFi53YXJtcGF0aC5saW5rLnYxLkxvYWRIABIzCgtjYW5jZWxfbG9hZBgDIAEoCzIcLndhcm1wYXRoLmxpbmsudjEuQ2FuY2VsTG9hZEgAEigKBXVzYWdlGAQgASgLMhcud2FybXBhdGgubGluay52MS5Vc2FnZUgAEjUKDHdpdGhkcmF3X2FjaxgFIAEoCzIdLndhcm1wYXRoLmxpbmsudjEuV2l0aGRyYXdBY2tIABIqCgZ2ZXJpZnkYBiABKAsyGC53YXJtcGF0aC5saW5rLnYxLlZlcmlmeUgAEiYKBHBpbmcYByABKAsyFi53YXJtcGF0aC5saW5rLnYxLlBpbmdIABImCgRkcm9wGAggASgLMhYud2FybXBhdGgubGluay52MS5Ecm9wSAASMwoLc3RhcnRfZHJhaW4YCSABKAsyHC53YXJtcGF0aC5saW5rLnYxLlN0YXJ0RHJhaW5IABIqCgZvd25lcnMYCiABKAsyGC53YXJtcGF0aC5saW5rLnYxLk93bmVyc0gAEiYKBHRyaW0YCyABKAsyFi53YXJtcGF0aC5saW5rLnYxLlRyaW1IAEIJCgdtZXNzYWdlIrcDCgpQb2RNZXNzYWdlEiQKA3BvZBgBIAEoCzIVLndhcm1wYXRoLmxpbmsudjEuUG9kSAASLgoIc25hcHNob3QYAiABKAsyGi53YXJtcGF0aC5saW5rLnYxLlNuYXBzaG90SAASKAoFZGVsdGEYAyABKAsyFy53YXJtcGF0aC5saW5rLnYxLkRlbHRhSAASKgoGZ2F1Z2VzGAQgASgLMhgud2FybXBhdGgubGluay52MS5HYXVnZXNIABIuCgh2ZXJpZmllZBgFIAEoCzIaLndhcm1wYXRoLmxpbmsudjEuVmVyaWZpZWRIABI1Cgxsb2FkX3JlZnVzZWQYBiABKAsyHS53YXJtcGF0aC5saW5rLnYxLkxvYWRSZWZ1c2VkSAASJgoEcG9uZxgHIAEoCzIWLndhcm1wYXRoLmxpbmsudjEuUG9uZ0gAEi4KCGRyYWluaW5nGAggASgLMhoud2FybXBhdGgubGluay52MS5EcmFpbmluZ0gAEjMKC3NlcnZlcl9kaWVkGAkgASgLMhwud2FybXBhdGgubGluay52MS5TZXJ2ZXJEaWVkSABCCQoHbWVzc2FnZSIbCgVIZWxsbxISCgpnYXRld2F5X2lkGAEgASgJIvcCCgNQb2QSDgoGcG9kX2lkGAEgASgJEhMKC2luY2FybmF0aW9uGAIgASgJEg8KB3J1bnRpbWUYAyABKAkSFgoOY2FwYWNpdHlfYnl0ZXMYBCABKAQSFAoMcmVzdF9hZGRyZXNzGAUgASgJEhQKDGdycGNfYWRkcmVzcxgGIAEoCRIxCgZsYWJlbHMYByADKAsyIS53YXJtcGF0aC5saW5rLnYxLlBvZC5MYWJlbHNFbnRyeRIPCgdmb3JtYXRzGAggAygJEhkKEXN0cmVhbXNfYnlfaGVhZGVyGAkgASgIEhkKEWFic2VuY2VfYnlfc3RhdHVzGAogASgIEjQKDWlkX2luamVjdGlvbnMYCyADKAsyHS53YXJtcGF0aC5saW5rLnYxLklkSW5qZWN0aW9uEhcKD21ldHJpY3NfYWRkcmVzcxgPIAEoCRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIisKC0lkSW5qZWN0aW9uEg4KBm1ldGhvZBgBIAEoCRIMCgRwYXRoGAIgAygNIgwKClNlcnZlckRpZWQiwgIKCFJldmlzaW9uEg0KBW1vZGVsGAEgASgJEhAKCHJldmlzaW9uGAIgASgJEgwKBHNsb3QYAyABKA0SDgoGZm9ybWF0GAQgASgJEhMKC3N0b3JhZ2VfdXJpGAUgASgJEhcKD3NpemVfaGludF9ieXRlcxgGIAEoBBIWCg5mb3JtYXRfdmVyc2lvbhgHIAEoCRITCgtzdG9yYWdlX2tleRgIIAEoCRJNChJzdG9yYWdlX3BhcmFtZXRlcnMYCSADKAsyMS53YXJtcGF0aC5saW5rLnYxLlJldmlzaW9uLlN0b3JhZ2VQYXJhbWV0ZXJzRW50cnkSEwoLc2NoZW1hX3BhdGgYCiABKAkaOAoWU3RvcmFnZVBhcmFtZXRlcnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIrMCCgRMb2FkEiwKCHJldmlzaW9uGAEgASgLMhoud2FybXBhdGgubGluay52MS5SZXZpc2lvbhIvCgpsb2FkX2NsYXNzGAIgASgOMhsud2FybXBhdGgubGluay52MS5Mb2FkQ2xhc3MSDwoHd2FpdF9tcxgDIAEoDRIPCgdpZGxlX21zGAQgASgEEiwKCHByaW9yaXR5GAUgASgOMhoud2FybXBhdGgubGluay52MS5Qcmlvcml0eRIOCgZwaW5uZWQYBiABKAgSGwoTcmVxdWVzdHNfcGVyX3NlY29uZBgHIAEoARIOCgZ0ZW5hbnQYCCABKAkSGQoMdGVuYW50X2J5dGVzGAkgASgESACIAQESEwoLdHJhY2VwYXJlbnQYDyABKAlCDwoNX3RlbmFudF9ieXRlcyInCgREcm9wEg0KBW1vZGVsGAEgASgJEhAKCHJldmlzaW9uGAIgASgJImEKBk93bmVycxIvCgdlbnRyaWVzGAEgAygLMh4ud2FybXBhdGgubGluay52MS5Pd25lcnMuRW50cnkaJgoFRW50cnkSDQoFbW9kZWwYASABKAkSDgoGdGVuYW50GAIgASgJIiUKBFRyaW0SDgoGdGVuYW50GAEgASgJEg0KBWJ5dGVzGAIgASgEIgwKClN0YXJ0RHJhaW4iRwoIRHJhaW5pbmcSJgoGY29waWVzGAEgAygLMhYud2FybXBhdGgubGluay52MS5Db3B5EhMKC3BhdGllbmNlX21zGAIgASgNIi0KCkNhbmNlbExvYWQSDQoFbW9kZWwYASABKAkSEAoIcmV2aXNpb24YAiABKAkihAEKBVVzYWdlEi4KB2VudHJpZXMYASADKAsyHS53YXJtcGF0aC5saW5rLnYxLlVzYWdlLkVudHJ5GksKBUVudHJ5Eg0KBW1vZGVsGAEgASgJEhAKCHJldmlzaW9uGAIgASgJEhAKCHJlcXVlc3RzGAMgASgBEg8KB2lkbGVfbXMYBCABKA0iHwoLV2l0aGRyYXdBY2sSEAoIc2VxdWVuY2UYASABKAQiNQoGVmVyaWZ5EgoKAmlkGAEgASgEEg0KBW1vZGVsGAIgASgJEhAKCHJldmlzaW9uGAMgASgJIiUKCFZlcmlmaWVkEgoKAmlkGAEgASgEEg0KBXJlYWR5GAIgASgIIlgKB0ZhaWx1cmUSKwoEa2luZBgBIAEoDjIdLndhcm1wYXRoLmxpbmsudjEuRmFpbHVyZUtpbmQSDgoGcmVhc29uGAIgASgJEhAKCHN1c3BlY3RzGAMgASgNIrIBCgRDb3B5Eg0KBW1vZGVsGAEgASgJEhAKCHJldmlzaW9uGAIgASgJEgwKBHNsb3QYAyABKA0SKgoFc3RhdGUYBCABKA4yGy53YXJtcGF0aC5saW5rLnYxLkNvcHlTdGF0ZRISCgpzaXplX2J5dGVzGAUgASgEEg8KB2lkbGVfbXMYBiABKAQSKgoHZmFpbHVyZRgHIAEoCzIZLndhcm1wYXRoLmxpbmsudjEuRmFpbHVyZSJSCghTbmFwc2hvdBIQCghzZXF1ZW5jZRgBIAEoBBImCgZjb3BpZXMYAiADKAsyFi53YXJtcGF0aC5saW5rLnYxLkNvcHkSDAoEbGFzdBgDIAEoCCJTCgVEZWx0YRIQCghzZXF1ZW5jZRgBIAEoBBImCgZjb3BpZXMYAiADKAsyFi53YXJtcGF0aC5saW5rLnYxLkNvcHkSEAoId2l0aGRyYXcYAyABKAgi+QEKC0xvYWRSZWZ1c2VkEg0KBW1vZGVsGAEgASgJEhAKCHJldmlzaW9uGAIgASgJEi4KA3doeRgDIAEoDjIhLndhcm1wYXRoLmxpbmsudjEuTG9hZFJlZnVzZWQuV2h5Eg4KBnJlYXNvbhgEIAEoCSKIAQoDV2h5EhMKD1dIWV9VTlNQRUNJRklFRBAAEhIKDldIWV9RVUVVRV9GVUxMEAESDwoLV0hZX05PX1JPT00QAhIQCgxXSFlfU1RPUFBJTkcQAxIQCgxXSFlfREVBRExJTkUQBBIPCgtXSFlfSU5WQUxJRBAFEhIKDldIWV9PVkVSX1FVT1RBEAYi1gEKBkdhdWdlcxISCgp1c2VkX2J5dGVzGAEgASgEEg4KBnF1ZXVlZBgCIAEoDRIPCgdsb2FkaW5nGAMgASgNEhYKDm9sZGVzdF9pZGxlX21zGAQgASgEEhEKCWV2aWN0aW9ucxgFIAEoBBINCgVsb2FkcxgGIAEoBBIVCg1sb2FkX2ZhaWx1cmVzGAcgASgEEhAKCGRyYWluaW5nGAggASgIEhsKE3JlcXVlc3RzX3Blcl9zZWNvbmQYCSABKAESFwoPcXVldWVkX2J5X2NsYXNzGA8gAygNIhIKBFBpbmcSCgoCaWQYASABKAQiEgoEUG9uZxIKCgJpZBgBIAEoBCqmAQoJTG9hZENsYXNzEhoKFkxPQURfQ0xBU1NfVU5TUEVDSUZJRUQQABIbChdMT0FEX0NMQVNTX1dBSVRJTkdfVVNFUhABEhUKEUxPQURfQ0xBU1NfRU5TVVJFEAISFwoTTE9BRF9DTEFTU19TQ0FMRV9VUBADEhYKEkxPQURfQ0xBU1NfTUlHUkFURRAEEhgKFExPQURfQ0xBU1NfUFJPQUNUSVZFEAUqXgoIUHJpb3JpdHkSGAoUUFJJT1JJVFlfVU5TUEVDSUZJRUQQABIRCg1QUklPUklUWV9ISUdIEAESEwoPUFJJT1JJVFlfTk9STUFMEAISEAoMUFJJT1JJVFlfTE9XEAMqsAEKCUNvcHlTdGF0ZRIaChZDT1BZX1NUQVRFX1VOU1BFQ0lGSUVEEAASFQoRQ09QWV9TVEFURV9RVUVVRUQQARIWChJDT1BZX1NUQVRFX0xPQURJTkcQAhIUChBDT1BZX1NUQVRFX1JFQURZEAMSFgoSQ09QWV9TVEFURV9MRUFWSU5HEAQSFQoRQ09QWV9TVEFURV9GQUlMRUQQBRITCg9DT1BZX1NUQVRFX0dPTkUQBiqsAQoLRmFpbHVyZUtpbmQSHAoYRkFJTFVSRV9LSU5EX1VOU1BFQ0lGSUVEEAASFgoSRkFJTFVSRV9LSU5EX01PREVMEAESFAoQRkFJTFVSRV9LSU5EX1BPRBACEhgKFEZBSUxVUkVfS0lORF9TVE9SQUdFEAMSGQoVRkFJTFVSRV9LSU5EX0NBUEFDSVRZEAQSHAoYRkFJTFVSRV9LSU5EX1NFUlZFUl9ESUVEEAUyVAoETGluaxJMCgZBdHRhY2gSIC53YXJtcGF0aC5saW5rLnYxLkdhdGV3YXlNZXNzYWdlGhwud2FybXBhdGgubGluay52MS5Qb2RNZXNzYWdlKAEwAWIGcHJvdG8z");
 
 /**
  * @generated from message warmpath.link.v1.GatewayMessage
@@ -153,6 +153,12 @@ export type PodMessage = Message<"warmpath.link.v1.PodMessage"> & {
      */
     value: Draining;
     case: "draining";
+  } | {
+    /**
+     * @generated from field: warmpath.link.v1.ServerDied server_died = 9;
+     */
+    value: ServerDied;
+    case: "serverDied";
   } | { case: undefined; value?: undefined };
 };
 
@@ -299,6 +305,21 @@ export const IdInjectionSchema: GenMessage<IdInjection> = /*@__PURE__*/
   messageDesc(file_warmpath_link_v1_link, 4);
 
 /**
+ * The model server died, or was started anew: what came back from it about now may be why.
+ *
+ * @generated from message warmpath.link.v1.ServerDied
+ */
+export type ServerDied = Message<"warmpath.link.v1.ServerDied"> & {
+};
+
+/**
+ * Describes the message warmpath.link.v1.ServerDied.
+ * Use `create(ServerDiedSchema)` to create a new message.
+ */
+export const ServerDiedSchema: GenMessage<ServerDied> = /*@__PURE__*/
+  messageDesc(file_warmpath_link_v1_link, 5);
+
+/**
  * An immutable revision of a model and where its artefact lies.
  *
  * @generated from message warmpath.link.v1.Revision
@@ -370,7 +391,7 @@ export type Revision = Message<"warmpath.link.v1.Revision"> & {
  * Use `create(RevisionSchema)` to create a new message.
  */
 export const RevisionSchema: GenMessage<Revision> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 5);
+  messageDesc(file_warmpath_link_v1_link, 6);
 
 /**
  * Asks for a copy. Asking again for one that is queued raises its class and extends its deadline.
@@ -451,7 +472,7 @@ export type Load = Message<"warmpath.link.v1.Load"> & {
  * Use `create(LoadSchema)` to create a new message.
  */
 export const LoadSchema: GenMessage<Load> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 6);
+  messageDesc(file_warmpath_link_v1_link, 7);
 
 /**
  * This copy is wanted here no more: it leaves as if it were evicted. One that is queued leaves the queue.
@@ -475,7 +496,7 @@ export type Drop = Message<"warmpath.link.v1.Drop"> & {
  * Use `create(DropSchema)` to create a new message.
  */
 export const DropSchema: GenMessage<Drop> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 7);
+  messageDesc(file_warmpath_link_v1_link, 8);
 
 /**
  * Whose the models of copies are that the pod holds: of copies that outlived their adapter, which was told then, and of
@@ -495,7 +516,7 @@ export type Owners = Message<"warmpath.link.v1.Owners"> & {
  * Use `create(OwnersSchema)` to create a new message.
  */
 export const OwnersSchema: GenMessage<Owners> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 8);
+  messageDesc(file_warmpath_link_v1_link, 9);
 
 /**
  * @generated from message warmpath.link.v1.Owners.Entry
@@ -519,7 +540,7 @@ export type Owners_Entry = Message<"warmpath.link.v1.Owners.Entry"> & {
  * Use `create(Owners_EntrySchema)` to create a new message.
  */
 export const Owners_EntrySchema: GenMessage<Owners_Entry> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 8, 0);
+  messageDesc(file_warmpath_link_v1_link, 9, 0);
 
 /**
  * Copies of this tenant are to take no more than so many bytes here: the least recently used ones leave. For a tenant that
@@ -544,7 +565,7 @@ export type Trim = Message<"warmpath.link.v1.Trim"> & {
  * Use `create(TrimSchema)` to create a new message.
  */
 export const TrimSchema: GenMessage<Trim> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 9);
+  messageDesc(file_warmpath_link_v1_link, 10);
 
 /**
  * The pod is to be emptied: it says Draining and takes no load on any more.
@@ -559,7 +580,7 @@ export type StartDrain = Message<"warmpath.link.v1.StartDrain"> & {
  * Use `create(StartDrainSchema)` to create a new message.
  */
 export const StartDrainSchema: GenMessage<StartDrain> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 10);
+  messageDesc(file_warmpath_link_v1_link, 11);
 
 /**
  * The pod is being emptied: gateways are to find other places for these copies and then to drop them here, the first
@@ -586,7 +607,7 @@ export type Draining = Message<"warmpath.link.v1.Draining"> & {
  * Use `create(DrainingSchema)` to create a new message.
  */
 export const DrainingSchema: GenMessage<Draining> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 11);
+  messageDesc(file_warmpath_link_v1_link, 12);
 
 /**
  * Nobody behind this gateway waits any longer: a load that is only queued may leave the queue.
@@ -610,7 +631,7 @@ export type CancelLoad = Message<"warmpath.link.v1.CancelLoad"> & {
  * Use `create(CancelLoadSchema)` to create a new message.
  */
 export const CancelLoadSchema: GenMessage<CancelLoad> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 12);
+  messageDesc(file_warmpath_link_v1_link, 13);
 
 /**
  * @generated from message warmpath.link.v1.Usage
@@ -627,7 +648,7 @@ export type Usage = Message<"warmpath.link.v1.Usage"> & {
  * Use `create(UsageSchema)` to create a new message.
  */
 export const UsageSchema: GenMessage<Usage> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 13);
+  messageDesc(file_warmpath_link_v1_link, 14);
 
 /**
  * @generated from message warmpath.link.v1.Usage.Entry
@@ -663,7 +684,7 @@ export type Usage_Entry = Message<"warmpath.link.v1.Usage.Entry"> & {
  * Use `create(Usage_EntrySchema)` to create a new message.
  */
 export const Usage_EntrySchema: GenMessage<Usage_Entry> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 13, 0);
+  messageDesc(file_warmpath_link_v1_link, 14, 0);
 
 /**
  * No request goes to these copies through this gateway any more.
@@ -684,7 +705,7 @@ export type WithdrawAck = Message<"warmpath.link.v1.WithdrawAck"> & {
  * Use `create(WithdrawAckSchema)` to create a new message.
  */
 export const WithdrawAckSchema: GenMessage<WithdrawAck> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 14);
+  messageDesc(file_warmpath_link_v1_link, 15);
 
 /**
  * Is this copy really there? Asked after a request failed on it.
@@ -713,7 +734,7 @@ export type Verify = Message<"warmpath.link.v1.Verify"> & {
  * Use `create(VerifySchema)` to create a new message.
  */
 export const VerifySchema: GenMessage<Verify> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 15);
+  messageDesc(file_warmpath_link_v1_link, 16);
 
 /**
  * @generated from message warmpath.link.v1.Verified
@@ -735,7 +756,7 @@ export type Verified = Message<"warmpath.link.v1.Verified"> & {
  * Use `create(VerifiedSchema)` to create a new message.
  */
 export const VerifiedSchema: GenMessage<Verified> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 16);
+  messageDesc(file_warmpath_link_v1_link, 17);
 
 /**
  * @generated from message warmpath.link.v1.Failure
@@ -764,7 +785,7 @@ export type Failure = Message<"warmpath.link.v1.Failure"> & {
  * Use `create(FailureSchema)` to create a new message.
  */
 export const FailureSchema: GenMessage<Failure> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 17);
+  messageDesc(file_warmpath_link_v1_link, 18);
 
 /**
  * @generated from message warmpath.link.v1.Copy
@@ -813,7 +834,7 @@ export type Copy = Message<"warmpath.link.v1.Copy"> & {
  * Use `create(CopySchema)` to create a new message.
  */
 export const CopySchema: GenMessage<Copy> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 18);
+  messageDesc(file_warmpath_link_v1_link, 19);
 
 /**
  * The whole holding, in as many parts as it takes; the last one says so. Deltas go on from its sequence number.
@@ -842,7 +863,7 @@ export type Snapshot = Message<"warmpath.link.v1.Snapshot"> & {
  * Use `create(SnapshotSchema)` to create a new message.
  */
 export const SnapshotSchema: GenMessage<Snapshot> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 19);
+  messageDesc(file_warmpath_link_v1_link, 20);
 
 /**
  * @generated from message warmpath.link.v1.Delta
@@ -871,7 +892,7 @@ export type Delta = Message<"warmpath.link.v1.Delta"> & {
  * Use `create(DeltaSchema)` to create a new message.
  */
 export const DeltaSchema: GenMessage<Delta> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 20);
+  messageDesc(file_warmpath_link_v1_link, 21);
 
 /**
  * A load that was not even queued.
@@ -905,7 +926,7 @@ export type LoadRefused = Message<"warmpath.link.v1.LoadRefused"> & {
  * Use `create(LoadRefusedSchema)` to create a new message.
  */
 export const LoadRefusedSchema: GenMessage<LoadRefused> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 21);
+  messageDesc(file_warmpath_link_v1_link, 22);
 
 /**
  * @generated from enum warmpath.link.v1.LoadRefused.Why
@@ -958,7 +979,7 @@ export type LoadRefused_Why = (typeof LoadRefused_Why)[keyof typeof LoadRefused_
  * Describes the enum warmpath.link.v1.LoadRefused.Why.
  */
 export const LoadRefused_WhySchema: GenEnum<LoadRefused_Why> = /*@__PURE__*/
-  enumDesc(file_warmpath_link_v1_link, 21, 0);
+  enumDesc(file_warmpath_link_v1_link, 22, 0);
 
 /**
  * @generated from message warmpath.link.v1.Gauges
@@ -1028,7 +1049,7 @@ export type Gauges = Message<"warmpath.link.v1.Gauges"> & {
  * Use `create(GaugesSchema)` to create a new message.
  */
 export const GaugesSchema: GenMessage<Gauges> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 22);
+  messageDesc(file_warmpath_link_v1_link, 23);
 
 /**
  * @generated from message warmpath.link.v1.Ping
@@ -1045,7 +1066,7 @@ export type Ping = Message<"warmpath.link.v1.Ping"> & {
  * Use `create(PingSchema)` to create a new message.
  */
 export const PingSchema: GenMessage<Ping> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 23);
+  messageDesc(file_warmpath_link_v1_link, 24);
 
 /**
  * @generated from message warmpath.link.v1.Pong
@@ -1062,7 +1083,7 @@ export type Pong = Message<"warmpath.link.v1.Pong"> & {
  * Use `create(PongSchema)` to create a new message.
  */
 export const PongSchema: GenMessage<Pong> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 24);
+  messageDesc(file_warmpath_link_v1_link, 25);
 
 /**
  * @generated from enum warmpath.link.v1.LoadClass

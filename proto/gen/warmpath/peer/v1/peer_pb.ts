@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file warmpath/peer/v1/peer.proto.
  */
 export const file_warmpath_peer_v1_peer: GenFile = /*@__PURE__*/
-  fileDesc("Cht3YXJtcGF0aC9wZWVyL3YxL3BlZXIucHJvdG8SEHdhcm1wYXRoLnBlZXIudjEiyQEKDUVuc3VyZVJlcXVlc3QSEgoKZ2F0ZXdheV9pZBgBIAEoCRINCgVtb2RlbBgCIAEoCRIQCghyZXZpc2lvbhgDIAEoCRIvCgpsb2FkX2NsYXNzGAQgASgOMhsud2FybXBhdGgubGluay52MS5Mb2FkQ2xhc3MSLAoIcHJpb3JpdHkYBSABKA4yGi53YXJtcGF0aC5saW5rLnYxLlByaW9yaXR5Eg8KB3dhaXRfbXMYBiABKA0SEwoLdHJhY2VwYXJlbnQYDyABKAkinAEKC0Vuc3VyZVJlcGx5Ei4KCGFjY2VwdGVkGAEgASgLMhoud2FybXBhdGgucGVlci52MS5BY2NlcHRlZEgAEigKBXJlYWR5GAIgASgLMhcud2FybXBhdGgucGVlci52MS5SZWFkeUgAEioKBmZhaWxlZBgDIAEoCzIYLndhcm1wYXRoLnBlZXIudjEuRmFpbGVkSABCBwoFcmVwbHkiCgoIQWNjZXB0ZWQiGAoFUmVhZHkSDwoHcG9kX2lkcxgBIAMoCSI+CgZGYWlsZWQSDAoEY29kZRgBIAEoCRIOCgZyZWFzb24YAiABKAkSFgoOcmV0cnlfYWZ0ZXJfbXMYAyABKA0iuAEKCVVzZVJlcG9ydBISCgpnYXRld2F5X2lkGAEgASgJEi0KBHVzZXMYAiADKAsyHy53YXJtcGF0aC5wZWVyLnYxLlVzZVJlcG9ydC5Vc2UaaAoDVXNlEg0KBW1vZGVsGAEgASgJEhAKCHJlcXVlc3RzGAIgASgBEg8KB2J1c3lfbXMYAyABKAESDwoHaWRsZV9tcxgEIAEoDRIOCgZtaXNzZXMYBSABKAESDgoGd2VpZ2h0GAYgASgBIgwKClVzZVJlY2VpcHQylwEKBFBlZXISSgoGRW5zdXJlEh8ud2FybXBhdGgucGVlci52MS5FbnN1cmVSZXF1ZXN0Gh0ud2FybXBhdGgucGVlci52MS5FbnN1cmVSZXBseTABEkMKBlJlcG9ydBIbLndhcm1wYXRoLnBlZXIudjEuVXNlUmVwb3J0Ghwud2FybXBhdGgucGVlci52MS5Vc2VSZWNlaXB0YgZwcm90bzM", [file_warmpath_link_v1_link]);
+  fileDesc("Cht3YXJtcGF0aC9wZWVyL3YxL3BlZXIucHJvdG8SEHdhcm1wYXRoLnBlZXIudjEi4AEKDUVuc3VyZVJlcXVlc3QSEgoKZ2F0ZXdheV9pZBgBIAEoCRINCgVtb2RlbBgCIAEoCRIQCghyZXZpc2lvbhgDIAEoCRIvCgpsb2FkX2NsYXNzGAQgASgOMhsud2FybXBhdGgubGluay52MS5Mb2FkQ2xhc3MSLAoIcHJpb3JpdHkYBSABKA4yGi53YXJtcGF0aC5saW5rLnYxLlByaW9yaXR5Eg8KB3dhaXRfbXMYBiABKA0SFQoNcmV0dXJuZWRfZnJvbRgHIAMoCRITCgt0cmFjZXBhcmVudBgPIAEoCSKcAQoLRW5zdXJlUmVwbHkSLgoIYWNjZXB0ZWQYASABKAsyGi53YXJtcGF0aC5wZWVyLnYxLkFjY2VwdGVkSAASKAoFcmVhZHkYAiABKAsyFy53YXJtcGF0aC5wZWVyLnYxLlJlYWR5SAASKgoGZmFpbGVkGAMgASgLMhgud2FybXBhdGgucGVlci52MS5GYWlsZWRIAEIHCgVyZXBseSIKCghBY2NlcHRlZCIYCgVSZWFkeRIPCgdwb2RfaWRzGAEgAygJIj4KBkZhaWxlZBIMCgRjb2RlGAEgASgJEg4KBnJlYXNvbhgCIAEoCRIWCg5yZXRyeV9hZnRlcl9tcxgDIAEoDSLKAQoJVXNlUmVwb3J0EhIKCmdhdGV3YXlfaWQYASABKAkSLQoEdXNlcxgCIAMoCzIfLndhcm1wYXRoLnBlZXIudjEuVXNlUmVwb3J0LlVzZRp6CgNVc2USDQoFbW9kZWwYASABKAkSEAoIcmVxdWVzdHMYAiABKAESDwoHYnVzeV9tcxgDIAEoARIPCgdpZGxlX21zGAQgASgNEg4KBm1pc3NlcxgFIAEoARIOCgZ3ZWlnaHQYBiABKAESEAoIYW5zd2VyZWQYByABKAEiDAoKVXNlUmVjZWlwdDKXAQoEUGVlchJKCgZFbnN1cmUSHy53YXJtcGF0aC5wZWVyLnYxLkVuc3VyZVJlcXVlc3QaHS53YXJtcGF0aC5wZWVyLnYxLkVuc3VyZVJlcGx5MAESQwoGUmVwb3J0Ehsud2FybXBhdGgucGVlci52MS5Vc2VSZXBvcnQaHC53YXJtcGF0aC5wZWVyLnYxLlVzZVJlY2VpcHRiBnByb3RvMw", [file_warmpath_link_v1_link]);
 
 /**
  * @generated from message warmpath.peer.v1.EnsureRequest
@@ -51,6 +51,13 @@ export type EnsureRequest = Message<"warmpath.peer.v1.EnsureRequest"> & {
    * @generated from field: uint32 wait_ms = 6;
    */
   waitMs: number;
+
+  /**
+   * A request for it just came back without an answer from one of these pods.
+   *
+   * @generated from field: repeated string returned_from = 7;
+   */
+  returnedFrom: string[];
 
   /**
    * W3C trace context of a request that waits; empty when nothing is traced.
@@ -230,6 +237,13 @@ export type UseReport_Use = Message<"warmpath.peer.v1.UseReport.Use"> & {
    * @generated from field: double weight = 6;
    */
   weight: number;
+
+  /**
+   * Requests that were answered well.
+   *
+   * @generated from field: double answered = 7;
+   */
+  answered: number;
 };
 
 /**
