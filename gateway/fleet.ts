@@ -88,6 +88,8 @@ export interface Fleet {
   pods(): IterableIterator<Pod>;
   /** Who holds the model, in any revision and state. */
   holders(model: string): Iterable<Holder>;
+  /** Pods that hold the revision ready, now. */
+  readyPods(model: string, revision: string): readonly string[];
   /** The pod is linked, with this holding. */
   attach(info: PodInfo, copies: readonly Copy[]): void;
   change(podId: string, changes: readonly CopyChange[]): void;
@@ -225,6 +227,10 @@ export function createFleet(listener: FleetListener, clock: Pick<Clock, "monoton
     pod: (podId) => pods.get(podId),
     pods: () => pods.values(),
     holders: (model) => byModel.get(model)?.values() ?? [],
+    readyPods: (model, revision) =>
+      Array.from(byModel.get(model)?.values() ?? []).flatMap(({ podId, copy }) =>
+        copy.revision === revision && copy.state === "ready" ? [podId] : [],
+      ),
     attach(info, copies) {
       const pod = pods.get(info.podId) ?? {
         info,

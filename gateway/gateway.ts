@@ -4,28 +4,16 @@
 import type { Revision } from "#core/model.ts";
 import { createPatiences } from "#core/patience.ts";
 import { createHistogram } from "#core/samples.ts";
-import { defaultScalingPolicy, type ScalingPolicy } from "#core/scaling.ts";
-import { readAuthFile } from "#envoy/authfile.ts";
 import { sleep, systemClock } from "#platform/clock.ts";
 import type { Log } from "#platform/log.ts";
 import { createProcessMetrics } from "#platform/processmetrics.ts";
-import { parseRegistryTarget } from "#platform/registry/target.ts";
 import { createTracer } from "#platform/telemetry.ts";
 import { openPeerIdentity } from "#platform/tls/identity.ts";
 import { createXds, setClusterOf } from "#xds/main.ts";
 import { createIndex, serverMetadata } from "./about.ts";
-import { openAccess, openToAll } from "./access.ts";
 import { createExplain } from "./admin/explain.ts";
 import { createModels } from "./admin/models.ts";
-import { openAdminTls, openCallers } from "./admin/opencallers.ts";
-import { accessRoutes } from "./admin/routes/access.ts";
-import { listRoutes } from "./admin/routes/list.ts";
-import { metricsRoutes } from "./admin/routes/metrics.ts";
-import { pageRoutes } from "./admin/routes/page.ts";
-import { quotaRoutes } from "./admin/routes/quotas.ts";
-import { createAdmin } from "./admin/server.ts";
 import { createGatewayState } from "./admin/state.ts";
-import { type Book, openBook } from "./book.ts";
 import { createCopies } from "./copies.ts";
 import { createDecisions } from "./decisions.ts";
 import { createDrains } from "./drains.ts";
@@ -38,15 +26,12 @@ import { createHome } from "./home.ts";
 import { createJournal } from "./journal.ts";
 import { createLinks, type LoadAsk } from "./links.ts";
 import { createLoads } from "./loads.ts";
+import { type ManagementPorts, serveManagement } from "./management.ts";
 import { collectGateway, createGatewayMetrics, createModelCounter, recordAnswer, resourceTypeOf } from "./metrics.ts";
-import { serveModelMesh } from "./modelmesh/server.ts";
-import { createModelMesh } from "./modelmesh/service.ts";
 import { createVModels } from "./modelmesh/vmodels.ts";
-import type { GatewayOptions } from "./options.ts";
+import { type GatewayOptions, scalingPolicyOf } from "./options.ts";
 import { createPeers } from "./peers.ts";
-import { createPeerService } from "./peerservice.ts";
 import { createPlacements } from "./placements.ts";
-import { openQuotas } from "./quotas.ts";
 import { createRates } from "./rates.ts";
 import { createReports } from "./reports.ts";
 import { createReroutes } from "./reroutes.ts";
@@ -60,14 +45,12 @@ import { createSleepers } from "./sleepers.ts";
 import { createSlowMisses } from "./slow.ts";
 import { createMissSpans, silentSpan } from "./spans.ts";
 import { createSuspects } from "./suspects.ts";
+import { openTenancy } from "./tenancy.ts";
 import { createUsage } from "./usage.ts";
-import { openWaiting } from "./waiting.ts";
+import { openBookOrWait } from "./waiting.ts";
 import { createWithdrawn } from "./withdraw.ts";
 
-export interface Gateway {
-  readonly adminPort: number;
-  /** Undefined when ModelMesh's management is not served. */
-  readonly modelmeshPort: number | undefined;
+export interface Gateway extends ManagementPorts {
   /** Requests that wait for their models now. */
   readonly waiting: number;
   /** From now on it says that it is not ready; what it has goes on. */
@@ -142,38 +125,21 @@ export async function startGateway(
     },
   });
   const book = stack.use(await openBookOrWait(options, log, signal));
-  const access =
-    options.auth === undefined
-      ? openToAll
-      : stack.use(
-          await openAccess(
-            {
-              registry: book.registry,
-              table: xds.table,
-              findModel: (name) => book.get(name),
-              tokens: (await readAuthFile(options.auth)).jwt.length > 0,
-              log,
-            },
-            signal,
-          ),
-        );
-  const quotas = stack.use(
-    await openQuotas(
-      {
-        registry: book.registry,
-        table: xds.table,
-        fleet,
-        findModel: (name) => book.get(name),
-        sendOwners: (podId, owners) => links.sendOwners(podId, owners),
-        sendTrim: (podId, tenant, bytes) => links.sendTrim(podId, tenant, bytes),
-        isHome: (tenant) => home.isHere(tenant),
-        clock,
-        log,
-        auth: options.auth !== undefined,
-        onOver: (quota) => metrics.of.quotaRefusals.add({ quota }),
-      },
-      signal,
-    ),
+  const { access, quotas } = await openTenancy(
+    {
+      options,
+      book,
+      table: xds.table,
+      fleet,
+      sendOwners: (podId, owners) => links.sendOwners(podId, owners),
+      sendTrim: (podId, tenant, bytes) => links.sendTrim(podId, tenant, bytes),
+      isHome: (tenant) => home.isHere(tenant),
+      onOver: (quota) => metrics.of.quotaRefusals.add({ quota }),
+      clock,
+      log,
+    },
+    signal,
+    stack,
   );
   const routes = createRoutes({
     fleet,
@@ -300,7 +266,7 @@ export async function startGateway(
     rates,
     decisions,
     clock,
-    policy: scalingPolicy(options),
+    policy: scalingPolicyOf(options),
     onUsed: (models) => filling.onUsed(models),
     findModel: (name) => book.get(name),
     isHome: (model) => home.isHere(model),
@@ -393,22 +359,19 @@ export async function startGateway(
     book,
     home,
     identity,
-    service: createPeerService({
+    service: {
       spans,
       findModel: (name) => book.get(name),
       loads,
       clock,
-      readyPods: (model, revision) =>
-        Array.from(fleet.holders(model)).flatMap(({ podId, copy }) =>
-          copy.revision === revision && copy.state === "ready" ? [podId] : [],
-        ),
+      readyPods: (model, revision) => fleet.readyPods(model, revision),
       onUse(uses) {
         rates.add(uses);
         for (const { model, answered } of uses) suspects.onAnswered(model, answered);
       },
       onReturned: (copy, podIds) => suspects.onReturned(copy, podIds),
       maxWaitMs: options.maxParkMs,
-    }),
+    },
   });
   const about = serverCalls(() => ready, listIndex);
   await serveEnvoy({ socket: options.socket, stack, xds, processor, usage, about });
@@ -472,29 +435,24 @@ export async function startGateway(
   every(tickMs, stack, () => {
     feed.tick(() => state.stats()).catch((error: unknown) => log.error("the page could not be told what goes on", { error }));
   });
-  const callers = await openCallers(options, log, stack);
-  const tls = stack.use(await openAdminTls(options, log, callers !== undefined));
-  const admin = createAdmin({
-    routes: [
-      ...listRoutes({ state, models, explain }),
-      metricsRoutes(metrics, fleet),
-      pageRoutes({ feed, slow }),
-      accessRoutes(book.registry, () => Date.now()),
-      quotaRoutes(book.registry, quotas),
-    ],
+  const ports = await serveManagement({
+    options,
     log,
-    callers,
-    tls,
+    stack,
+    book,
+    fleet,
+    models,
+    vmodels,
+    quotas,
+    state,
+    explain,
+    feed,
+    slow,
+    metrics,
   });
-  await admin.listen({ host: options.adminHost, port: options.adminPort });
-  stack.defer(() => admin.close());
-  const modelmesh = createModelMesh({ findModel: (name) => book.get(name), models, vmodels, log, callers });
-  const modelmeshPort = await serveModelMesh({ ...options, tls }, modelmesh, stack);
   ready = true;
-  const address = admin.server.address();
   return {
-    adminPort: typeof address === "object" && address !== null ? address.port : options.adminPort,
-    modelmeshPort,
+    ...ports,
     get waiting() {
       return loads.waiting;
     },
@@ -502,15 +460,6 @@ export async function startGateway(
       draining = true;
     },
   };
-}
-
-async function openBookOrWait(options: GatewayOptions, log: Log, signal: AbortSignal): Promise<Book> {
-  await using waiting = openWaiting(options, log);
-  return await openBook(parseRegistryTarget(options), log, waiting.patience, signal);
-}
-
-function scalingPolicy({ copyRate, copyConcurrency, secondCopyAfterMs }: GatewayOptions): ScalingPolicy {
-  return { ...defaultScalingPolicy, ratePerCopy: copyRate, concurrencyPerCopy: copyConcurrency, secondCopyAfterMs };
 }
 
 async function waitForLinks(complete: () => boolean, signal: AbortSignal): Promise<void> {

@@ -1,6 +1,6 @@
 // Owns the gateway's settings, as its command line gives them.
 import { z } from "zod";
-import { defaultScalingPolicy } from "#core/scaling.ts";
+import { defaultScalingPolicy, type ScalingPolicy } from "#core/scaling.ts";
 import {
   durationMsOption,
   otlpEndpointOption,
@@ -126,4 +126,8 @@ export type GatewayOptions = Readonly<z.infer<typeof gatewayOptions>>;
 /** `--gateway-id ID --socket PATH --registry FILE ...`; throws a StartupError that says what is wrong. */
 export function parseGatewayOptions(argv: readonly string[]): GatewayOptions {
   return parseFlags(gatewayOptions, argv);
+}
+
+export function scalingPolicyOf({ copyRate, copyConcurrency, secondCopyAfterMs }: GatewayOptions): ScalingPolicy {
+  return { ...defaultScalingPolicy, ratePerCopy: copyRate, concurrencyPerCopy: copyConcurrency, secondCopyAfterMs };
 }

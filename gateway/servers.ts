@@ -15,6 +15,7 @@ import type { Book } from "./book.ts";
 import { type Processor, processCodecs } from "./extproc/service.ts";
 import type { Home } from "./home.ts";
 import type { GatewayOptions } from "./options.ts";
+import { createPeerService, type PeerServiceParts } from "./peerservice.ts";
 import type { Usage } from "./usage.ts";
 
 const messageLimits = { "grpc.max_receive_message_length": 16 << 20, "grpc.enable_channelz": 0 };
@@ -53,14 +54,14 @@ export interface PeerServerParts {
   readonly book: Book;
   readonly home: Home;
   readonly identity: Identity | undefined;
-  readonly service: ServiceHandlers<typeof Peer>;
+  readonly service: PeerServiceParts;
 }
 
 /** Listens for other gateways, then tells them where. */
 export async function servePeers({ options, stack, book, home, identity, service }: PeerServerParts): Promise<void> {
   const server = new Server(messageLimits);
   allowResets(server);
-  addService(server, Peer, service);
+  addService(server, Peer, createPeerService(service));
   const port = await bindServer(server, authority(options.peerHost, options.peerPort), identity?.serverCredentials(["gateway"]));
   stack.defer(() => closeServer(server, closeGraceMs));
   book.watchGateways({ onGateway: (member) => home.setMember(member), onGone: (gatewayId) => home.removeMember(gatewayId) });

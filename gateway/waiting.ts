@@ -1,18 +1,26 @@
 // Owns what a gateway says while it waits for its registry at the start: that it lives, that it is not ready, and why.
 import { systemClock } from "#platform/clock.ts";
 import type { Log } from "#platform/log.ts";
+import { parseRegistryTarget } from "#platform/registry/target.ts";
 import { healthRoutes } from "./admin/routes/health.ts";
 import { createAdmin } from "./admin/server.ts";
-import type { Patience } from "./book.ts";
+import { type Book, openBook, type Patience } from "./book.ts";
+import type { GatewayOptions } from "./options.ts";
 
-export interface Waiting extends AsyncDisposable {
+interface Waiting extends AsyncDisposable {
   readonly patience: Patience;
 }
 
 const tellEveryMs = 10_000;
 
+/** The models of the registry, as soon as it answers. */
+export async function openBookOrWait(options: GatewayOptions, log: Log, signal: AbortSignal): Promise<Book> {
+  await using waiting = openWaiting(options, log);
+  return await openBook(parseRegistryTarget(options), log, waiting.patience, signal);
+}
+
 /** Listens from the first time that the registry does not answer until disposal; probes find the port as they will later. */
-export function openWaiting(
+function openWaiting(
   { adminHost, adminPort, registryPatience }: { adminHost: string; adminPort: number; registryPatience: number },
   log: Log,
 ): Waiting {
