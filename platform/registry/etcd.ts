@@ -48,6 +48,8 @@ const revokeTimeoutMs = 1_000;
 const safeRangeEntries = 1_000;
 /** Of an answer whose values are as large as those before it. */
 const rangeBytes = 8 * 2 ** 20;
+/** A page that has as much ends with its part, so a list of large values never lies in memory whole. */
+const pageBytes = 64 * 2 ** 20;
 
 /** Connects to nothing yet; throws a StartupError when the target's files cannot be used. */
 export function openEtcdRegistry(target: EtcdTarget, log: Log): Registry {
@@ -83,11 +85,14 @@ class EtcdRegistry implements Registry {
     const entries: Entry[] = [];
     let from = after === undefined || after < prefix ? prefix : `${after}\0`;
     let revision = at;
+    let bytes = 0;
     for (;;) {
       const part = await this.#range(prefix, from, Math.min(this.#partEntries, limit - entries.length), revision);
       revision ??= part.revision;
       for (const kv of part.kvs) entries.push(this.#toEntry(kv));
-      if (!part.more || entries.length >= limit) return { entries, revision, more: part.more, storeId: part.storeId };
+      bytes += bytesOf(part.kvs);
+      const isFull = entries.length >= limit || bytes >= pageBytes;
+      if (!part.more || isFull) return { entries, revision, more: part.more, storeId: part.storeId };
       from = `${entries.at(-1)?.key}\0`;
     }
   }
@@ -214,8 +219,9 @@ class EtcdRegistry implements Registry {
       };
     } catch (error) {
       const cause = error instanceof Error ? error.cause : undefined;
+      // Values larger than those before them: more than a message may have, or than comes in time.
+      this.#partEntries = safeRangeEntries;
       if (cause instanceof GRPCResourceExhastedError && limit > safeRangeEntries) {
-        this.#partEntries = safeRangeEntries;
         return await this.#range(prefix, from, safeRangeEntries, revision);
       }
       const isForgotten = isOfAnotherTime(cause);
@@ -309,6 +315,9 @@ function isOfAnotherTime(error: unknown): boolean {
 /** How many entries like these make an answer of a good size; undefined when they are too few to say. */
 function partEntries(kvs: readonly IKeyValue[]): number | undefined {
   if (kvs.length < 100) return undefined;
-  const bytes = kvs.reduce((sum, { key, value }) => sum + key.length + value.length, 0);
-  return Math.min(maxPageLimit, Math.max(safeRangeEntries, Math.floor((rangeBytes * kvs.length) / bytes)));
+  return Math.min(maxPageLimit, Math.max(safeRangeEntries, Math.floor((rangeBytes * kvs.length) / bytesOf(kvs))));
+}
+
+function bytesOf(kvs: readonly IKeyValue[]): number {
+  return kvs.reduce((sum, { key, value }) => sum + key.length + value.length, 0);
 }

@@ -9,7 +9,7 @@ import { openModelIndex } from "./modelindex.ts";
 import { openRegistry, putAll } from "./open.ts";
 import { runPodWatch, runPresence } from "./presence.ts";
 import { modelKey, putModel, putModels } from "./records.ts";
-import { type Change, maxValueBytes, type Registry } from "./registry.ts";
+import { type Change, maxPageLimit, maxValueBytes, type Page, type Registry } from "./registry.ts";
 import { parseRegistryTarget } from "./target.ts";
 
 const patient = { timeoutMs: 60_000 };
@@ -163,6 +163,36 @@ test("values of 20 MiB together come in one page, and calls beside it are not he
   const { changes, stop } = watchAll(registry, revision);
   await waitFor(() => changes.length === 320, patient);
   stop.abort();
+});
+
+test("large values behind small ones, more than go in an answer: they come in smaller parts, and in pages that fit in memory", async () => {
+  await using server = await openEtcd();
+  await using registry = await open(server);
+  const small = 2_000;
+  const large = 4_300;
+  const nameAt = (at: number): string => `/m/${String(at).padStart(5, "0")}`;
+  const value = "x".repeat(maxValueBytes);
+  await putAll(
+    registry,
+    Array.from({ length: small + large }, (_, at) => ({ key: nameAt(at), value: at < small ? "small" : value })),
+  );
+  const seen: string[] = [];
+  const pages: Page[] = [];
+  let page: Page | undefined;
+  do {
+    page = await registry.list("/m/", { after: seen.at(-1), limit: maxPageLimit, at: page?.revision });
+    for (const { key, value: found } of page.entries) {
+      assert.equal(found.length, seen.length < small ? 5 : maxValueBytes);
+      seen.push(key);
+    }
+    pages.push({ ...page, entries: [] });
+    assert.ok(page.entries.length <= small + 2_000, `${page.entries.length} entries in a page`);
+  } while (page.more);
+  assert.deepEqual(
+    seen,
+    Array.from({ length: small + large }, (_, at) => nameAt(at)),
+  );
+  assert.equal(new Set(pages.map(({ revision }) => revision)).size, 1);
 });
 
 test("100,000 models are known after one pass in pages of one revision", async (context) => {

@@ -27,7 +27,7 @@ export interface Page {
 export interface ListOptions {
   /** Only keys greater than this one. */
   readonly after?: string | undefined;
-  /** 1 to 10,000 entries. */
+  /** 1 to 20,000 entries; a page of large ones may have fewer, and says that more follow. */
   readonly limit: number;
   /** As of this revision of an earlier page, where the store still knows it; otherwise as it is now. */
   readonly at?: number | undefined;
