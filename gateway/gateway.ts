@@ -9,43 +9,37 @@ import type { Log } from "#platform/log.ts";
 import { createProcessMetrics } from "#platform/processmetrics.ts";
 import { createTracer } from "#platform/telemetry.ts";
 import { openPeerIdentity } from "#platform/tls/identity.ts";
-import { createXds, setClusterOf } from "#xds/main.ts";
-import { createIndex, serverMetadata } from "./about.ts";
+import { createXds } from "#xds/main.ts";
+import { serverMetadata } from "./about.ts";
 import { createExplain } from "./admin/explain.ts";
 import { createModels } from "./admin/models.ts";
 import { createGatewayState } from "./admin/state.ts";
-import { createCopies } from "./copies.ts";
 import { createDecisions } from "./decisions.ts";
-import { createDrains } from "./drains.ts";
 import { openEnvoyStats } from "./envoystats.ts";
-import { createProcessor } from "./extproc/service.ts";
 import { createFeed, tickMs } from "./feed.ts";
-import { createFilling } from "./filling.ts";
 import { copyKey, createFleet } from "./fleet.ts";
 import { createHome } from "./home.ts";
 import { createJournal } from "./journal.ts";
 import { createLinks, type LoadAsk } from "./links.ts";
 import { createLoads } from "./loads.ts";
 import { type ManagementPorts, serveManagement } from "./management.ts";
-import { collectGateway, createGatewayMetrics, createModelCounter, recordAnswer, resourceTypeOf } from "./metrics.ts";
+import { collectGateway, createGatewayMetrics, createModelCounter, resourceTypeOf } from "./metrics.ts";
 import { createVModels } from "./modelmesh/vmodels.ts";
-import { type GatewayOptions, scalingPolicyOf } from "./options.ts";
+import type { GatewayOptions } from "./options.ts";
 import { createPeers } from "./peers.ts";
 import { createPlacements } from "./placements.ts";
 import { createRates } from "./rates.ts";
 import { createReports } from "./reports.ts";
-import { createReroutes } from "./reroutes.ts";
-import { createRevisions } from "./revisions.ts";
+import { createRequests } from "./requests.ts";
 import { createRoutes } from "./routes.ts";
-import { createScaler } from "./scaler.ts";
 import { serverCalls } from "./servercalls.ts";
 import { serveEnvoy, servePeers } from "./servers.ts";
-import { createShares } from "./shares.ts";
 import { createSleepers } from "./sleepers.ts";
 import { createSlowMisses } from "./slow.ts";
-import { createMissSpans, silentSpan } from "./spans.ts";
+import { createMissSpans } from "./spans.ts";
 import { createSuspects } from "./suspects.ts";
 import { openTenancy } from "./tenancy.ts";
+import { createUpkeep } from "./upkeep.ts";
 import { createUsage } from "./usage.ts";
 import { openBookOrWait } from "./waiting.ts";
 import { createWithdrawn } from "./withdraw.ts";
@@ -107,11 +101,8 @@ export async function startGateway(
       for (const { model } of changes) routes.refresh(model);
       suspects.onCopies(podId, changes);
       loads.onCopies(podId, changes);
-      copies.onCopies(podId, changes);
-      filling.onCopies(changes);
       journal.onCopies(podId, changes);
-      revisions.onCopies(changes);
-      drains.onCopies(podId, changes);
+      upkeep.onCopies(podId, changes);
       quotas.onCopies(podId, changes);
       feed.onCopies(podId, changes);
     },
@@ -120,8 +111,7 @@ export async function startGateway(
       if (pod === undefined) xds.table.removePod(podId);
       else xds.table.setPod(pod.info);
       if (pod?.reachable !== true) loads.onUnreachable(podId);
-      copies.onPod(podId);
-      drains.onPod(podId);
+      upkeep.onPod(podId);
     },
   });
   const book = stack.use(await openBookOrWait(options, log, signal));
@@ -153,9 +143,7 @@ export async function startGateway(
     routes.refresh(name);
     access.onModel(name);
     quotas.onModel(name);
-    copies.onModel(name);
-    scaler.onModel(name);
-    revisions.onModel(name);
+    upkeep.onModel(name);
     vmodels.onModel(name);
     if (book.get(name) === undefined) {
       modelCounter.forget(name);
@@ -172,12 +160,12 @@ export async function startGateway(
       onRefused(podId, model, revision, code, reason) {
         if (code === "quota-exceeded") quotas.onRefused();
         loads.onRefused(podId, model, revision, code, reason);
-        copies.onRefused(podId, model, revision, code, reason);
+        upkeep.onRefused(podId, model, revision, code, reason);
       },
       onLinked: (podId) => quotas.onLinked(podId),
       onServerDied: (podId) => suspects.onServerDied(podId),
       onBreak: () => metrics.of.linkBreaks.add({}),
-      onDraining: (podId, listed) => drains.onDraining(podId, listed),
+      onDraining: (podId, listed) => upkeep.onDraining(podId, listed),
       isServed(name, revision) {
         const model = book.get(name);
         if (model === undefined) return false;
@@ -199,9 +187,7 @@ export async function startGateway(
     onChange(member, there) {
       log.info(there ? "a gateway is there" : "a gateway left", { gatewayId: member.gatewayId });
       if (!there) peers.forget(member.gatewayId);
-      copies.onMembers();
-      revisions.onMembers();
-      drains.onMembers();
+      upkeep.onMembers();
     },
   });
   const reports = createReports({ home, peers, rates, clock });
@@ -210,7 +196,7 @@ export async function startGateway(
   const loads = createLoads({
     fleet,
     routes,
-    asked: (model, revision) => copies.asked(model, revision),
+    asked: (model, revision) => upkeep.copies.asked(model, revision),
     awaits: (revision) => links.awaits(revision.runtime) || sleepers.awaits(revision),
     clock,
     log,
@@ -227,64 +213,29 @@ export async function startGateway(
     maxWaiting: options.maxWaiting,
     loadTimeoutMs: options.loadTimeoutMs,
   });
-  const copies = stack.use(
-    createCopies({
+  const journal = createJournal(clock);
+  const upkeep = stack.use(
+    createUpkeep({
+      options,
       fleet,
       placements,
       clock,
       log,
       findModel: (name) => book.get(name),
+      matching: (pattern) => book.matching(pattern),
+      change: book.change,
       suspects,
       decisions,
-      rateOf: (model) => rates.rateOf(model),
+      journal,
+      rates,
+      isFlying: (model, revision) => loads.isFlying(model, revision),
       isHome: (model) => home.isHere(model),
       sendLoad,
       cancelLoad: (podId, model, revision) => links.cancelLoad(podId, model, revision),
       sendDrop: (podId, model, revision) => links.sendDrop(podId, model, revision),
     }),
   );
-  const filling = createFilling({
-    fleet,
-    copies,
-    isFlying: (model, revision) => loads.isFlying(model, revision),
-    clock,
-    findModel: (name) => book.get(name),
-    isHome: (model) => home.isHere(model),
-  });
-  const drains = stack.use(
-    createDrains({
-      fleet,
-      copies,
-      decisions,
-      isHome: (model) => home.isHere(model),
-      sendDrop: (podId, model, revision) => links.sendDrop(podId, model, revision),
-    }),
-  );
-  const scaler = createScaler({
-    fleet,
-    copies,
-    rates,
-    decisions,
-    clock,
-    policy: scalingPolicyOf(options),
-    onUsed: (models) => filling.onUsed(models),
-    findModel: (name) => book.get(name),
-    isHome: (model) => home.isHere(model),
-  });
-  const journal = createJournal(clock);
-  const revisions = stack.use(
-    createRevisions({
-      findModel: (name) => book.get(name),
-      change: book.change,
-      copies,
-      fleet,
-      isHome: (model) => home.isHere(model),
-      journal,
-      clock,
-      log,
-      keep: { ms: options.keepRevisionsMs, count: options.keepRevisions },
-    }),
-  );
+  const { copies } = upkeep;
   const models = createModels({ book, fleet, routes, loads, copies, journal, home, clock });
   const vmodels = createVModels({
     findModel: (name) => book.get(name),
@@ -293,56 +244,29 @@ export async function startGateway(
     clock,
     log,
   });
-  const reroutes = createReroutes({
-    fleet,
-    loads,
-    suspects,
-    clock,
-    podsOf: (cluster) => xds.table.podsOf(cluster),
-    podsBehind: (cluster) => xds.table.podsOf(setClusterOf(cluster)) ?? [],
-    verify: (podId, model, revision) => links.verify(podId, model, revision),
-    patienceOf: (model) => patiences.of(model),
-    onOutlasted: (model, patience, heldMs) => patiences.outlasted(model, patience, heldMs, clock.monotonicMs()),
-  });
-  const shares = createShares({
-    findModel: (name) => book.get(name),
-    lacking: (model) => routes.lacking(model),
-    load: (model, revision) =>
-      loads.ensure(model, {
-        revision,
-        loadClass: "scale-up",
-        deadlineMs: clock.monotonicMs() + options.loadTimeoutMs,
-        signal,
-        span: silentSpan,
-      }),
-  });
-  const listIndex = createIndex({
-    count: () => book.count,
-    names: (after, limit) => book.names(after, limit),
-    routes,
-    mayCall: (principal, name) => access.refusal(principal, book.get(name)) === undefined,
-  });
-  const processor = createProcessor({
-    findModel: (name) => book.get(name),
-    loads,
-    reroutes,
-    clock,
-    log,
-    spans,
-    tenantOf: (principal, model) => quotas.tenantOf(principal, model),
-    maxParkMs: options.maxParkMs,
-    onWaited: (ms) => waits.record(ms),
-    onAnswer(answer) {
-      recordAnswer(metrics, answer);
-      const { model, code, heldMs } = answer;
-      if (model === undefined || (code === undefined && heldMs < 1)) return;
-      const waited = `waited ${Math.round(heldMs)} ms for a copy`;
-      journal.note(model, { what: "waited", reason: code === undefined ? waited : `${waited} and was refused: ${code}` });
+  const { processor, shares, listIndex } = createRequests(
+    {
+      options,
+      book,
+      fleet,
+      loads,
+      routes,
+      suspects,
+      table: xds.table,
+      links,
+      patiences,
+      quotas,
+      access,
+      journal,
+      metrics,
+      waits,
+      spans,
+      isReady: () => ready,
+      clock,
+      log,
     },
-    isReady: () => ready,
-    listIndex,
-    access,
-  });
+    signal,
+  );
   const usage = createUsage(clock, ({ model, requests, tookMs }) => {
     modelCounter.add(model, requests);
     if (tookMs !== undefined) patiences.took(model, tookMs, clock.monotonicMs());
@@ -383,8 +307,8 @@ export async function startGateway(
     shares.onUsed(uses.keys());
     reports.send(uses);
   });
-  every(1_000, stack, () => scaler.tick());
-  every(fillingMs, stack, () => filling.tick());
+  every(1_000, stack, () => upkeep.tick());
+  every(fillingMs, stack, () => upkeep.fill());
   every(1_000, stack, () => suspects.tick());
   every(1_000, stack, () => xds.table.setUsageSample(usage.adjust()));
   every(sweepMs, stack, () => xds.sweep());
@@ -421,16 +345,7 @@ export async function startGateway(
     startDrain: (podId) => links.startDrain(podId),
   });
   const explain = createExplain((name) => book.get(name), { fleet, routes, loads, copies, journal, placements, decisions, home });
-  // What was under way when the gateway before this one ended.
-  for (const name of book.matching(/"(?:minCopies|pinned)"\s*:/)) {
-    copies.onModel(name);
-    scaler.onModel(name);
-  }
-  for (const name of book.matching(/"(?:target|split|mirror|retired)"\s*:/)) {
-    revisions.onModel(name);
-    vmodels.onModel(name);
-  }
-  every(1_000, stack, () => revisions.tick());
+  for (const name of upkeep.resume()) vmodels.onModel(name);
   every(1_000, stack, () => quotas.tick());
   every(tickMs, stack, () => {
     feed.tick(() => state.stats()).catch((error: unknown) => log.error("the page could not be told what goes on", { error }));
