@@ -21,7 +21,9 @@ export type NowhereCode = Extract<ErrorCode, "no-runtime" | "no-pods" | "pod-fai
 export interface Judge {
   readonly name: JudgeName;
   readonly code: NowhereCode;
-  /** Asked of every pod for every decision. */
+  /** False: it refuses no pod, whatever that is, and is not asked. Absent: it is always asked. */
+  readonly concerns?: (this: void, request: PlacementRequest) => boolean;
+  /** Asked of every pod for every decision that it concerns. */
   readonly refuses: (this: void, request: PlacementRequest, pod: PodView, nowMs: number) => boolean;
   /** Why, for a pod that it refuses: only for those who ask. */
   readonly reason: (this: void, request: PlacementRequest, pod: PodView) => string;
@@ -31,6 +33,7 @@ export const judges: readonly Judge[] = Object.freeze([
   {
     name: "runtime",
     code: "no-runtime",
+    concerns: ({ runtime }) => runtime !== undefined,
     refuses: ({ runtime }, pod) => runtime !== undefined && runtime !== pod.runtime,
     reason: ({ runtime }, pod) => `its runtime is ${pod.runtime}, not ${runtime}`,
   },
@@ -44,6 +47,7 @@ export const judges: readonly Judge[] = Object.freeze([
   {
     name: "labels",
     code: "no-runtime",
+    concerns: ({ requiredLabels }) => Object.keys(requiredLabels).length > 0,
     refuses: ({ requiredLabels }, pod) => missingLabel(requiredLabels, pod) !== undefined,
     reason({ requiredLabels }, pod) {
       const key = missingLabel(requiredLabels, pod) ?? "";
@@ -71,6 +75,7 @@ export const judges: readonly Judge[] = Object.freeze([
   {
     name: "excluded",
     code: "pod-failed",
+    concerns: ({ excluded }) => excluded.size > 0,
     refuses({ excluded }, pod, nowMs) {
       const exclusion = excluded.get(pod.podId);
       return exclusion !== undefined && nowMs < exclusion.untilMs;
@@ -80,12 +85,14 @@ export const judges: readonly Judge[] = Object.freeze([
   {
     name: "holding",
     code: "no-capacity",
+    concerns: ({ holders }) => holders.size > 0,
     refuses: ({ holders }, pod) => holders.has(pod.podId),
     reason: () => "it has a copy already",
   },
   {
     name: "anti-thrash",
     code: "no-capacity",
+    concerns: ({ waitingUser }) => !waitingUser,
     refuses: ({ waitingUser, sizeBytes, minAgeMs }, pod) =>
       !waitingUser && !hasRoom(pod, sizeBytes) && pod.oldestIdleMs < minAgeMs,
     reason: ({ minAgeMs }, pod) => `it is full and its oldest copy was used ${pod.oldestIdleMs} ms ago, less than ${minAgeMs}`,

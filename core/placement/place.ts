@@ -2,7 +2,7 @@
 // Invariants: the same arguments give the same answer, whatever the order of the pods; the pod chosen passed every judge
 // and is the best of those by rank; the explanation says for every pod why not, or with which keys.
 // O(pods) for each decision, a fraction of a microsecond for each: a decision is taken only for a miss or a change.
-import { type JudgeName, judges, type NowhereCode } from "./filters.ts";
+import { type Judge, type JudgeName, judges, type NowhereCode } from "./filters.ts";
 import { countHolders, createRanking, type Ranking, type RankKeys } from "./rank.ts";
 import type { PlacementRequest, PodView } from "./request.ts";
 
@@ -29,11 +29,12 @@ export type Placement =
 
 export function place(request: PlacementRequest, pods: readonly PodView[], nowMs: number): Placement {
   const ranking = createRanking(request, countHolders(request, pods));
+  const asked = judgesOf(request);
   const fit: PodView[] = [];
   // The pod that got furthest names what is missing: with one pod of the right runtime down, others of a wrong one say nothing.
   let furthest = -1;
   for (const pod of pods) {
-    const refusal = refusalOf(request, pod, nowMs);
+    const refusal = refusalOf(asked, request, pod, nowMs);
     if (refusal < 0) fit.push(pod);
     else furthest = Math.max(furthest, refusal);
   }
@@ -43,7 +44,7 @@ export function place(request: PlacementRequest, pods: readonly PodView[], nowMs
     // Made when it is asked for: most decisions are never explained, and a fleet may have a thousand pods.
     get explanation(): PlacementExplanation {
       const { model, revision } = request;
-      explained ??= { model, revision, pods: pods.map((pod) => judgePod(request, pod, ranking, nowMs)) };
+      explained ??= { model, revision, pods: pods.map((pod) => judgePod(asked, request, pod, ranking, nowMs)) };
       return explained;
     },
   };
@@ -53,14 +54,26 @@ export function place(request: PlacementRequest, pods: readonly PodView[], nowMs
   return Object.assign(explanation, { kind: "nowhere" as const, code: judges[furthest]?.code ?? "no-pods" });
 }
 
-/** Which judge refuses the pod, by its place; -1: none does. */
-function refusalOf(request: PlacementRequest, pod: PodView, nowMs: number): number {
-  return judges.findIndex(({ refuses }) => refuses(request, pod, nowMs));
+interface Asked {
+  readonly refuses: Judge["refuses"];
+  /** Its place among all. */
+  readonly at: number;
 }
 
-function judgePod(request: PlacementRequest, pod: PodView, ranking: Ranking, nowMs: number): PodVerdict {
+/** Those that the request concerns: for a usual one half of them. */
+function judgesOf(request: PlacementRequest): readonly Asked[] {
+  return judges.flatMap(({ refuses, concerns }, at) => (concerns?.(request) === false ? [] : [{ refuses, at }]));
+}
+
+/** Which judge refuses the pod, by its place; -1: none does. */
+function refusalOf(asked: readonly Asked[], request: PlacementRequest, pod: PodView, nowMs: number): number {
+  for (const { refuses, at } of asked) if (refuses(request, pod, nowMs)) return at;
+  return -1;
+}
+
+function judgePod(asked: readonly Asked[], request: PlacementRequest, pod: PodView, ranking: Ranking, nowMs: number): PodVerdict {
   const { podId } = pod;
-  const judge = judges[refusalOf(request, pod, nowMs)];
+  const judge = judges[refusalOf(asked, request, pod, nowMs)];
   if (judge === undefined) return { podId, kind: "ranked", keys: ranking.keys(pod) };
   return { podId, kind: "refused", judge: judge.name, reason: judge.reason(request, pod) };
 }

@@ -93,7 +93,16 @@ export function createRanking(request: PlacementRequest, holders: HolderPlaces):
     load: (pod) => (isCalm ? -magnitude(pod.requestsPerSecond) : magnitude(pod.requestsPerSecond)),
     spread: ({ podId }) => 2 ** 32 - weightOf(podId),
   };
-  const order = keyOrder.map((name) => key[name]);
+  /** Keys that are 0 for every pod decide nothing. */
+  const matters: Partial<Readonly<Record<Key, boolean>>> = {
+    labelsLacking: preferred.length > 0,
+    sameNode: holders.nodes.size > 0,
+    sameZone: holders.zones.size > 0,
+    elder: prefersNew === true,
+    heat: isBusy,
+    stranger: request.holders.size > 0,
+  };
+  const order = keyOrder.flatMap((name) => (matters[name] === false ? [] : [key[name]]));
   /** Of the best so far, as far as they were needed. */
   let known: number[] = [];
 
@@ -164,5 +173,7 @@ export function compareRanks(a: Ranked, b: Ranked): number {
 
 /** 0 below one, then one more with every doubling. */
 function magnitude(amount: number): number {
-  return amount < 1 ? 0 : Math.min(1 + Math.floor(Math.log2(amount)), 64);
+  if (amount < 1) return 0;
+  // The same as by the logarithm, in a tenth of the time.
+  return amount < 2 ** 32 ? 32 - Math.clz32(amount) : Math.min(1 + Math.floor(Math.log2(amount)), 64);
 }
