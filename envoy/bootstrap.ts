@@ -74,7 +74,7 @@ const runtimeFlags = {
   // most of them within a second is closed. (500 by default, and no turns.)
   "http.max_requests_per_io_cycle": 16,
   "overload.premature_reset_total_stream_count": 200,
-  [usageSampleKey]: { numerator: 1_000_000, denominator: "MILLION" },
+  [usageSampleKey]: 1_000_000,
 };
 
 const unlimited = 1_000_000;
