@@ -3,23 +3,9 @@ import { test } from "node:test";
 import { array, boolean, assert as check, integer, property, tuple } from "fast-check";
 import { countFillable, createLostModels, defaultFillingPolicy } from "./filling.ts";
 import type { PodView } from "./placement/request.ts";
+import { podView } from "./placement/testing.ts";
 
-const pod: PodView = {
-  podId: "a",
-  runtime: "onnx",
-  formats: ["onnx"],
-  labels: {},
-  capacityBytes: 800,
-  usedBytes: 699,
-  queued: 0,
-  loading: 0,
-  oldestIdleMs: 0,
-  draining: false,
-  reachable: true,
-  requestsPerSecond: 0,
-  zone: undefined,
-  node: undefined,
-};
+const pod = podView("a", { capacityBytes: 800, usedBytes: 699 });
 
 test("pods with more room than the reserve, where nothing waits and that stay, get two loads each", () => {
   const others: readonly Partial<PodView>[] = [{ usedBytes: 700 }, { queued: 1 }, { draining: true }, { reachable: false }];

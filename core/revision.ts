@@ -89,6 +89,11 @@ export function failTarget(model: Model, failure: TargetFailure): Changed {
   return change(model, { failure: { ...failure, revision: model.target, reason } });
 }
 
+/** The target was tried and is at fault itself: the active revision stays, whether it has copies or not. */
+export function isBlocked({ failure }: { readonly failure?: { readonly code: ErrorCode } }): boolean {
+  return failure !== undefined && failure.code !== "no-capacity";
+}
+
 /** The revision that was active before. */
 export function previousRevision(model: Model): RevisionId | undefined {
   return model.retired?.findLast(({ served }) => served)?.revision;

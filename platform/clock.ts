@@ -41,6 +41,19 @@ export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   }
 }
 
+/** The work's outcome, or the signal's reason if that is aborted first: the work goes on, and nobody waits for it. */
+export async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  signal.throwIfAborted();
+  const { promise, reject } = Promise.withResolvers<never>();
+  const onAbort = (): void => reject(signal.reason);
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    return await Promise.race([work, promise]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}
+
 /** Resolves when the signal is aborted; the timer keeps the process alive meanwhile, as a waiting main must. */
 export async function untilAborted(signal: AbortSignal): Promise<void> {
   if (signal.aborted) return;

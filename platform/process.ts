@@ -10,7 +10,7 @@
 import type { ChildProcess } from "node:child_process";
 import { spawn } from "node:child_process";
 import { setTimeout as delay } from "node:timers/promises";
-import { sleep } from "./clock.ts";
+import { orAborted, sleep } from "./clock.ts";
 import { createLineCutter } from "./lines.ts";
 
 export interface ProcessExit {
@@ -281,18 +281,6 @@ async function aborted(signal: AbortSignal): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
   signal.addEventListener("abort", () => resolve(), { once: true });
   await promise;
-}
-
-async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted();
-  const { promise, reject } = Promise.withResolvers<never>();
-  const onAbort = (): void => reject(toError(signal.reason));
-  signal.addEventListener("abort", onAbort, { once: true });
-  try {
-    return await Promise.race([work, promise]);
-  } finally {
-    signal.removeEventListener("abort", onAbort);
-  }
 }
 
 function toError(reason: unknown): Error {

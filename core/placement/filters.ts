@@ -34,7 +34,7 @@ export const judges: readonly Judge[] = Object.freeze([
     name: "runtime",
     code: "no-runtime",
     concerns: ({ runtime }) => runtime !== undefined,
-    refuses: ({ runtime }, pod) => runtime !== undefined && runtime !== pod.runtime,
+    refuses: ({ runtime }, pod) => runtime !== pod.runtime,
     reason: ({ runtime }, pod) => `its runtime is ${pod.runtime}, not ${runtime}`,
   },
   {
@@ -93,8 +93,7 @@ export const judges: readonly Judge[] = Object.freeze([
     name: "anti-thrash",
     code: "no-capacity",
     concerns: ({ waitingUser }) => !waitingUser,
-    refuses: ({ waitingUser, sizeBytes, minAgeMs }, pod) =>
-      !waitingUser && !hasRoom(pod, sizeBytes) && pod.oldestIdleMs < minAgeMs,
+    refuses: ({ sizeBytes, minAgeMs }, pod) => !hasRoom(pod, sizeBytes) && pod.oldestIdleMs < minAgeMs,
     reason: ({ minAgeMs }, pod) => `it is full and its oldest copy was used ${pod.oldestIdleMs} ms ago, less than ${minAgeMs}`,
   },
 ] satisfies readonly Judge[]);

@@ -6,43 +6,7 @@ import { judges } from "./filters.ts";
 import { describePlacement, type Placement, place } from "./place.ts";
 import { compareRanks, type Ranked } from "./rank.ts";
 import type { PlacementRequest, PodView } from "./request.ts";
-
-function pod(podId: string, change: Partial<PodView> = {}): PodView {
-  return {
-    podId,
-    runtime: "onnx",
-    formats: ["onnx"],
-    labels: {},
-    capacityBytes: 100,
-    usedBytes: 0,
-    queued: 0,
-    loading: 0,
-    oldestIdleMs: 0,
-    draining: false,
-    reachable: true,
-    requestsPerSecond: 0,
-    zone: undefined,
-    node: undefined,
-    ...change,
-  };
-}
-
-function request(change: Partial<PlacementRequest> = {}): PlacementRequest {
-  return {
-    model: "iris",
-    revision: "r1",
-    format: "onnx",
-    runtime: undefined,
-    sizeBytes: 10,
-    requiredLabels: {},
-    preferredLabels: {},
-    excluded: new Map(),
-    holders: new Set(),
-    waitingUser: true,
-    minAgeMs: 60_000,
-    ...change,
-  };
-}
+import { podView as pod, placementRequest as request } from "./testing.ts";
 
 function outcome(placement: Placement): string {
   return placement.kind === "placed" ? placement.podId : placement.code;

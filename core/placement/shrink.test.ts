@@ -3,26 +3,7 @@ import { test } from "node:test";
 import * as fc from "fast-check";
 import type { PodView } from "./request.ts";
 import { chooseShrink } from "./shrink.ts";
-
-function pod(podId: string, change: Partial<PodView> = {}): PodView {
-  return {
-    podId,
-    runtime: "onnx",
-    formats: ["onnx"],
-    labels: {},
-    capacityBytes: 100,
-    usedBytes: 0,
-    queued: 0,
-    loading: 0,
-    oldestIdleMs: 0,
-    draining: false,
-    reachable: true,
-    requestsPerSecond: 0,
-    zone: undefined,
-    node: undefined,
-    ...change,
-  };
-}
+import { podView as pod } from "./testing.ts";
 
 test("what stays is spread over nodes, then zones; then the busiest pod gives up its copy", () => {
   const table: [string, readonly PodView[], number, readonly string[]][] = [

@@ -225,7 +225,7 @@ export type UseReport_Use = Message<"warmpath.peer.v1.UseReport.Use"> & {
   idleMs: number;
 
   /**
-   * Requests that had to wait for a copy, or were refused one.
+   * Requests that were refused for want of a copy; no pod has seen them.
    *
    * @generated from field: double misses = 5;
    */
