@@ -92,6 +92,8 @@ export interface TestFleet extends AsyncDisposable {
   envoyStats(filter: string): Promise<ReadonlyMap<string, number>>;
   /** A part of Envoy's configuration as it is now, as JSON. */
   envoyConfig(resource: string): Promise<string>;
+  /** What is under way in Envoy: of each endpoint its connections and requests, and what became of them. */
+  envoyWork(): Promise<string>;
   /** Inference requests that the model servers have had since their start. */
   serverRequests(): Promise<number>;
   process(name: string): SupervisedProcess;
@@ -220,6 +222,12 @@ export async function openFleet(options: FleetOptions = {}): Promise<TestFleet> 
       return new Map(lines.flatMap(([name = "", value]) => (/^\d+$/.test(value ?? "") ? [[name, Number(value)] as const] : [])));
     },
     envoyConfig: (resource) => askSocket(fleet.envoyAdmin, `/config_dump?resource=${resource}`),
+    async envoyWork() {
+      const lines = (await askSocket(fleet.envoyAdmin, "/clusters")).split("\n");
+      const told = /::(cx_active|cx_connect_fail|rq_active|rq_error|rq_timeout|rq_total)::(?!0$)/;
+      const listening = await askSocket(fleet.envoyAdmin, "/stats?filter=downstream_(cx|rq)_active$&usedonly");
+      return [...lines.filter((line) => told.test(line)), ...listening.split("\n")].join("\n");
+    },
     async serverRequests() {
       let sum = 0;
       for (let pod = 0; pod < pods; pod++) {

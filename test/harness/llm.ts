@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { findFreePorts } from "#cli/up/ports.ts";
 import { superviseProcess } from "#platform/process.ts";
 import { openRunFolder } from "#platform/tempdir.ts";
-import { keep, run } from "../storage/kept.ts";
+import { keep, run } from "./kept.ts";
 import { packagesFolder } from "./python.ts";
 
 export interface Llm extends AsyncDisposable {
@@ -54,7 +54,7 @@ async function findEngine(): Promise<string> {
   const folder = await keep("llm", readFileSync(here("llm/package-lock.json")), async (into) => {
     for (const name of ["package.json", "package-lock.json"]) copyFileSync(here(`llm/${name}`), join(into, name));
     // `ci` would want entries of the platforms' packages that are left out.
-    await run("npm", ["install", "--no-save", "--omit=optional", "--ignore-scripts", "--no-audit", "--no-fund"], into);
+    await run("npm", ["install", "--no-save", "--omit=optional", "--ignore-scripts", "--no-audit", "--no-fund"], { cwd: into });
   });
   return join(folder, "node_modules/node-llama-cpp/dist/index.js");
 }

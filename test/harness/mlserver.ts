@@ -23,6 +23,8 @@ export interface Answers {
 export interface MlserverOptions {
   /** Put before the command, as a wrapper that bounds what the server may take. */
   readonly under?: readonly [command: string, ...args: string[]];
+  /** MLServer's own setting, with which it tells whoever asks what its runtimes throw; off when absent. */
+  readonly debug?: boolean;
 }
 
 const repository = new URL("../..", import.meta.url).pathname;
@@ -32,14 +34,22 @@ export async function mlserverPython(): Promise<string> {
   return await environmentPython("mlserver", join(repository, "test/servers/mlserver.txt"));
 }
 
-export async function openMlserver({ under }: MlserverOptions = {}): Promise<Mlserver> {
+/** A folder with sklearn/, lightgbm/, xgboost/, broken.joblib and answers.json. */
+export async function mlserverModels(): Promise<string> {
+  return await scriptFolder("mlserver-models", await mlserverPython(), join(repository, "test/servers/models.py"));
+}
+
+export async function readAnswers(models: string): Promise<Answers> {
+  const answers: Answers = JSON.parse(await readFile(join(models, "answers.json"), "utf8"));
+  return answers;
+}
+
+export async function openMlserver({ under, debug = false }: MlserverOptions = {}): Promise<Mlserver> {
   const python = await mlserverPython();
   await using opening = new AsyncDisposableStack();
   const folder = opening.use(await openRunFolder());
   const models = join(folder.path, "models");
-  await cp(await scriptFolder("mlserver-models", python, join(repository, "test/servers/models.py")), models, {
-    recursive: true,
-  });
+  await cp(await mlserverModels(), models, { recursive: true });
   const root = join(folder.path, "root");
   await mkdir(root);
   const [command, ...args] = [...(under ?? []), join(dirname(python), "mlserver"), "start", root];
@@ -54,7 +64,7 @@ export async function openMlserver({ under }: MlserverOptions = {}): Promise<Mls
         MLSERVER_METRICS_ENDPOINT: "",
         MLSERVER_PARALLEL_WORKERS: "0",
         MLSERVER_LOAD_MODELS_AT_STARTUP: "false",
-        MLSERVER_DEBUG: "false",
+        MLSERVER_DEBUG: `${debug}`,
         // A library that cannot get memory for another thread waits for it for ever.
         OMP_NUM_THREADS: "1",
         OPENBLAS_NUM_THREADS: "1",
@@ -62,7 +72,7 @@ export async function openMlserver({ under }: MlserverOptions = {}): Promise<Mls
       },
     })),
   );
-  const answers: Answers = JSON.parse(await readFile(join(models, "answers.json"), "utf8"));
+  const answers = await readAnswers(models);
   const opened = opening.move();
   return delegate(server, { root, models, answers, [Symbol.asyncDispose]: () => opened.disposeAsync() });
 }

@@ -23,6 +23,14 @@ export interface Ports {
   readonly host: string;
   readonly rest: number;
   readonly grpc: number;
+  /** As many as were asked for. */
+  readonly more: readonly number[];
+}
+
+export interface ServerKind {
+  /** Where it says that it is ready; as the Open Inference Protocol has it when absent. */
+  readonly readyPath?: string;
+  readonly morePorts?: number;
 }
 
 export interface Start {
@@ -35,11 +43,14 @@ const host = "127.0.0.1";
 const readyTimeoutMs = 120_000;
 const keptLines = 20;
 
-/** Ready when it says so at the Open Inference Protocol's path. */
-export async function openModelServer(name: string, start: (ports: Ports) => Start): Promise<ModelServer> {
-  const [rest = 0, grpc = 0] = await findFreePorts(host, 2);
+export async function openModelServer(
+  name: string,
+  start: (ports: Ports) => Start | Promise<Start>,
+  { readyPath = "/v2/health/ready", morePorts = 0 }: ServerKind = {},
+): Promise<ModelServer> {
+  const [rest = 0, grpc = 0, ...more] = await findFreePorts(host, 2 + morePorts);
   const restAddress = `${host}:${rest}`;
-  const { command, args, env } = start({ host, rest, grpc });
+  const { command, args, env } = await start({ host, rest, grpc, more });
   const program = await dyingWithParent({ command, args });
   const printed: string[] = [];
   const tail = (): string => printed.slice(-keptLines).join("\n");
@@ -53,7 +64,7 @@ export async function openModelServer(name: string, start: (ports: Ports) => Sta
       env,
       readyProbe: async () => {
         await using client = createRestClient(`http://${restAddress}`);
-        return (await client.ask("/v2/health/ready")).status === 200;
+        return (await client.ask(readyPath)).status === 200;
       },
       readyTimeoutMs,
       restart: { kind: "never" },
@@ -83,6 +94,25 @@ export async function openModelServer(name: string, start: (ports: Ports) => Sta
       await child.stop();
     },
     [Symbol.asyncDispose]: () => child.stop(),
+  };
+}
+
+export interface Mishaps extends AsyncDisposable {
+  kill(): Promise<void>;
+  revive(): Promise<void>;
+  /** It answers nothing until it is resumed. */
+  hang(): void;
+  resume(): void;
+}
+
+/** What befalls it, as a contract suite wants to bring it about. */
+export function mishapsOf(server: ModelServer): Mishaps {
+  return {
+    kill: () => server.kill(),
+    revive: () => server.revive(),
+    hang: () => void process.kill(server.pid, "SIGSTOP"),
+    resume: () => void process.kill(server.pid, "SIGCONT"),
+    [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
   };
 }
 

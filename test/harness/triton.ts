@@ -1,7 +1,7 @@
 // Owns a real Triton for tests: the C++ server with its Python backend, from the wheel of PyTriton. Started empty, in
 // explicit model control, with a small model that adds and subtracts.
 import { cp, mkdir, symlink, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { openRunFolder } from "#platform/tempdir.ts";
 import { delegate, type ModelServer, openModelServer } from "./modelserver.ts";
 import { packagesFolder } from "./python.ts";
@@ -34,27 +34,48 @@ class TritonPythonModel:
         return responses
 `;
 
+export interface TritonPackages {
+  /** Holds all of it. */
+  readonly folder: string;
+  readonly server: string;
+  readonly backend: string;
+  /** The backend's process for each model, for the Python of this machine. */
+  readonly stub: string;
+  /** What all of these load. */
+  readonly libraries: string;
+  readonly numpy: readonly string[];
+}
+
+export async function tritonPackages(): Promise<TritonPackages> {
+  const folder = await packagesFolder("triton", new URL("../servers/triton.txt", import.meta.url).pathname);
+  const program = join(folder, "pytriton", "tritonserver");
+  return {
+    folder,
+    server: join(program, "bin", "tritonserver"),
+    backend: join(program, "backends", "python"),
+    stub: join(program, "python_backend_stubs", "3.11", "triton_python_backend_stub"),
+    libraries: join(folder, "nvidia_pytriton.libs"),
+    numpy: ["numpy", "numpy.libs"].map((name) => join(folder, name)),
+  };
+}
+
 export async function openTriton(): Promise<Triton> {
-  const packages = await packagesFolder("triton", new URL("../servers/triton.txt", import.meta.url).pathname);
+  const packages = await tritonPackages();
   await using opening = new AsyncDisposableStack();
   const folder = opening.use(await openRunFolder());
   const at = (...names: string[]): string => join(folder.path, ...names);
   // Its embedded interpreter looks nowhere else for packages, so numpy goes beside the backend.
-  const program = join(packages, "pytriton", "tritonserver");
   const backend = at("backends", "python");
   await mkdir(at("backends"));
-  await cp(join(program, "backends", "python"), backend, { recursive: true });
-  await cp(
-    join(program, "python_backend_stubs", "3.11", "triton_python_backend_stub"),
-    join(backend, "triton_python_backend_stub"),
-  );
-  for (const name of ["numpy", "numpy.libs"]) await symlink(join(packages, name), join(backend, name));
+  await cp(packages.backend, backend, { recursive: true });
+  await cp(packages.stub, join(backend, "triton_python_backend_stub"));
+  for (const folder of packages.numpy) await symlink(folder, join(backend, basename(folder)));
   const repository = at("repository");
   await mkdir(repository);
-  await writeModels(at("models"));
+  await writeTritonModels(at("models"));
   const server = opening.use(
     await openModelServer("triton", ({ host, rest, grpc }) => ({
-      command: join(program, "bin", "tritonserver"),
+      command: packages.server,
       args: [
         `--model-repository=${repository}`,
         `--backend-directory=${at("backends")}`,
@@ -66,14 +87,14 @@ export async function openTriton(): Promise<Triton> {
         "--allow-metrics=false",
         "--exit-timeout-secs=2",
       ],
-      env: { LD_LIBRARY_PATH: join(packages, "nvidia_pytriton.libs") },
+      env: { LD_LIBRARY_PATH: packages.libraries },
     })),
   );
   const opened = opening.move();
   return delegate(server, { repository, models: at("models"), [Symbol.asyncDispose]: () => opened.disposeAsync() });
 }
 
-async function writeModels(folder: string): Promise<void> {
+export async function writeTritonModels(folder: string): Promise<void> {
   const files: Readonly<Record<string, string>> = {
     "addsub/config.pbtxt": config,
     "addsub/1/model.py": code,

@@ -11,19 +11,26 @@ export interface FileRun {
   readonly results: readonly TestResult[];
   /** What the file printed, the end of it. */
   readonly output: string;
+  /** What its tests tell of themselves, such as a time that they took. */
+  readonly told: readonly string[];
 }
 
 const maxOutputLength = 20_000;
+const maxTold = 50;
+/** What node:test itself tells at the end of a file. */
+const summary = /^(?:tests|suites|pass|fail|cancelled|skipped|todo|duration_ms) [\d.]+$/;
 
 export async function runFile(path: string, root: string, timeoutMs: number, stop: AbortSignal): Promise<FileRun> {
   const file = relative(root, path);
   const late = AbortSignal.timeout(timeoutMs);
   const startedMs = performance.now();
   const results: TestResult[] = [];
+  const told: string[] = [];
   let output = "";
   const events = run({ cwd: root, files: [path], concurrency: 1, timeout: timeoutMs, signal: AbortSignal.any([stop, late]) });
   for await (const { type, data } of events) {
     if (type === "test:stdout" || type === "test:stderr") output = (output + data.message).slice(-maxOutputLength);
+    if (type === "test:diagnostic" && told.length < maxTold && !summary.test(data.message)) told.push(data.message.slice(0, 500));
     if (type !== "test:pass" && type !== "test:fail") continue;
     const isFile = data.nesting === 0 && data.name === path;
     const result = resultOf(
@@ -34,5 +41,5 @@ export async function runFile(path: string, root: string, timeoutMs: number, sto
   }
   if (late.aborted)
     results.push({ file, name: "(file)", kind: "failed", error: new Error(`not done after ${timeoutMs / 1_000} s: killed`) });
-  return { file, durationMs: performance.now() - startedMs, results, output };
+  return { file, durationMs: performance.now() - startedMs, results, output, told };
 }

@@ -1,13 +1,14 @@
-// Owns how results read: one line per file, and below it each failure with what the file printed.
+// Owns how results read: one line per file, and below it what its tests tell, and each failure with what the file printed.
 import { inspect } from "node:util";
 import type { FileRun } from "./file.ts";
 import { countResults, summaryOf } from "./tally.ts";
 
-export function describeFile({ file, durationMs, results, output }: FileRun): string {
+export function describeFile({ file, durationMs, results, output, told }: FileRun): string {
   const counts = countResults(results);
   const lines = [
     `${counts.failed > 0 ? "FAILED" : "ok    "} ${file}: ${summaryOf(counts)} (${(durationMs / 1_000).toFixed(1)} s)`,
   ];
+  for (const line of told) lines.push(`  told: ${line}`);
   for (const { kind, name, error } of results) {
     if (kind === "failed") lines.push(`  failed: ${name}`, indent(describeError(error), "    "));
     if (kind === "skipped") lines.push(`  skipped: ${name}`);

@@ -9,8 +9,8 @@ import { findFreePorts } from "#cli/up/ports.ts";
 import { superviseProcess } from "#platform/process.ts";
 import { openRunFolder } from "#platform/tempdir.ts";
 import { unpackWheel } from "../../cli/setup/wheels.mjs";
+import { keep, run } from "../harness/kept.ts";
 import { environmentPython } from "../harness/python.ts";
-import { keep, run } from "./kept.ts";
 
 export interface StorageServer extends AsyncDisposable {
   readonly url: string;
@@ -53,7 +53,7 @@ export async function openAzurite(): Promise<StorageServer> {
   const lock = readFileSync(here("azurite/package-lock.json"));
   const folder = await keep("azurite", lock, async (into) => {
     for (const name of ["package.json", "package-lock.json"]) copyFileSync(here(`azurite/${name}`), join(into, name));
-    await run("npm", ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-progress"], into);
+    await run("npm", ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-progress"], { cwd: into });
   });
   const script = join(folder, "node_modules/azurite/dist/src/blob/main.js");
   return await serve("azurite", ({ port, dataFolder }) => ({
@@ -81,7 +81,7 @@ export async function openDockerRegistry(auth?: { readonly htpasswd: string }): 
 
 async function fetchRegistry(into: string): Promise<void> {
   const { name, version, sha256 } = registryPackage;
-  const fetch = (): Promise<void> => run("apt-get", ["download", `${name}=${version}`], into);
+  const fetch = (): Promise<string> => run("apt-get", ["download", `${name}=${version}`], { cwd: into });
   // Without lists it knows no package.
   await fetch().catch(async () => {
     await run("apt-get", ["update", "-qq"]);

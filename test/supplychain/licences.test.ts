@@ -30,10 +30,11 @@ const known = recorded.parse(existsSync(recordFile) ? JSON.parse(readFileSync(re
 /** Words of older metadata; `BSD License` says not which, and both are fine. */
 const words: readonly (readonly [RegExp, string])[] = [
   [/^(3-Clause BSD License|BSD License|BSD)$/i, "BSD-3-Clause"],
-  [/^(Apache Software License|Apache License 2\.0|Apache 2\.0)$/i, "Apache-2.0"],
+  [/^(Apache Software License|Apache License (Version )?2\.0|Apache 2\.0)$/i, "Apache-2.0"],
   [/^MIT (License|style)$/i, "MIT"],
   [/^Python Software Foundation License$/i, "PSF-2.0"],
   [/^Mozilla Public License 2\.0 \(MPL 2\.0\)$/i, "MPL-2.0"],
+  [/^GNU General Public License v2 \(GPLv2\)$/i, "GPL-2.0-only"],
   [/^GNU Lesser General Public License v3 \(LGPLv3\)$/i, "LGPL-3.0-only"],
 ];
 

@@ -1,4 +1,4 @@
-// Owns what tests of storage install once and keep in the cache: made under a lock, marked when complete.
+// Owns what tests install once and keep in the cache: made under a lock, marked when complete.
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
@@ -27,11 +27,31 @@ export async function keep(name: string, content: string | Buffer, make: (folder
   }
 }
 
-/** Throws with what it said when it fails. */
-export async function run(command: string, args: readonly string[], cwd?: string): Promise<void> {
-  const child = spawn(command, args, { stdio: ["ignore", "ignore", "pipe"], ...(cwd === undefined ? {} : { cwd }) });
+export interface RunOptions {
+  readonly cwd?: string;
+  /** Added to this process's own. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** What it printed counts, however it ended. */
+  readonly mayFail?: boolean;
+}
+
+/** What it printed. Throws with its complaints when it fails. */
+export async function run(
+  command: string,
+  args: readonly string[],
+  { cwd, env = {}, mayFail = false }: RunOptions = {},
+): Promise<string> {
+  const child = spawn(command, args, {
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, PYTHONWARNINGS: "ignore", ...env },
+    ...(cwd === undefined ? {} : { cwd }),
+  });
+  let output = "";
   let errors = "";
+  child.stdout.setEncoding("utf8").on("data", (text: string) => (output += text));
   child.stderr.setEncoding("utf8").on("data", (text: string) => (errors += text));
   const [code] = await once(child, "close");
-  if (code !== 0) throw new Error(`${command} ${args.join(" ")} ended with ${code}: ${errors.slice(-2_000)}`);
+  if (code !== 0 && !mayFail) throw new Error(`${command} ${args.join(" ")} ended with ${code}: ${errors.slice(-2_000)}`);
+  if (mayFail && output === "") throw new Error(`${command} ${args.join(" ")} said nothing: ${errors.slice(-2_000)}`);
+  return output;
 }
