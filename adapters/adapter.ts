@@ -13,6 +13,7 @@ import type { Holding, HoldingOptions } from "./agent/holding.ts";
 import { createHolding } from "./agent/holding.ts";
 import type { AgentWatch } from "./agent/watch.ts";
 import type { Driver, IdInjection } from "./drivers/driver.ts";
+import type { KillMeter } from "./drivers/memory/kills.ts";
 import { createLinkServer, type LinkServer, type PodFacts } from "./link/server.ts";
 import type { Puller } from "./pull/puller.ts";
 
@@ -20,6 +21,8 @@ export interface AdapterParts {
   readonly pod: Omit<PodFacts, "incarnation" | "capacityBytes" | "streamsByHeader">;
   readonly holding: HoldingOptions;
   readonly driver: Driver;
+  /** Tells the model server's deaths for want of memory from others; absent: that cannot be seen. */
+  readonly kills?: KillMeter | undefined;
   readonly puller: Puller;
   readonly link: {
     readonly host: string;
@@ -72,6 +75,7 @@ export async function openAdapter(parts: AdapterParts): Promise<Adapter> {
   const agent = createAgent({
     holding,
     driver,
+    kills: parts.kills,
     puller,
     clock,
     log,

@@ -46,6 +46,13 @@ const formats = z.string().transform((text, context) => {
 });
 const whole = (least: number, most: number): z.ZodType<number> => z.coerce.number().int().min(least).max(most);
 
+const memoryOption = sizeBytesOption.pipe(
+  z
+    .int()
+    .min(1)
+    .max(2 ** 50),
+);
+
 export const adapterFlags = z.object({
   podId: z
     .string({ error: "must name the pod" })
@@ -78,21 +85,11 @@ export const adapterFlags = z.object({
   records: absolutePath.optional().describe("where the adapter remembers its copies; beside the repository when absent"),
   restAddress: address.describe("HOST:PORT where Envoy finds the model server over REST"),
   grpcAddress: address.describe("HOST:PORT where Envoy finds it over gRPC"),
-  capacityBytes: sizeBytesOption
-    .pipe(
-      z
-        .int()
-        .min(1)
-        .max(2 ** 50),
-    )
-    .describe("memory for models, such as 512Mi"),
-  memoryLimit: sizeBytesOption
-    .pipe(
-      z
-        .int()
-        .min(1)
-        .max(2 ** 50),
-    )
+  capacityBytes: memoryOption.describe("memory for models, such as 512Mi"),
+  acceleratorBytes: memoryOption
+    .optional()
+    .describe("memory for models on each accelerator, where the model server tells what they take there (triton)"),
+  memoryLimit: memoryOption
     .optional()
     .describe("what the model server's processes may take in all, where they can be seen; copies leave before it is reached"),
   headroomBytes: sizeBytesOption

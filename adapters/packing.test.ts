@@ -27,7 +27,7 @@ const mebibyte = 2 ** 20;
 const models = 500;
 const asks = 800;
 /** Beside what the server takes with its libraries: what the kernel lets it have, and what the adapter may use of that. */
-const kernelBytes = 96 * mebibyte;
+const kernelBytes = 64 * mebibyte;
 const adapterBytes = 48 * mebibyte;
 const never = new AbortController().signal;
 
@@ -44,7 +44,7 @@ test("500 models of mixed sizes within a memory limit that the kernel enforces",
   await using server = await openMlserver(group === undefined ? {} : { under: group.under });
   const meter = createProcessMeter(server.restAddress);
   const driver = createForeignDriver(
-    createMlserver({ address: server.restAddress, root: server.root }),
+    createMlserver({ address: server.restAddress, grpcAddress: server.grpcAddress, root: server.root }),
     createRecord(`${server.root}.copies`),
     { clock: systemClock, memory: meter },
   );
@@ -135,8 +135,8 @@ test("500 models of mixed sizes within a memory limit that the kernel enforces",
   if (group !== undefined) assert.equal(await group.kills(), 0);
   else assert.match(await readFile(`/proc/${server.pid}/limits`, "utf8"), new RegExp(`Max data size\\s+${limitBytes}`));
   assert.ok(wantedBytes > 4 * kernelBytes, "they do not all fit");
-  assert.ok(most.grownBytes < kernelBytes, "the limit was never near enough to kill");
-  assert.ok(most.grownBytes > 0.7 * adapterBytes && most.ready > 40, "what there is, is used");
+  assert.ok(most.grownBytes <= 1.2 * adapterBytes, `${most.grownBytes} bytes: the adapter's limit held, but for a moment`);
+  assert.ok(most.grownBytes > 0.7 * adapterBytes && most.ready > 25, "what there is, is used");
 });
 
 /** What RLIMIT_DATA counts. */

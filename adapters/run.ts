@@ -3,7 +3,6 @@
 import { errorMessage } from "#core/errors.ts";
 import { systemClock, untilAborted } from "#platform/clock.ts";
 import { describeFlags } from "#platform/config.ts";
-import { keepHeapSmall } from "#platform/heap.ts";
 import { StartupError } from "#platform/lifecycle.ts";
 import { createLog } from "#platform/log.ts";
 import { openMetricsServer } from "#platform/metricsserver.ts";
@@ -14,7 +13,7 @@ import { parseRegistryTarget } from "#platform/registry/target.ts";
 import { createTracer } from "#platform/telemetry.ts";
 import { openPeerIdentity } from "#platform/tls/identity.ts";
 import { openAdapter } from "./adapter.ts";
-import { createDriver } from "./drivers/open.ts";
+import { createServerParts } from "./drivers/open.ts";
 import { collectAdapter, createAdapterMetrics, createMetricsWatch } from "./metrics.ts";
 import { adapterFlags, parseAdapterOptions } from "./options.ts";
 import { openPullers } from "./pull/open.ts";
@@ -26,8 +25,6 @@ const askedWithinMs = 5_000;
 
 /** Runs until the signal is aborted, then drains. */
 export async function runAdapter(argv: readonly string[], signal: AbortSignal, stack: AsyncDisposableStack): Promise<void> {
-  // What the adapter takes is taken from the models of its pod.
-  keepHeapSmall();
   const options = parseAdapterOptions(argv);
   const { podId, runtime, restAddress, grpcAddress, labels, formats, capacityBytes, loadConcurrency } = options;
   const log = stack.use(createLog({ service: "adapter", level: options.logLevel })).with({ podId });
@@ -70,7 +67,7 @@ export async function runAdapter(argv: readonly string[], signal: AbortSignal, s
         minAgeMs: options.minAge,
         loadConcurrency,
       },
-      driver: createDriver(options, systemClock),
+      ...createServerParts(options, systemClock),
       puller,
       link: {
         host: options.linkHost,

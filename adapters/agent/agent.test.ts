@@ -3,7 +3,7 @@ import { describe, test } from "node:test";
 import { parseModelName, parseRevision } from "#core/model.ts";
 import { systemClock } from "#platform/clock.ts";
 import { silentLog } from "#platform/log.ts";
-import { waitFor } from "#platform/testing.ts";
+import { createRecordingLog, waitFor } from "#platform/testing.ts";
 import type { Puller } from "../pull/puller.ts";
 import { createFakeServer } from "../testing/driver.ts";
 import { createAgent } from "./agent.ts";
@@ -47,6 +47,25 @@ describe("the agent", () => {
     agent.post({ kind: "tick" });
     await assert.rejects(run, /cannot go from here to there/);
     stop.abort();
+  });
+
+  test("says aloud what the model server asks for and does not get", async () => {
+    const server = createFakeServer();
+    await using driver = server.openDriver(systemClock);
+    const limited = Object.assign(driver, { limits: () => ({ unheeded: ["limitModelConcurrency"] }) });
+    const log = createRecordingLog();
+    const holding = createHolding({ capacityBytes: 100 });
+    const agent = createAgent({ holding, driver: limited, puller, clock: systemClock, log, onMessage: () => undefined });
+    const stop = new AbortController();
+    const run = agent.run(stop.signal);
+    await agent.up;
+    stop.abort();
+    await run;
+    const warned = log.lines.filter(({ level }) => level === "warn");
+    assert.deepEqual(
+      warned.map(({ keys }) => keys["asked"]),
+      [["limitModelConcurrency"]],
+    );
   });
 
   test("performs what an effect brings about after the effects before it", async () => {

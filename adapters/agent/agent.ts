@@ -1,16 +1,16 @@
-// Owns the performing of what the holding decides: pulls, loads, unloads, timers; and what the model server tells.
+// Owns the performing of what the holding decides: pulls, loads (loading.ts), unloads, timers; and what the model server tells.
 //
 //   events --> holding.step --> effects --> pull + driver, or the gateways --> events ...
 //
 // Invariants: an effect is performed in the order in which it was decided; every call has a deadline; a result that comes
-// from before the model server was lost never counts as success. A load that may have reached the model server and failed
-// is unloaded there; and from time to time both are compared, so that neither holds what the other does not know for long.
-import { errorMessage } from "#core/errors.ts";
+// from before the model server was lost never counts as success. From time to time holding and model server are compared, so
+// that neither holds what the other does not know for long.
 import { type Clock, sleep } from "#platform/clock.ts";
 import { openDeadline } from "#platform/deadline.ts";
 import { type Log, withLogKeys } from "#platform/log.ts";
 import { logKeysOf } from "#platform/telemetry.ts";
-import type { Driver, Failure, HeldModel, Loaded } from "../drivers/driver.ts";
+import type { Driver, HeldModel } from "../drivers/driver.ts";
+import type { KillMeter } from "../drivers/memory/kills.ts";
 import type { Puller } from "../pull/puller.ts";
 import { compareHolding, parseHeld, serverNameOf } from "./comparison.ts";
 import { type CopyView, copyKey } from "./copies.ts";
@@ -18,7 +18,9 @@ import type { HeldCopy, HoldingEffect, HoldingEvent } from "./events.ts";
 import type { HoldingGauges } from "./gauges.ts";
 import type { Holding } from "./holding.ts";
 import { createKeptArtefacts } from "./kept.ts";
-import { type AgentWatch, type DepartureWatch, type LoadFacts, type LoadWatch, noWatch } from "./watch.ts";
+import { createLives } from "./lives.ts";
+import { createLoader, failedBy } from "./loading.ts";
+import { type AgentWatch, type DepartureWatch, noWatch } from "./watch.ts";
 
 /** What goes to gateways. */
 export type AgentMessage =
@@ -40,6 +42,8 @@ export interface Agent {
 export interface AgentParts {
   readonly holding: Holding;
   readonly driver: Driver;
+  /** Tells the model server's deaths for want of memory from others; absent: that cannot be seen. */
+  readonly kills?: KillMeter | undefined;
   readonly puller: Puller;
   readonly clock: Clock;
   readonly log: Log;
@@ -63,10 +67,6 @@ const doubtedSilenceMs = 4_000;
 const loadingSilenceMs = 9_000;
 const listTimeoutMs = 5_000;
 const memoryTimeoutMs = 5_000;
-/** A model server that died is known to have done so within this. */
-const noticeMs = 1_000;
-/** Somebody waits to hear of the failure. */
-const cleanUpTimeoutMs = 5_000;
 
 export function createAgent(parts: AgentParts): Agent {
   return new PodAgent(parts);
@@ -78,12 +78,8 @@ class PodAgent implements Agent {
   readonly #fault = Promise.withResolvers<never>();
   readonly #underWay = new Set<Promise<void>>();
   readonly #stop = new AbortController();
-  /** Aborted when the model server is lost; another one for each of its lives. */
-  #life = new AbortController();
-  /** Loads that are in the model server now. */
-  readonly #inServer = new Set<string>();
-  /** Of lives that ended: how many were. */
-  readonly #suspects = new WeakMap<AbortSignal, number>();
+  readonly #lives = createLives();
+  readonly #loader;
   #timer: NodeJS.Timeout | undefined;
   /** By key, of copies that are leaving. */
   readonly #departures = new Map<string, DepartureWatch>();
@@ -94,6 +90,20 @@ class PodAgent implements Agent {
   constructor(parts: AgentParts) {
     this.#parts = parts;
     this.#fault.promise.catch(() => undefined);
+    const { driver, puller, clock, log, loadTimeoutMs = 120_000 } = parts;
+    this.#loader = createLoader({
+      driver,
+      kills: parts.kills,
+      puller,
+      clock,
+      log,
+      watch: this.#watch,
+      lives: this.#lives,
+      artefacts: this.#artefacts,
+      stop: this.#stop.signal,
+      loadTimeoutMs,
+      memoryBytes: () => this.#memoryBytes(),
+    });
   }
 
   get up(): Promise<void> {
@@ -129,16 +139,16 @@ class PodAgent implements Agent {
     const { holding, driver, log } = this.#parts;
     const view = holding.view(key);
     if (view?.state !== "ready") return false;
-    const life = this.#life;
+    const life = this.#lives.current;
     const name = serverNameOf(view);
     using deadline = openDeadline(verifyTimeoutMs, signal, this.#stop.signal);
     const ready = await driver.ready(name, view.revision, deadline.signal).catch(() => undefined);
-    if (ready === false && life === this.#life && holding.view(key)?.state === "ready") {
+    if (ready === false && life === this.#lives.current && holding.view(key)?.state === "ready") {
       log.warn("the model server does not hold a copy that it should", { model: view.model, revision: view.revision });
       this.#missing(key, name);
     }
-    if (ready === undefined && life === this.#life && !signal.aborted) {
-      driver.doubt(this.#inServer.size === 0 ? doubtedSilenceMs : loadingSilenceMs);
+    if (ready === undefined && life === this.#lives.current && !signal.aborted) {
+      driver.doubt(life.loading.size === 0 ? doubtedSilenceMs : loadingSilenceMs);
     }
     return ready === true;
   }
@@ -152,20 +162,22 @@ class PodAgent implements Agent {
         {
           onUp: (held) => {
             log.info("the model server is up", { models: held.length });
-            this.post({ kind: "server-up", held: held.flatMap((model) => this.#parseHeld(model)), limits: driver.limits?.() });
+            const limits = driver.limits?.();
+            if (limits?.unheeded !== undefined)
+              log.warn("the model server asks for what it does not get", { asked: limits.unheeded });
+            this.post({ kind: "server-up", held: held.flatMap((model) => this.#parseHeld(model)), limits });
             this.#firstUp.resolve();
           },
           onLost: (reason, how) => {
             log.warn("the model server is lost", { reason });
-            const lost = this.#life;
             this.#departures.clear();
-            this.#suspects.set(lost.signal, this.#inServer.size);
-            this.#life = new AbortController();
+            this.#parts.kills?.renew();
+            const tellOver = this.#lives.end(reason);
             // Before what it held is gone, which gateways look into.
             if (how === "died") this.#parts.onMessage({ kind: "server-died" });
             this.post({ kind: "server-lost", silent: how === "silent" });
             for (const serverName of this.#artefacts.names) this.#spawn(this.#artefacts.release(serverName));
-            lost.abort(new Error(`the model server is lost: ${reason}`));
+            tellOver();
           },
         },
         ended,
@@ -175,6 +187,7 @@ class PodAgent implements Agent {
       this.#stop.abort(new Error("the adapter is stopping"));
       clearTimeout(this.#timer);
       await Promise.allSettled(this.#underWay);
+      this.#parts.kills?.renew();
       await Promise.all(this.#artefacts.names.map((serverName) => this.#artefacts.release(serverName)));
     }
   }
@@ -189,19 +202,25 @@ class PodAgent implements Agent {
   }
 
   async #lookAtMemory(): Promise<void> {
-    const life = this.#life;
+    const bytes = await this.#memoryBytes();
+    if (bytes !== undefined) this.post({ kind: "memory-seen", bytes });
+  }
+
+  /** Undefined as well when the model server is another one by then. */
+  async #memoryBytes(): Promise<number | undefined> {
+    const life = this.#lives.current;
     using deadline = openDeadline(memoryTimeoutMs, this.#stop.signal, life.signal);
     const bytes = await this.#parts.driver.memoryBytes?.(deadline.signal).catch(() => undefined);
-    if (bytes !== undefined && life === this.#life && !this.#stop.signal.aborted) this.post({ kind: "memory-seen", bytes });
+    return life === this.#lives.current && !this.#stop.signal.aborted ? bytes : undefined;
   }
 
   async #compare(signal: AbortSignal): Promise<void> {
     const { driver, log } = this.#parts;
-    const life = this.#life;
+    const life = this.#lives.current;
     const before = this.views();
     using deadline = openDeadline(listTimeoutMs, signal);
     const listed = await driver.list(deadline.signal).catch(() => undefined);
-    if (listed?.kind !== "ok" || life !== this.#life || signal.aborted) return;
+    if (listed?.kind !== "ok" || life !== this.#lives.current || signal.aborted) return;
     const { missing, strange } = compareHolding(before, this.views(), listed.held);
     for (const view of missing) {
       log.warn("the model server does not hold a copy that it should", { model: view.model, revision: view.revision });
@@ -285,118 +304,26 @@ class PodAgent implements Agent {
   }
 
   async #load(effect: Extract<HoldingEffect, { kind: "load" }>): Promise<void> {
-    const { log, clock, loadTimeoutMs = 120_000 } = this.#parts;
-    const life = this.#life.signal;
-    using deadline = openDeadline(loadTimeoutMs, this.#stop.signal, life);
-    const { signal } = deadline;
-    const startMs = clock.monotonicMs();
-    const watch = this.#watch.loadStarts(factsOf(effect));
-    const result = await this.#pullAndLoad(effect, watch, signal).catch((error: unknown) => failedBy("pod", error));
-    const { key, reservedBytes } = effect;
-    const reached = this.#inServer.has(key);
-    const lost = life.aborted || (reached && result.kind === "failed" && result.failure === "pod" && (await this.#isLost(life)));
-    this.#inServer.delete(key);
-    if (result.kind === "ok" && !lost) {
-      watch.end({ kind: "ok", sizeBytes: result.sizeBytes });
-      log.debug("a copy is loaded", { key, sizeBytes: result.sizeBytes, reservedBytes, loadMs: clock.monotonicMs() - startMs });
-      this.post({ kind: "loaded", key, sizeBytes: result.sizeBytes, measured: result.measured });
-      return await this.#lookAtMemory();
-    }
-    const failure = result.kind === "ok" ? failedBy("pod", life.reason) : result;
-    watch.end({ kind: "failed", failure: failure.failure, reason: failure.reason });
-    log.warn("a load failed", { key, failure: failure.failure, reason: failure.reason });
-    const suspects = reached && lost ? this.#suspects.get(life) : undefined;
-    const blamed = suspects === undefined ? failure.failure : "server-died";
-    return this.post({ kind: "load-failed", key, failure: blamed, reason: failure.reason, suspects });
-  }
-
-  /** A dead model server breaks its connections before the watch has looked. True when it is lost by now. */
-  async #isLost(life: AbortSignal): Promise<boolean> {
-    using quick = openDeadline(noticeMs, this.#stop.signal, life);
-    const listed = await this.#parts.driver.list(quick.signal).catch(() => undefined);
-    if (listed?.kind === "ok" || life.aborted || this.#stop.signal.aborted) return life.aborted;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const late = setTimeout(resolve, noticeMs);
-    const over = (): void => resolve();
-    life.addEventListener("abort", over, { once: true });
-    this.#stop.signal.addEventListener("abort", over, { once: true });
-    await promise;
-    clearTimeout(late);
-    life.removeEventListener("abort", over);
-    this.#stop.signal.removeEventListener("abort", over);
-    return life.aborted;
-  }
-
-  async #pullAndLoad(
-    { key, serverName, revision, reservedBytes }: Extract<HoldingEffect, { kind: "load" }>,
-    watch: LoadWatch,
-    signal: AbortSignal,
-  ): Promise<Loaded | Failure> {
-    const { driver, puller } = this.#parts;
-    const { format, formatVersion } = revision;
-    const life = this.#life.signal;
-    const pullEnds = watch.step("pull");
-    const pulled = await puller.pull(revision, signal).catch((error: unknown) => failedBy("storage", error));
-    pullEnds(pulled.kind === "failed" ? pulled.reason : undefined);
-    if (pulled.kind === "failed") return pulled;
-    let kept = false;
-    try {
-      const serverEnds = watch.step("server");
-      this.#inServer.add(key);
-      const loaded = await driver
-        .load({
-          serverName,
-          revision: revision.id,
-          path: pulled.path,
-          format,
-          ...(formatVersion === undefined ? {} : { formatVersion }),
-          ...(pulled.schemaPath === undefined ? {} : { schemaPath: pulled.schemaPath }),
-          expectedBytes: reservedBytes,
-          signal,
-        })
-        .catch((error: unknown) => failedBy("pod", error));
-      serverEnds(loaded.kind === "failed" ? loaded.reason : undefined);
-      if (loaded.kind === "failed" && (loaded.failure === "pod" || signal.aborted)) {
-        using patience = openDeadline(cleanUpTimeoutMs, life, this.#stop.signal);
-        if (!patience.signal.aborted) await driver.unload(serverName, patience.signal).catch(() => undefined);
-      }
-      if (loaded.kind === "ok" && driver.keepsArtefact && !life.aborted) {
-        kept = true;
-        await this.#artefacts.keep(serverName, () => pulled.release());
-      }
-      return loaded;
-    } finally {
-      if (!kept) await pulled.release();
-    }
+    this.post(await this.#loader.load(effect));
   }
 
   async #unload({ key, serverName }: Extract<HoldingEffect, { kind: "unload" }>): Promise<void> {
     const { driver, log, unloadTimeoutMs = 30_000 } = this.#parts;
-    const life = this.#life;
+    const life = this.#lives.current;
     using deadline = openDeadline(unloadTimeoutMs, this.#stop.signal, life.signal);
     const departure = this.#departures.get(key);
     departure?.withdrawn();
     const result = await driver.unload(serverName, deadline.signal).catch((error: unknown) => failedBy("pod", error));
     departure?.unloaded(result.kind === "ok" ? undefined : result.reason);
-    if (result.kind === "ok" || life !== this.#life) this.#departures.delete(key);
+    if (result.kind === "ok" || life !== this.#lives.current) this.#departures.delete(key);
     // With the model server went the copy; the holding knows it already.
-    if (life !== this.#life || this.#stop.signal.aborted) return undefined;
+    if (life !== this.#lives.current || this.#stop.signal.aborted) return undefined;
     if (result.kind === "ok") {
       await this.#artefacts.release(serverName);
-      return this.post({ kind: "unloaded", key });
+      this.post({ kind: "unloaded", key });
+      return await this.#lookAtMemory();
     }
     log.warn("an unload failed and will be tried again", { key, reason: result.reason });
     return this.post({ kind: "unload-failed", key });
   }
-}
-
-function factsOf(effect: Extract<HoldingEffect, { kind: "load" }>): LoadFacts {
-  const { key, revision, loadClass, queuedMs, reservedBytes, traceparent } = effect;
-  // A key is the model, an @ and the revision.
-  const model = key.slice(0, -revision.id.length - 1);
-  return { model, revision: revision.id, loadClass, queuedMs, reservedBytes, traceparent };
-}
-
-function failedBy(failure: Failure["failure"], error: unknown): Failure {
-  return { kind: "failed", failure, reason: errorMessage(error) };
 }

@@ -15,10 +15,11 @@ const limited = (memoryLimitBytes: number): ReturnType<typeof createAllowance> =
 test("what the server takes for itself leaves less for copies", () => {
   const allowance = limited(1_000);
   allowance.seen(300, 0);
-  assert.equal(allowance.bytes, 700);
-  // Libraries come with the first copies: what is left to the limit is what can still be taken.
-  for (let n = 1; n <= 20; n++) allowance.seen(500 + 20 * n, 20 * n);
-  assert.equal(allowance.bytes, 500);
+  // Some of what is left to the limit stays free for what loads need for a moment.
+  assert.equal(allowance.bytes, 560);
+  // Libraries come with the first copies: what is left is what can still be taken.
+  for (let n = 1; n <= 18; n++) allowance.seen(500 + 20 * n, 20 * n);
+  assert.equal(allowance.bytes, 360);
 });
 
 test("memory that was freed and kept can be used again", () => {
@@ -26,7 +27,7 @@ test("memory that was freed and kept can be used again", () => {
   allowance.seen(300, 0);
   allowance.seen(800, 500);
   allowance.seen(800, 100);
-  assert.equal(allowance.bytes, 700);
+  assert.equal(allowance.bytes, 560);
 });
 
 test("beyond the limit there is less room in the measure in which it was exceeded", () => {
@@ -34,7 +35,7 @@ test("beyond the limit there is less room in the measure in which it was exceede
   allowance.seen(200, 0);
   allowance.seen(900, 700);
   allowance.seen(1_100, 750);
-  assert.equal(allowance.bytes, Math.floor((750 * 800) / 900));
+  assert.equal(allowance.bytes, Math.floor((750 * 0.8 * 800) / 900));
 });
 
 test("sizes that were thought too large and are learned smaller do not open the limit", () => {
@@ -47,7 +48,7 @@ test("sizes that were thought too large and are learned smaller do not open the 
     if (accountedBytes + 6 <= allowance.bytes) accountedBytes += 6;
     allowance.seen(1_500 + accountedBytes, accountedBytes);
   }
-  assert.ok(accountedBytes > 450 && accountedBytes < 560, `${accountedBytes}`);
+  assert.ok(accountedBytes > 380 && accountedBytes < 500, `${accountedBytes}`);
 });
 
 test("peaks that come and go cost a part each, and a new life begins anew", () => {
@@ -55,9 +56,9 @@ test("peaks that come and go cost a part each, and a new life begins anew", () =
   allowance.seen(200, 0);
   allowance.seen(900, 700);
   // A large model, loaded when little is held: twice its size for a moment, and the memory stays.
-  allowance.seen(1_100, 200);
-  for (let n = 0; n < 100; n++) allowance.seen(1_100, 100 + n);
-  assert.ok(allowance.bytes > 700, `${allowance.bytes}`);
+  allowance.seen(990, 200);
+  for (let n = 0; n < 100; n++) allowance.seen(990, 100 + n);
+  assert.ok(allowance.bytes > 500, `${allowance.bytes}`);
   allowance.lost();
   assert.equal(allowance.bytes, 1e9);
 });
@@ -83,8 +84,7 @@ test("copies under a limit: used bytes and the server's own stay below it, howev
       allowance.seen(peakBytes, accounted());
       most = Math.max(most, peakBytes);
     }
-    // One load is what can go wrong before it is seen.
-    assert.ok(most <= limitBytes + factor * 10_000, `${factor}: ${most}`);
+    assert.ok(most <= limitBytes, `${factor}: ${most}`);
     assert.ok(most > 0.55 * limitBytes, `${factor}: ${most}`);
   }
 });
@@ -95,4 +95,45 @@ test("what the server says of itself bounds the options, not the other way round
   assert.deepEqual([allowance.bytes, allowance.capacityBytes, allowance.loadConcurrency], [600, 600, 1]);
   allowance.told({ capacityBytes: 5_000, loadConcurrency: 8 });
   assert.deepEqual([allowance.bytes, allowance.capacityBytes, allowance.loadConcurrency], [1_000, 1_000, 2]);
+});
+
+test("a server that stays beyond its limit has ever less room, down to a half, until it is below it again", () => {
+  const allowance = limited(1_000);
+  allowance.seen(200, 0);
+  allowance.seen(900, 700);
+  allowance.seen(1_050, 750);
+  assert.ok(allowance.exceeded);
+  const before = allowance.bytes;
+  allowance.seen(1_050, 500);
+  assert.ok(allowance.bytes < before, `${allowance.bytes} of ${before}`);
+  for (let n = 0; n < 100; n++) allowance.seen(1_050, 400);
+  assert.equal(allowance.bytes, 400);
+  allowance.seen(800, 400);
+  assert.equal(allowance.exceeded, false);
+  assert.equal(allowance.bytes, 440);
+});
+
+test("sizes that are corrected tell the room anew", () => {
+  const allowance = limited(1_000);
+  allowance.seen(200, 0);
+  // Thought to take four times what they do.
+  for (let n = 1; n <= 10; n++) allowance.seen(200 + 20 * n, 80 * n);
+  assert.equal(allowance.bytes, 1_240);
+  allowance.repriced();
+  allowance.seen(400, 200);
+  assert.equal(allowance.bytes, 640);
+});
+
+test("memory that ran out leaves less of the capacity, if much was held, and loads that go well give it back", () => {
+  const allowance = createAllowance({ capacityBytes: 1_000, loadConcurrency: 2 });
+  allowance.overdrawn(100);
+  assert.equal(allowance.bytes, 1_000);
+  allowance.overdrawn(800);
+  assert.equal(allowance.bytes, 720);
+  allowance.lost();
+  assert.equal(allowance.bytes, 720);
+  for (let n = 0; n < 200; n++) allowance.loaded();
+  assert.equal(allowance.bytes, 1_000);
+  for (let n = 0; n < 50; n++) allowance.overdrawn(allowance.bytes);
+  assert.equal(allowance.bytes, 500);
 });

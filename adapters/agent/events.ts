@@ -42,8 +42,18 @@ export type HoldingEvent =
       readonly predictedBytes?: number | undefined;
     }
   | { readonly kind: "probe-failed"; readonly key: string; readonly failure: FailureKind; readonly reason: string }
-  /** `measured`: by the model server; otherwise it is what was expected, and nothing is learned from it. */
-  | { readonly kind: "loaded"; readonly key: string; readonly sizeBytes: number; readonly measured: boolean }
+  /**
+   * `measured`: by the model server; otherwise it is what was expected, and nothing is learned from it. `memoryBytes`: what the
+   * whole model server takes with it, where that can be seen.
+   */
+  | {
+      readonly kind: "loaded";
+      readonly key: string;
+      readonly sizeBytes: number;
+      readonly measured: boolean;
+      readonly memoryBytes?: number | undefined;
+    }
+  /** `suspects`: with `server-died`, or where it was killed for want of memory: how many loads were under way there. */
   | {
       readonly kind: "load-failed";
       readonly key: string;

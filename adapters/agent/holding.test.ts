@@ -1,76 +1,8 @@
-// What the holding decides, case by case.
+// What the holding decides, case by case. What copies weigh is in weights.test.ts.
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import type { LoadClass } from "#core/loadqueue.ts";
-import { parseRevision } from "#core/model.ts";
-import type { HoldingEffect, HoldingEvent } from "./events.ts";
-import { createHolding, type Holding, type HoldingOptions } from "./holding.ts";
-
-interface Bench {
-  readonly holding: Holding;
-  nowMs: number;
-  step(event: HoldingEvent): readonly HoldingEffect[];
-  ask(model: string, options?: AskOptions): readonly HoldingEffect[];
-  /** Asked by a user, loaded, ready. */
-  make(model: string, sizeBytes?: number): void;
-  loaded(model: string, sizeBytes?: number): readonly HoldingEffect[];
-  state(model: string): string | undefined;
-}
-
-interface AskOptions {
-  readonly gatewayId?: string;
-  readonly revision?: string;
-  readonly loadClass?: LoadClass;
-  readonly waitMs?: number;
-  readonly idleMs?: number;
-  readonly hint?: number | undefined;
-  readonly tenant?: string;
-  readonly tenantBytes?: number;
-}
-
-function createBench(options: Partial<HoldingOptions> = {}): Bench {
-  const holding = createHolding({ capacityBytes: 300, loadConcurrency: 1, ...options });
-  const bench: Bench = {
-    holding,
-    nowMs: 1_000,
-    step: (event) => holding.step(event, bench.nowMs),
-    ask(model, { gatewayId = "g1", revision: id = "r1", loadClass = "waiting-user", waitMs = 10_000, idleMs = 0, ...rest } = {}) {
-      const hint = "hint" in rest ? rest.hint : 100;
-      const { tenant, tenantBytes } = rest;
-      const parsed = parseRevision({
-        id,
-        slot: 0,
-        format: "onnx",
-        storageUri: "file:///m",
-        ...(hint === undefined ? {} : { sizeHintBytes: hint }),
-      });
-      assert.ok(parsed.kind === "ok");
-      const { revision } = parsed;
-      const asked = { gatewayId, model, revision, serverName: model, loadClass, waitMs, idleMs, tenant, tenantBytes };
-      return bench.step({ kind: "load-asked", ...asked });
-    },
-    make(model, sizeBytes = 100): void {
-      bench.ask(model, { hint: sizeBytes });
-      assert.equal(bench.state(model), "loading");
-      bench.loaded(model, sizeBytes);
-    },
-    loaded: (model, sizeBytes = 100) => bench.step({ kind: "loaded", key: `${model}@r1`, sizeBytes, measured: true }),
-    state: (model) => holding.view(`${model}@r1`)?.state,
-  };
-  bench.step({ kind: "gateway-attached", gatewayId: "g1" });
-  bench.step({ kind: "server-up", held: [] });
-  return bench;
-}
-
-const kinds = (effects: readonly HoldingEffect[]): string[] => effects.map(({ kind }) => kind);
-const loads = (effects: readonly HoldingEffect[]): string[] =>
-  effects.flatMap((e) => (e.kind === "load" ? [e.key.slice(0, -3)] : []));
-const states = (effects: readonly HoldingEffect[]): Record<string, string> =>
-  Object.fromEntries(
-    effects.flatMap((e) => (e.kind === "publish" || e.kind === "tell" ? e.changes.map((c) => [c.model, c.state]) : [])),
-  );
-const refusals = (effects: readonly HoldingEffect[]): string[] =>
-  effects.flatMap((e) => (e.kind === "refuse" ? [`${e.gatewayId} ${e.model} ${e.why}`] : []));
+import { createBench, kinds, loads, refusals, states } from "../testing/bench.ts";
+import type { HoldingEffect } from "./events.ts";
 
 describe("holding", () => {
   test("starts a load at once when there is room, with its bytes reserved", () => {

@@ -1,26 +1,26 @@
 // Owns the holding of one pod: the only writer of its copies. A deterministic machine without IO: events and the time go
 // in, effects come out, in the order in which they must be performed. copies.ts draws the states, ledger.ts keeps the
-// copies and their bytes, asks.ts the way of a load to its start, room.ts makes room, departures.ts owns the way from
-// `leaving` to unloaded.
+// copies and their bytes, weights.ts what they take, intake.ts what an ask meets, asks.ts its way to the start of a load,
+// room.ts makes room, departures.ts owns the way from `leaving` to unloaded.
 //
 // Invariants:
 // - A copy asked for while it is leaving goes its way to the end and is queued again behind it: gateways may have taken
 //   its route away already, so turning back would need as many messages as loading again.
 // - Every ask ends: its copy becomes ready or failed, or it is refused, or nobody asks any longer.
 import { noHeat, warmUp } from "#core/heat.ts";
-import { createAllowance } from "./allowance.ts";
 import { type Ask, createAsks } from "./asks.ts";
 import { type CopyView, copyKey } from "./copies.ts";
 import { createDepartures } from "./departures.ts";
 import { createDrain } from "./drain.ts";
-import type { HeldCopy, HoldingEffect, HoldingEvent, RefusalWhy } from "./events.ts";
+import type { HeldCopy, HoldingEffect, HoldingEvent } from "./events.ts";
 import { buildGauges, type HoldingGauges } from "./gauges.ts";
+import { createIntake } from "./intake.ts";
 import { Ledger, viewOf } from "./ledger.ts";
 import { createPublication } from "./publication.ts";
-import { createRoom, neverFits } from "./room.ts";
+import { createRoom } from "./room.ts";
 import { createServerState } from "./serverstate.ts";
-import { createSizes } from "./sizes.ts";
-import { factsOf, nameOf, newCopyOf, queuedView } from "./views.ts";
+import { newCopyOf, queuedView } from "./views.ts";
+import { createWeights } from "./weights.ts";
 
 export interface HoldingOptions {
   readonly capacityBytes: number;
@@ -65,13 +65,13 @@ export function createHolding(options: HoldingOptions): Holding {
 
 class PodHolding implements Holding {
   readonly #options: Required<Omit<HoldingOptions, "memoryLimitBytes">> & Pick<HoldingOptions, "memoryLimitBytes">;
-  readonly #allowance;
   readonly #gateways = new Set<string>();
   readonly #ledger;
   readonly #asks;
   readonly #departures;
   readonly #room;
-  readonly #sizes = createSizes();
+  readonly #weights;
+  readonly #intake;
   /** May outlive the ask that wanted it, so its number is bounded by itself. */
   readonly #probing = new Set<string>();
   readonly #server;
@@ -100,27 +100,35 @@ class PodHolding implements Holding {
       maxFailed: 1_000,
       ...options,
     };
-    this.#allowance = createAllowance(this.#options);
     this.#ledger = new Ledger(this.#options);
+    this.#weights = createWeights(this.#ledger, this.#options);
     this.#server = createServerState(this.#options.deadPatienceMs);
     this.#asks = createAsks({ maxQueued: this.#options.maxQueued, maxParked, agedAfterMs: 5_000, agedTurnEvery: 4 });
     this.#departures = createDepartures(this.#options);
+    this.#intake = createIntake({
+      ledger: this.#ledger,
+      asks: this.#asks,
+      weights: this.#weights,
+      publication: this.#publication,
+      emit: (effect) => void this.#effects.push(effect),
+      closed: (nowMs) => this.#closed(nowMs),
+    });
     this.#room = createRoom(this.#ledger, this.#asks, this.#options, {
-      allowance: this.#allowance,
-      neededBytes: (ask) => this.#sizes.predict(factsOf(ask)),
+      allowance: this.#weights.allowance,
+      neededBytes: (ask, nowMs) => this.#weights.neededBytes(ask, nowMs),
       probe: (ask) => this.#probe(ask),
       leave: (key, by) => this.#leave(key, by?.traceparent),
       start: (ask, reservedBytes) => this.#start(ask, reservedBytes, this.#nowMs),
-      refuse: (ask, reason, why = "no-room") => this.#refuse(ask, why, reason),
+      refuse: (ask, reason, why = "no-room") => this.#intake.refuse(ask, why, reason),
     });
   }
 
   step(event: HoldingEvent, nowMs: number): readonly HoldingEffect[] {
     this.#nowMs = nowMs;
-    for (const ask of this.#asks.expire(nowMs)) this.#refuse(ask, "deadline", "it waited in the queue until its deadline");
+    for (const ask of this.#asks.expire(nowMs)) this.#intake.refuse(ask, "deadline", "it waited in the queue until its deadline");
     this.#handle(event, nowMs);
     const away = this.#server.away(nowMs);
-    if (away !== undefined) for (const ask of Array.from(this.#asks.values())) this.#refuse(ask, "stopping", away);
+    if (away !== undefined) this.#intake.refuseAll("stopping", away);
     if (this.#server.up) this.#room.make(nowMs);
     this.#publish(nowMs);
     for (const key of this.#departures.takeDue(nowMs)) {
@@ -139,12 +147,12 @@ class PodHolding implements Holding {
       case "gateway-detached":
         this.#gateways.delete(event.gatewayId);
         this.#departures.detached(event.gatewayId);
-        for (const key of this.#asks.keysOf(event.gatewayId)) this.#cancel(key, event.gatewayId);
+        for (const key of this.#asks.keysOf(event.gatewayId)) this.#intake.cancel(key, event.gatewayId);
         return undefined;
       case "load-asked":
-        return this.#ask(event, nowMs);
+        return this.#intake.ask(event, nowMs);
       case "load-cancelled":
-        return this.#cancel(event.key, event.gatewayId);
+        return this.#intake.cancel(event.key, event.gatewayId);
       case "withdraw-acked":
         return this.#departures.acked(event.gatewayId, event.sequence);
       case "used":
@@ -165,13 +173,13 @@ class PodHolding implements Holding {
         this.#asks.remove(ask.key);
         this.#loadFailures += 1;
         // What is leaving under this name says `gone` in its time; the failure would be lost behind it.
-        if (this.#ledger.has(ask.key)) return this.#refuse(ask, "no-room", event.reason);
+        if (this.#ledger.has(ask.key)) return this.#intake.refuse(ask, "no-room", event.reason);
         return this.#ledger.failQueued(newCopyOf(ask), { kind: event.failure, reason: event.reason });
       }
       case "loaded":
         return this.#loaded(event, nowMs);
       case "load-failed":
-        return this.#loadFailed(event);
+        return this.#loadFailed(event, nowMs);
       case "unloaded": {
         this.#departures.unloaded(event.key);
         const copy = this.#ledger.get(event.key);
@@ -183,21 +191,21 @@ class PodHolding implements Holding {
       case "copies-found":
         if (event.kind === "server-up") {
           this.#server.came();
-          this.#allowance.told(event.limits ?? {});
+          this.#weights.told(event.limits ?? {});
         }
         for (const held of event.held) this.#adopt(held, nowMs);
         return undefined;
       case "server-lost":
         return this.#lose(event.silent === true, nowMs);
       case "memory-seen":
-        return this.#allowance.seen(event.bytes, this.#ledger.usedBytes + this.#ledger.reservedBytes);
+        return this.#weights.seen(event.bytes);
       case "copy-missing": {
         const copy = this.#ledger.get(event.key);
         return copy?.state === "ready" ? this.#ledger.drop(copy) : undefined;
       }
       case "dropped": {
         const ask = this.#asks.get(event.key);
-        if (ask !== undefined) this.#refuse(ask, "stopping", "the copy is wanted no more");
+        if (ask !== undefined) this.#intake.refuse(ask, "stopping", "the copy is wanted no more");
         return this.#ledger.get(event.key)?.state === "ready" ? this.#leave(event.key) : undefined;
       }
       case "owned":
@@ -211,8 +219,7 @@ class PodHolding implements Holding {
         return undefined;
       case "stopping":
         this.#stopping = true;
-        for (const ask of Array.from(this.#asks.values())) this.#refuse(ask, "stopping", "the pod is stopping");
-        return undefined;
+        return this.#intake.refuseAll("stopping", "the pod is stopping");
       case "tick":
         return undefined;
     }
@@ -228,89 +235,31 @@ class PodHolding implements Holding {
     this.#effects.push({ kind: "tell", gatewayId, changes, withdrawals: withdrawals.map(({ sequence }) => sequence) });
   }
 
-  #ask(event: Extract<HoldingEvent, { kind: "load-asked" }>, nowMs: number): void {
-    const { gatewayId, model, revision, serverName, loadClass } = event;
-    const key = copyKey({ model, revision: revision.id });
-    const refuse = (why: RefusalWhy, reason: string): void => {
-      this.#effects.push({ kind: "refuse", gatewayId, model, revision: revision.id, why, reason });
-    };
-    const userWaits = loadClass === "waiting-user";
-    const lastUsedMs = nowMs - (userWaits ? 0 : event.idleMs);
-    this.#publication.answers(gatewayId, key);
-    const copy = this.#ledger.get(key);
-    const { tenant, tenantBytes } = event;
-    if (copy !== undefined) Object.assign(copy, { pinned: event.pinned ?? false, tenant });
-    if (copy?.state === "ready") return this.#ledger.touch(key, lastUsedMs);
-    if (copy?.state === "loading") {
-      copy.lastUsedMs = Math.max(copy.lastUsedMs, lastUsedMs);
-      copy.userWaits ||= userWaits;
-      return undefined;
-    }
-    if (this.#stopping) return refuse("stopping", "the pod is stopping");
-    if (this.#drain.active) return refuse("stopping", "the pod is being emptied");
-    const away = this.#server.away(nowMs);
-    if (away !== undefined) return refuse("stopping", away);
-    const facts = { key, format: revision.format, sizeHintBytes: revision.sizeHintBytes };
-    const neededBytes = this.#sizes.predict(facts) ?? 0;
-    const { capacityBytes } = this.#allowance;
-    if (neededBytes > capacityBytes) return refuse("no-room", neverFits(neededBytes, capacityBytes));
-    const deadlineMs = nowMs + event.waitMs;
-    const { priority = "normal", pinned = false, requestsPerSecond = 0, traceparent } = event;
-    const asked = { gatewayId, traceparent, key, model, revision, serverName, loadClass, priority };
-    const ask = { ...asked, pinned, tenant, tenantBytes, requestsPerSecond, deadlineMs, lastUsedMs };
-    const added = this.#asks.add(ask, nowMs);
-    if (added.kind === "queue-full") return refuse("queue-full", `${this.#asks.size} loads are waiting already`);
-    if (added.kind === "too-late") return refuse("deadline", "its deadline has passed already");
-    if (added.kind === "joined") return undefined;
-    if ("dropped" in added) this.#refuse(added.dropped, "queue-full", "more urgent loads took its place in a full queue");
-    if (copy?.state === "failed") this.#ledger.forget(copy);
-    // Until what is leaving under this name is gone, that is what gateways see.
-    else if (copy !== undefined) return undefined;
-    return this.#ledger.move(
-      { model, revision: revision.id, slot: revision.slot },
-      copy === undefined ? "gone" : "failed",
-      "queued",
-    );
-  }
-
-  #cancel(key: string, gatewayId: string): void {
-    const ask = this.#asks.get(key);
-    if (ask !== undefined && this.#asks.leave(key, gatewayId) && !this.#ledger.has(key))
-      this.#ledger.move(nameOf(ask), "queued", "gone");
-  }
-
-  /** Lets go of an ask and tells each gateway behind it why. */
-  #refuse(ask: Ask, why: RefusalWhy, reason: string): void {
-    this.#asks.remove(ask.key);
-    const { model, revision } = ask;
-    for (const gatewayId of ask.gateways) {
-      this.#effects.push({ kind: "refuse", gatewayId, model, revision: revision.id, why, reason });
-    }
-    if (!this.#ledger.has(ask.key)) this.#ledger.move(nameOf(ask), "queued", "gone");
-  }
-
-  #loaded({ key, sizeBytes, measured }: Extract<HoldingEvent, { kind: "loaded" }>, nowMs: number): void {
-    const copy = this.#ledger.get(key);
+  #loaded(event: Extract<HoldingEvent, { kind: "loaded" }>, nowMs: number): void {
+    const copy = this.#ledger.get(event.key);
     if (copy?.state !== "loading") return;
-    // A copy without size could never be evicted.
-    const measuredBytes = Math.max(1, Math.round(sizeBytes));
-    if (measured && copy.facts !== undefined) this.#sizes.learn(copy.facts, measuredBytes);
     this.#loads += 1;
-    this.#ledger.loaded(copy, measuredBytes, copy.userWaits ? nowMs : copy.lastUsedMs);
+    this.#weights.loaded(copy, event, copy.userWaits ? nowMs : copy.lastUsedMs);
   }
 
-  #loadFailed({ key, failure, reason, suspects }: Extract<HoldingEvent, { kind: "load-failed" }>): void {
+  #loadFailed({ key, failure, reason, suspects }: Extract<HoldingEvent, { kind: "load-failed" }>, nowMs: number): void {
     const copy = this.#ledger.get(key);
     if (copy?.state !== "loading") return;
     this.#loadFailures += 1;
-    this.#ledger.loadFailed(copy, { kind: failure, reason, suspects });
+    if (failure === "capacity") this.#weights.tooLittle(copy, suspects, nowMs);
+    this.#ledger.loadFailed(copy, { kind: failure, reason, suspects: failure === "server-died" ? suspects : undefined });
+  }
+
+  #closed(nowMs: number): string | undefined {
+    if (this.#stopping) return "the pod is stopping";
+    return this.#drain.active ? "the pod is being emptied" : this.#server.away(nowMs);
   }
 
   /** Everything serves on; what was not used for long is not worth another place. */
   #startDrain(patienceMs: number, nowMs: number): void {
     if (this.#drain.active) return;
     this.#drain.begin(patienceMs, nowMs);
-    for (const ask of Array.from(this.#asks.values())) this.#refuse(ask, "stopping", "the pod is being emptied");
+    this.#intake.refuseAll("stopping", "the pod is being emptied");
     for (const copy of this.#ledger.all()) {
       if (copy.state === "ready" && nowMs - copy.lastUsedMs > worthMovingMs) this.#leave(copy.key);
     }
@@ -349,7 +298,7 @@ class PodHolding implements Holding {
   /** All copies went with the model server. A load under way is told of by whoever performs it. */
   #lose(silent: boolean, nowMs: number): void {
     this.#server.lost(silent, nowMs);
-    this.#allowance.lost();
+    this.#weights.lost();
     this.#departures.clear();
     for (const copy of this.#ledger.all()) {
       if (copy.state === "ready" || copy.state === "leaving") this.#ledger.drop(copy);
@@ -409,7 +358,7 @@ class PodHolding implements Holding {
 
   gauges(nowMs: number): HoldingGauges {
     const counts = {
-      capacityBytes: this.#allowance.capacityBytes,
+      capacityBytes: this.#weights.allowance.capacityBytes,
       evictions: this.#evictions,
       loads: this.#loads,
       loadFailures: this.#loadFailures,

@@ -44,6 +44,8 @@ export class Ledger {
   readonly #failed = new Set<string>();
   readonly #names = new Map<string, Copy>();
   readonly #lru = createLru<string>();
+  /** Ready copies whose size is a guess, by format. */
+  readonly #guessed = new Map<string, Set<Copy>>();
   #changed = new Map<string, CopyName>();
   #leavingBytes = 0;
   #reservedBytes = 0;
@@ -120,8 +122,7 @@ export class Ledger {
   /** Notes a change of what has no copy here: it is queued, or was. */
   move(copy: CopyName, from: CopyState, to: CopyState): void {
     assertArrow(from, to);
-    const { model, revision, slot } = copy;
-    this.#changed.set(copyKey(copy), { model, revision, slot });
+    this.#changed.set(copyKey(copy), nameOfCopy(copy));
   }
 
   /** From the queue. */
@@ -134,10 +135,27 @@ export class Ledger {
     this.move(copy, "queued", "loading");
   }
 
-  loaded(copy: Copy, sizeBytes: number, lastUsedMs: number): void {
+  loaded(copy: Copy, sizeBytes: number, lastUsedMs: number, isGuess = false): void {
     this.#endLoad(copy);
     copy.lastUsedMs = lastUsedMs;
     this.#becomeReady(copy, "loading", sizeBytes);
+    // A hint is what somebody knew.
+    if (!isGuess || copy.facts === undefined || copy.facts.sizeHintBytes !== undefined) return;
+    const { format } = copy.facts;
+    this.#guessed.set(format, (this.#guessed.get(format) ?? new Set()).add(copy));
+  }
+
+  guessed(format: string): readonly Copy[] {
+    return Array.from(this.#guessed.get(format) ?? []);
+  }
+
+  /** It is known better now what a copy that was guessed takes. */
+  reprice(copy: Copy, sizeBytes: number): void {
+    this.#isKnown(copy);
+    if (copy.sizeBytes === sizeBytes) return;
+    copy.sizeBytes = sizeBytes;
+    this.#lru.set(copy.key, { lastUsedMs: this.#lru.get(copy.key)?.lastUsedMs ?? copy.lastUsedMs, sizeBytes });
+    this.#changed.set(copy.key, nameOfCopy(copy));
   }
 
   loadFailed(copy: Copy, failure: CopyFailure): void {
@@ -157,6 +175,7 @@ export class Ledger {
   }
 
   leave(copy: Copy): void {
+    this.#isKnown(copy);
     this.#lru.delete(copy.key);
     this.#leavingBytes += copy.sizeBytes;
     copy.state = "leaving";
@@ -166,6 +185,7 @@ export class Ledger {
   /** A ready or leaving copy is not there any more. */
   drop(copy: Copy): void {
     if (copy.state === "leaving") this.#leavingBytes -= copy.sizeBytes;
+    this.#isKnown(copy);
     this.#lru.delete(copy.key);
     this.#names.delete(copy.serverName);
     this.#copies.delete(copy.key);
@@ -198,6 +218,12 @@ export class Ledger {
     return true;
   }
 
+  #isKnown(copy: Copy): void {
+    const format = copy.facts?.format ?? "";
+    const guessed = this.#guessed.get(format);
+    if (guessed?.delete(copy) === true && guessed.size === 0) this.#guessed.delete(format);
+  }
+
   #endLoad(copy: Copy): void {
     this.#loading -= 1;
     this.#reservedBytes -= copy.sizeBytes;
@@ -228,6 +254,10 @@ export class Ledger {
       this.move(oldest, "failed", "gone");
     }
   }
+}
+
+function nameOfCopy({ model, revision, slot }: CopyName): CopyName {
+  return { model, revision, slot };
 }
 
 export function viewOf(copy: Copy): CopyView {

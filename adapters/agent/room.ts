@@ -4,15 +4,16 @@
 // - Used + reserved bytes exceed the capacity only by what copies measured more than was predicted (or held when the
 //   adapter started), and evictions repay that at once. Used counts a leaving copy until it is unloaded.
 // - A load starts only when its predicted bytes are free and no other copy has its name on the model server.
+// - While the model server takes more than its limit, no load starts before what leaves is unloaded.
 // - What was taken in hand earlier is never overtaken by a later one that would take the room made for it.
 // - Nothing that is used much leaves for what is asked for much less: such a load waits a little, and is then refused.
 // - A load whose tenant may not take more here lets go of that tenant's own copies first, and of nobody else's for it; where
 //   they do not suffice it is refused.
 // - For background loads no copy leaves that was used within the anti-thrash age: they are parked until there is one.
 import { chooseVictims, type EvictionRequest } from "#core/placement/evict.ts";
-import type { Allowance } from "./allowance.ts";
 import type { Ask, Asks } from "./asks.ts";
 import type { Ledger } from "./ledger.ts";
+import type { Weights } from "./weights.ts";
 
 export interface RoomOptions {
   readonly headroomBytes: number;
@@ -20,9 +21,9 @@ export interface RoomOptions {
 }
 
 export interface RoomActions {
-  readonly allowance: Pick<Allowance, "bytes" | "capacityBytes" | "loadConcurrency">;
+  readonly allowance: Weights["allowance"];
   /** Undefined: the artefact must be looked up first. */
-  neededBytes(ask: Ask): number | undefined;
+  neededBytes(ask: Ask, nowMs: number): number | undefined;
   probe(ask: Ask): void;
   /** `by`: the load that it makes room for, if one. */
   leave(key: string, by?: Ask): void;
@@ -63,7 +64,8 @@ export function createRoom(ledger: Ledger, asks: Asks, options: RoomOptions, act
   };
 
   const repay = (nowMs: number): void => {
-    const overBytes = ledger.usedBytes + ledger.reservedBytes - ledger.leavingBytes - allowance.bytes;
+    const aboveBytes = ledger.usedBytes + ledger.reservedBytes - ledger.leavingBytes - allowance.bytes;
+    const overBytes = Math.max(aboveBytes, allowance.takeOwed());
     if (overBytes <= 0) return;
     const candidates = ledger.candidates(nowMs);
     evict(overBytes, 0, nowMs, { waitingUser: true, requestsPerSecond: Number.POSITIVE_INFINITY, minAgeMs, candidates });
@@ -133,9 +135,12 @@ export function createRoom(ledger: Ledger, asks: Asks, options: RoomOptions, act
       fillHand(nowMs);
       let freeBytes = allowance.bytes - ledger.usedBytes - ledger.reservedBytes;
       let comingBytes = ledger.leavingBytes;
+      // What leaves for a limit that is exceeded leaves before anything else is loaded.
+      const owing = allowance.exceeded && comingBytes > 0;
+      let waiting = 0;
       const promised = new Map<string | undefined, number>();
       for (const ask of asks.hand()) {
-        const neededBytes = actions.neededBytes(ask);
+        const neededBytes = actions.neededBytes(ask, nowMs);
         if (neededBytes === undefined) {
           actions.probe(ask);
           continue;
@@ -160,18 +165,23 @@ export function createRoom(ledger: Ledger, asks: Asks, options: RoomOptions, act
           const { requestsPerSecond } = ask;
           const rule = { waitingUser, minAgeMs, requestsPerSecond, candidates: ledger.candidates(nowMs) };
           const evicted = evict(neededBytes, freeBytes + comingBytes, nowMs, rule, ask);
-          // Copies that still load will be candidates; until then nothing behind it may take its room.
-          if (evicted === "not-enough") break;
+          if (evicted === "not-enough") {
+            // Copies that still load will be candidates; until then nothing behind it may take its room.
+            if (ledger.loading > 0 || waiting > 0) break;
+            actions.refuse(ask, `it takes ${neededBytes} bytes, and no more than ${allowance.bytes} can be had here now`);
+            continue;
+          }
           if (evicted === "too-young" || evicted === "too-hot") {
             park(ask, evicted, nowMs);
             continue;
           }
           comingBytes += evicted;
         }
-        if (holder === undefined && neededBytes <= freeBytes && ledger.loading < allowance.loadConcurrency) {
+        if (holder === undefined && neededBytes <= freeBytes && ledger.loading < allowance.loadConcurrency && !owing) {
           actions.start(ask, neededBytes);
           freeBytes -= neededBytes;
         } else {
+          waiting += 1;
           const fromFree = Math.min(freeBytes, neededBytes);
           freeBytes -= fromFree;
           comingBytes -= neededBytes - fromFree;

@@ -1,6 +1,7 @@
 // Owns the prediction of how many bytes a copy will take: what it took before, else the hint, else
 // what the model server predicts, else the artefact's bytes
-// times the ratio learned for artefacts of its format and like size, else a cautious first guess.
+// times the ratio learned for artefacts of its format and like size, else what the model server says that any model takes,
+// else a cautious first guess. What turned out to be too little is not predicted again for an hour, unless it is measured meanwhile.
 // Ratios are kept apart by size, since a small artefact grows by a session's fixed cost and a large one hardly at all.
 // Invariant: bounded memory, whatever formats and copies come by.
 
@@ -15,7 +16,13 @@ export interface SizeFacts {
 
 export interface Sizes {
   /** Undefined: the artefact's bytes must be known first. */
-  predict(facts: SizeFacts): number | undefined;
+  predict(facts: SizeFacts, nowMs: number): number | undefined;
+  /** By its artefact's bytes and what was measured of others alone; undefined while too little was. */
+  learned(facts: SizeFacts): number | undefined;
+  /** It takes at least so much: with less there was not enough memory. */
+  tooLittle(key: string, leastBytes: number, nowMs: number): void;
+  /** What the model server says that a model takes of which nothing is known. */
+  told(defaultBytes: number | undefined): void;
   /** What a copy took once it was loaded. */
   learn(facts: SizeFacts, sizeBytes: number): void;
 }
@@ -27,6 +34,8 @@ const maxFormats = 64;
 const keptRatios = 32;
 const fewestRatios = 4;
 const quantile = 0.9;
+const maxLeast = 1_024;
+const leastLastsMs = 3_600_000;
 
 interface Ratios {
   readonly recent: number[];
@@ -39,6 +48,8 @@ export function createSizes(): Sizes {
   // In the order of their last measurement, so that the oldest is forgotten first.
   const measured = new Map<string, number>();
   const formats = new Map<string, Map<number, Ratios>>();
+  let defaultBytes: number | undefined;
+  const least = new Map<string, { readonly bytes: number; readonly untilMs: number }>();
 
   const ratioOf = (format: string, artefactBytes: number): number | undefined => {
     const ratios = formats.get(format)?.get(sizeClass(artefactBytes));
@@ -47,16 +58,42 @@ export function createSizes(): Sizes {
     return ratios.high;
   };
 
+  const learned = ({ format, artefactBytes }: Pick<SizeFacts, "format" | "artefactBytes">): number | undefined => {
+    const ratio = artefactBytes === undefined ? undefined : ratioOf(format, artefactBytes);
+    return ratio === undefined ? undefined : Math.ceil(ratio * Math.max(1, artefactBytes ?? 0));
+  };
+
+  const guess = ({ key, format, sizeHintBytes, artefactBytes, predictedBytes }: SizeFacts): number | undefined => {
+    const known = measured.get(key) ?? sizeHintBytes ?? predictedBytes;
+    if (known !== undefined) return known;
+    if (artefactBytes === undefined) return undefined;
+    return learned({ format, artefactBytes }) ?? defaultBytes ?? Math.ceil(firstRatio * artefactBytes + firstExtraBytes);
+  };
+
   return {
-    predict({ key, format, sizeHintBytes, artefactBytes, predictedBytes }): number | undefined {
-      const known = measured.get(key) ?? sizeHintBytes ?? predictedBytes;
-      if (known !== undefined) return known;
-      if (artefactBytes === undefined) return undefined;
-      const ratio = ratioOf(format, artefactBytes);
-      return Math.ceil(ratio === undefined ? firstRatio * artefactBytes + firstExtraBytes : ratio * Math.max(1, artefactBytes));
+    predict(facts, nowMs): number | undefined {
+      const guessed = guess(facts);
+      const known = least.get(facts.key);
+      if (known === undefined) return guessed;
+      if (nowMs < known.untilMs) return Math.max(known.bytes, guessed ?? 0);
+      least.delete(facts.key);
+      return guessed;
+    },
+
+    learned,
+
+    tooLittle(key, leastBytes, nowMs): void {
+      least.delete(key);
+      least.set(key, { bytes: Math.ceil(leastBytes), untilMs: nowMs + leastLastsMs });
+      if (least.size > maxLeast) forgetFirst(least);
+    },
+
+    told(bytes): void {
+      defaultBytes = bytes;
     },
 
     learn({ key, format, artefactBytes }, sizeBytes): void {
+      least.delete(key);
       measured.delete(key);
       measured.set(key, sizeBytes);
       if (measured.size > maxMeasured) forgetFirst(measured);

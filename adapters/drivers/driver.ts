@@ -50,8 +50,12 @@ export interface ServerLimits {
   readonly capacityBytes?: number;
   /** Loads at a time. */
   readonly loadConcurrency?: number;
+  /** What a model takes of which nothing is known. */
+  readonly defaultSizeBytes?: number;
   /** Methods whose messages must name the model. */
   readonly idInjections?: readonly IdInjection[];
+  /** What it asks for by these names, and does not get here. */
+  readonly unheeded?: readonly string[];
 }
 
 export interface IdInjection {

@@ -119,3 +119,14 @@ test("a load that its caller gave up and that succeeds is taken back before anyt
     assert.deepEqual(bench.log, ["load a", "load a done", "unload a", "unload a done", "load a", "load a done"]);
   });
 });
+
+test("a server that is dead lists nothing, also when nothing is held that it could be asked about", async () => {
+  await using folder = await openRunFolder();
+  const record = createRecord(join(folder.path, "copies"));
+  let live = false;
+  const server: ForeignServer = { ...createBench().server, live: async () => live };
+  await using driver = createForeignDriver(server, record, { clock: systemClock });
+  assert.equal((await driver.list(never)).kind, "failed");
+  live = true;
+  assert.deepEqual(await driver.list(never), { kind: "ok", held: [] });
+});

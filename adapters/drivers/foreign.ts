@@ -3,15 +3,14 @@
 //   load --> its name is free --> remembered --> asked of the server --> remembered as loaded, or forgotten
 //
 // Invariants:
-// - One thing at a time happens under a name. A call that its caller gave up goes on until it ends by itself; a load that
-//   succeeds then is taken back, before anything else happens under its name. So a model server is never left with a copy
-//   that nobody knows of.
+// - One thing at a time happens under a name (turns.ts). A load that succeeds after its caller gave it up is taken back, so a
+//   model server is never left with a copy that nobody knows of.
 // - Loading what is loaded does nothing, also where the model server would load it anew.
 // - What was held before this adapter's start is adopted only when the model server says that it has it.
 // - What the model server holds is compared with what is remembered at bounded cost: a server that can list is asked once,
 //   another one is asked for a few copies at a time.
 import type { Clock } from "#platform/clock.ts";
-import { type Deadline, openDeadline } from "#platform/deadline.ts";
+import { openDeadline } from "#platform/deadline.ts";
 import type {
   Driver,
   DriverListener,
@@ -28,6 +27,7 @@ import { createLifeline, type Lifeline, type Seen } from "./lifeline.ts";
 import { createLoadMeter } from "./memory/loadmeter.ts";
 import type { MemoryMeter } from "./memory/processes.ts";
 import type { CopyRecord } from "./record.ts";
+import { createTurns } from "./turns.ts";
 import { createWatch, type Pulse, type Watch } from "./watch.ts";
 
 export interface ForeignOptions {
@@ -63,11 +63,7 @@ class ForeignDriver implements Driver {
   readonly #options: ForeignOptions;
   readonly #lifeline: Lifeline;
   readonly #watch: Watch;
-  /** What goes on under a name, by name: resolves when the next may begin. */
-  readonly #busy = new Map<string, Promise<void>>();
-  readonly #end = new AbortController();
-  /** Aborted when the model server is lost. */
-  #life = new AbortController();
+  readonly #turns = createTurns();
   #seen: Extract<Seen, { readonly kind: "up" }> | undefined;
   #restarts = 0;
   #greeted: string | undefined;
@@ -100,15 +96,14 @@ class ForeignDriver implements Driver {
 
   async start(listener: DriverListener, signal: AbortSignal): Promise<void> {
     await this.#record.open();
+    await this.#server.prepare?.();
     await this.#watch.run(
       {
         onUp: (held) => listener.onUp(held),
         onLost: (reason, how) => {
-          const lost = this.#life;
-          this.#life = new AbortController();
           this.#compared = false;
           this.#meter?.reset();
-          lost.abort(new Error(`the model server is lost: ${reason}`));
+          this.#turns.lose(new Error(`the model server is lost: ${reason}`));
           listener.onLost(reason, how);
         },
       },
@@ -129,18 +124,22 @@ class ForeignDriver implements Driver {
     const cancels = this.#server.cancelsLoads === true;
     const work = (ended: AbortSignal): Promise<Loaded | Failure> =>
       this.#load({ ...request, signal: cancels ? AbortSignal.any([ended, signal]) : ended });
-    return await this.#alone(serverName, signal, work, {
+    await this.#opened(signal);
+    return await this.#turns.take(serverName, signal, {
+      work,
       timeoutMs: this.#options.loadTimeoutMs ?? 300_000,
       givenUp: async (loaded) => {
         if (!cancels && loaded?.kind !== "ok") return;
-        using ends = this.#ends(unloadTimeoutMs);
+        using ends = this.#turns.ends(unloadTimeoutMs);
         await this.#unload(serverName, ends.signal);
       },
     });
   }
 
   async unload(serverName: string, signal: AbortSignal): Promise<Done> {
-    return await this.#alone(serverName, signal, (ended) => this.#unload(serverName, ended), { timeoutMs: unloadTimeoutMs });
+    await this.#opened(signal);
+    const work = (ended: AbortSignal): Promise<Done> => this.#unload(serverName, ended);
+    return await this.#turns.take(serverName, signal, { work, timeoutMs: unloadTimeoutMs });
   }
 
   async list(signal: AbortSignal): Promise<Listed> {
@@ -158,15 +157,21 @@ class ForeignDriver implements Driver {
     const copy = this.#record.get(serverName);
     if (copy?.revision !== revision || !copy.loaded) return false;
     const ready = await this.#isReady(serverName, signal);
-    if (ready === false && this.#record.get(serverName) === copy && !this.#busy.has(serverName)) await this.#forget(serverName);
+    if (ready === false && this.#record.get(serverName) === copy && !this.#turns.isTaken(serverName))
+      await this.#forget(serverName);
     return ready;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#end.abort(new Error("the driver was disposed"));
+    const over = this.#turns.end();
     this.#lifeline[Symbol.dispose]();
     await this.#server[Symbol.asyncDispose]();
-    await Promise.allSettled(this.#busy.values());
+    await over;
+  }
+
+  async #opened(signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    await this.#record.open();
   }
 
   async #load(request: LoadRequest): Promise<Loaded | Failure> {
@@ -200,7 +205,8 @@ class ForeignDriver implements Driver {
       return loaded;
     }
     const grownBytes = await measure?.end();
-    const toldBytes = loaded.sizeBytes ?? grownBytes;
+    const known = [loaded.sizeBytes ?? grownBytes, loaded.leastBytes].filter((bytes) => bytes !== undefined);
+    const toldBytes = known.length > 0 ? Math.max(...known) : undefined;
     const sizeBytes = toldBytes ?? expectedBytes;
     await this.#record.put({ serverName, revision, sizeBytes, loaded: true });
     return { kind: "ok", sizeBytes, measured: toldBytes !== undefined };
@@ -223,66 +229,15 @@ class ForeignDriver implements Driver {
 
   async #isReady(serverName: string, signal: AbortSignal): Promise<boolean | undefined> {
     if (this.#server.ready === undefined) return this.#watch.up && (await this.#server.denies?.(serverName, signal)) !== true;
-    using either = openDeadline(liveTimeoutMs, signal, this.#end.signal);
+    using either = openDeadline(liveTimeoutMs, signal, this.#turns.ended);
     return await this.#server.ready(serverName, either.signal);
-  }
-
-  /** Runs when nothing else goes on under the name. A caller who gives up is let go at once; the work goes on. */
-  async #alone<T>(
-    serverName: string,
-    signal: AbortSignal,
-    work: (ended: AbortSignal) => Promise<T | Failure>,
-    rule: { readonly timeoutMs: number; readonly givenUp?: (result: T | Failure | undefined) => Promise<void> },
-  ): Promise<T | Failure> {
-    signal.throwIfAborted();
-    await this.#record.open();
-    for (let before = this.#busy.get(serverName); before !== undefined; before = this.#busy.get(serverName)) {
-      await orAborted(before, signal);
-    }
-    let left = false;
-    const ends = this.#ends(rule.timeoutMs);
-    const result = this.#run(work, ends.signal);
-    const finish = async (): Promise<void> => {
-      try {
-        // Whoever waits for the result is told of what it throws.
-        const done = await result.catch(() => undefined);
-        // At the very moment of giving up, the work may have heard of it first.
-        if (left || (done === undefined && signal.aborted)) await rule.givenUp?.(done).catch(() => undefined);
-      } finally {
-        ends[Symbol.dispose]();
-        this.#busy.delete(serverName);
-      }
-    };
-    const over = finish();
-    this.#busy.set(serverName, over);
-    try {
-      return await orAborted(result, signal);
-    } catch (error) {
-      left = signal.aborted;
-      throw error;
-    }
-  }
-
-  /** That the model server was lost or took too long is a failure of the pod; other things thrown are faults. */
-  async #run<T>(work: (ended: AbortSignal) => Promise<T>, ended: AbortSignal): Promise<T | Failure> {
-    try {
-      return await work(ended);
-    } catch (error) {
-      if (!ended.aborted || this.#end.signal.aborted) throw error;
-      const reason = ended.reason instanceof Error ? ended.reason.message : "the model server was lost";
-      return { kind: "failed", failure: "pod", reason };
-    }
-  }
-
-  #ends(timeoutMs: number): Deadline {
-    return openDeadline(timeoutMs, this.#end.signal, this.#life.signal);
   }
 
   /** Forgets what the model server does not hold any more. */
   async #compare(signal: AbortSignal): Promise<Done> {
     await this.#record.open();
     const { index } = this.#server;
-    const resting = this.#record.all().filter(({ serverName }) => !this.#busy.has(serverName));
+    const resting = this.#record.all().filter(({ serverName }) => !this.#turns.isTaken(serverName));
     if (index !== undefined) {
       const listed = await index(signal);
       if (listed.kind === "failed") return listed;
@@ -308,7 +263,7 @@ class ForeignDriver implements Driver {
   ): Promise<void> {
     for (const copy of copies) {
       const { serverName } = copy;
-      if (this.#busy.has(serverName) || this.#record.get(serverName) !== copy) continue;
+      if (this.#turns.isTaken(serverName) || this.#record.get(serverName) !== copy) continue;
       if (!isHeld(serverName)) await this.#forget(serverName);
       // Its load ended after whoever asked for it.
       else if (!copy.loaded) await this.#record.put({ ...copy, loaded: true });
@@ -323,12 +278,13 @@ class ForeignDriver implements Driver {
     return [...copies, ...copies].slice(from, from + sampled);
   }
 
-  /** Undefined when one of them is not answered. */
+  /** Undefined when one of them is not answered; where there is none to ask about, when the server is not alive. */
   async #askEach(
     copies: readonly { readonly serverName: string }[],
     signal: AbortSignal,
   ): Promise<ReadonlyMap<string, boolean> | undefined> {
     const answers = new Map<string, boolean>();
+    if (copies.length === 0 && (await this.#server.live?.(signal).catch(() => false)) === false) return undefined;
     for (let from = 0; from < copies.length; from += atATime) {
       const some = copies.slice(from, from + atATime);
       const ready = await Promise.all(some.map(({ serverName }) => this.#isReady(serverName, signal)));
@@ -374,22 +330,10 @@ class ForeignDriver implements Driver {
   /** Whether some of what it held is there: a process started anew holds nothing. One that cannot tell is not trusted. */
   async #livesOn(before: { readonly breaks: number }, seen: { readonly breaks: number }, signal: AbortSignal): Promise<boolean> {
     if (this.#server.ready === undefined) return before.breaks === seen.breaks;
-    const held = this.#record.all().filter(({ serverName, loaded }) => loaded && !this.#busy.has(serverName));
+    const held = this.#record.all().filter(({ serverName, loaded }) => loaded && !this.#turns.isTaken(serverName));
     const some = held.slice(0, doubted);
     if (some.length === 0) return true;
     const answers = await this.#askEach(some, signal);
     return answers === undefined || [...answers.values()].includes(true);
-  }
-}
-
-async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted();
-  const { promise, reject } = Promise.withResolvers<never>();
-  const onAbort = (): void => reject(signal.reason);
-  signal.addEventListener("abort", onAbort, { once: true });
-  try {
-    return await Promise.race([work, promise]);
-  } finally {
-    signal.removeEventListener("abort", onAbort);
   }
 }

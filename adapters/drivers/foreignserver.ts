@@ -3,6 +3,14 @@ import type { Failure, LoadRequest, PredictRequest, ServerLimits } from "./drive
 
 export type Done = { readonly kind: "ok" } | Failure;
 
+export interface LoadedThere {
+  readonly kind: "ok";
+  /** What it takes of the machine's memory; absent: the server does not tell. */
+  readonly sizeBytes?: number;
+  /** It weighs so much at least, for what it takes elsewhere. */
+  readonly leastBytes?: number;
+}
+
 /** One kind of model server. Calls end by their signal or a deadline of their own; expected failures are values. */
 export interface ForeignServer extends AsyncDisposable {
   readonly keepsArtefact: boolean;
@@ -11,6 +19,8 @@ export interface ForeignServer extends AsyncDisposable {
   /** Where its life is watched. */
   readonly address: string;
   readonly http2: boolean;
+  /** Before it is looked for: what it waits for itself. */
+  readonly prepare?: () => Promise<void>;
   /** Does it answer? Absent: that it is connected must do. */
   readonly live?: (signal: AbortSignal) => Promise<boolean>;
   /** In each of its lives before anything else, with the names that it may hold from before; failed: not yet. */
@@ -24,7 +34,7 @@ export interface ForeignServer extends AsyncDisposable {
   readonly ready?: (serverName: string, signal: AbortSignal) => Promise<boolean | undefined>;
   /** Of one that cannot tell readiness: does it say that it does not hold it? */
   readonly denies?: (serverName: string, signal: AbortSignal) => Promise<boolean>;
-  load(request: LoadRequest): Promise<{ readonly kind: "ok"; readonly sizeBytes?: number } | Failure>;
+  load(request: LoadRequest): Promise<LoadedThere | Failure>;
   /** Unloading what is not there is well. */
   unload(serverName: string, signal: AbortSignal): Promise<Done>;
   /** Nothing under this name is on the server any more. */

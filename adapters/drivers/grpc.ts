@@ -6,7 +6,8 @@ import type { Failure } from "./driver.ts";
 
 export type Called<T> =
   | { readonly kind: "ok"; readonly answer: T }
-  | { readonly kind: "error"; readonly code: number; readonly words: string };
+  /** `details`: what the server itself said, which may be nothing. */
+  | { readonly kind: "error"; readonly code: number; readonly words: string; readonly details: string };
 
 export async function ask<T>(call: Promise<T>, signal: AbortSignal): Promise<Called<T>> {
   try {
@@ -14,9 +15,9 @@ export async function ask<T>(call: Promise<T>, signal: AbortSignal): Promise<Cal
   } catch (error) {
     signal.throwIfAborted();
     const code: unknown = error instanceof Error && "code" in error ? error.code : undefined;
-    const details: unknown = error instanceof Error && "details" in error ? error.details : undefined;
-    const words = typeof details === "string" && details !== "" ? details : errorMessage(error);
-    return { kind: "error", code: typeof code === "number" ? code : codes.UNKNOWN, words };
+    const details = error instanceof Error && "details" in error && typeof error.details === "string" ? error.details : "";
+    const words = details === "" ? errorMessage(error) : details;
+    return { kind: "error", code: typeof code === "number" ? code : codes.UNKNOWN, words, details };
   }
 }
 

@@ -85,7 +85,7 @@ export function failedWith(failure: Failure["failure"], what: string, said: stri
 
 /** Whether a model server's words tell of memory that did not suffice. */
 function isOutOfMemory(words: string): boolean {
-  return /out of memory|outofmemory|bad_alloc|MemoryError|cannot allocate memory|RESOURCE_EXHAUSTED|failed to allocate/i.test(
+  return /out of memory|outofmemory|bad_alloc|MemoryError|can(?:not|'t) allocate memory|RESOURCE_EXHAUSTED|(?:failed|unable) to allocate/i.test(
     words,
   );
 }

@@ -4,18 +4,18 @@ import { mkdir, readdir, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { systemClock } from "#platform/clock.ts";
-import { waitFor } from "#platform/testing.ts";
 import { identityGraph } from "#runtimes/onnx/testing/graphs.ts";
 import { createRestClient } from "#test/harness/http.ts";
 import { type Mlserver, openMlserver } from "#test/harness/mlserver.ts";
+import { mishapsOf } from "#test/harness/modelserver.ts";
 import type { Driver } from "./driver.ts";
 import { createForeignDriver } from "./foreign.ts";
-import { createMlserver } from "./mlserver.ts";
+import { createMlserver, thrownIn } from "./mlserver.ts";
 import { createRecord } from "./record.ts";
-import { type DriverHarness, describeDriver } from "./suite.ts";
+import { type DriverHarness, describeDriver, startDriver } from "./suite.ts";
 
-function openDriver({ restAddress, root }: Mlserver): Driver {
-  const server = createMlserver({ address: restAddress, root });
+function openDriver({ restAddress, grpcAddress, root }: Mlserver): Driver {
+  const server = createMlserver({ address: restAddress, grpcAddress, root });
   return createForeignDriver(server, createRecord(`${root}.copies`), { clock: systemClock });
 }
 
@@ -27,16 +27,12 @@ async function openHarness(): Promise<DriverHarness> {
     goodPath: join(server.models, "sklearn"),
     brokenPath: join(server.models, "broken.joblib"),
     absentPath: join(server.models, "absent.joblib"),
-    kill: () => server.kill(),
-    revive: () => server.revive(),
-    hang: () => void process.kill(server.pid, "SIGSTOP"),
-    resume: () => void process.kill(server.pid, "SIGCONT"),
+    ...mishapsOf(server),
     async forget(serverName): Promise<void> {
       await using client = createRestClient(`http://${server.restAddress}`);
       const answer = await client.ask(`/v2/repository/models/${serverName}/unload`, { method: "POST", body: {} });
       assert.equal(answer.status, 200, answer.text);
     },
-    [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
   };
 }
 
@@ -45,8 +41,7 @@ describeDriver("MLServer", openHarness);
 describe("what is special about MLServer", { timeout: 120_000 }, () => {
   let server: Mlserver;
   let driver: Driver;
-  let started: Promise<void>;
-  const stop = new AbortController();
+  let started: AsyncDisposable;
   const never = new AbortController().signal;
   const load = (serverName: string, format: string, path = join(server.models, format)): ReturnType<Driver["load"]> =>
     driver.load({ serverName, revision: "r1", path, format, expectedBytes: 1_000, signal: never });
@@ -62,13 +57,10 @@ describe("what is special about MLServer", { timeout: 120_000 }, () => {
   before(async () => {
     server = await openMlserver();
     driver = openDriver(server);
-    started = driver.start({ onUp: () => undefined, onLost: () => undefined }, stop.signal);
-    await waitFor(() => driver.alive());
+    started = await startDriver(driver);
   });
   after(async () => {
-    stop.abort();
-    await started;
-    await driver[Symbol.asyncDispose]();
+    await started[Symbol.asyncDispose]();
     await server[Symbol.asyncDispose]();
   });
 
@@ -163,6 +155,61 @@ describe("what is special about MLServer", { timeout: 120_000 }, () => {
     assert.match(unknown.kind === "failed" ? unknown.reason : "", /no format pmml/);
   });
 });
+
+/** What is there in all is enough for MLServer, and not for what these models want. */
+const addressSpaceBytes = 16 * 2 ** 30;
+
+for (const debug of [true, false]) {
+  test(`what a runtime throws is told as far as MLServer tells it, and memory refused is no bad model: debug ${debug}`, {
+    timeout: 300_000,
+  }, async ({ signal }) => {
+    const under = ["sh", "-c", `ulimit -v ${addressSpaceBytes / 1_024} && exec "$@"`, "sh"] as const;
+    await using server = await openMlserver({ debug, under: [...under] });
+    await using driver = openDriver(server);
+    const throwing = async (serverName: string, statement: string): Promise<string> => {
+      const folder = join(server.models, serverName);
+      await mkdir(folder);
+      await writeFile(join(folder, "model-settings.json"), JSON.stringify({ implementation: "throws.Throws" }));
+      await writeFile(join(folder, "throws.py"), throws(statement));
+      const request = { serverName, revision: "r1", path: folder, format: "custom", expectedBytes: 1, signal };
+      const loaded = await driver.load(request);
+      assert.equal(await driver.ready(serverName, "r1", signal), loaded.kind === "ok");
+      return loaded.kind === "ok" ? "ok" : `${loaded.failure}: ${loaded.reason}`;
+    };
+    assert.equal(await throwing("fine", "pass"), "ok");
+    assert.match(await throwing("array", "numpy.empty(2**40)"), /^capacity: .*Unable to allocate 8\.00 TiB/);
+    assert.match(await throwing("bad", "raise ValueError('no such\\nthing')"), /^model: .*no such thing$/);
+    const wordless = await throwing("bytes", "bytearray(2**42)");
+    assert.equal(wordless, debug ? "capacity: MLServer could not load it: MemoryError" : `model: ${unsaid}`);
+    assert.equal(
+      await throwing("nothing", "raise ValueError()"),
+      `model: ${debug ? "MLServer could not load it: ValueError" : unsaid}`,
+    );
+    // What refused memory to one has it for the next.
+    assert.equal(await throwing("after", "numpy.ones(2**20)"), "ok");
+  });
+}
+
+test("the exception at the end of a traceback is found, whatever its words", () => {
+  const frames = 'Traceback (most recent call last):\n  File "a.py", line 1, in f\n    g()\n    ^^^\n';
+  assert.equal(thrownIn(`${frames}MemoryError\n`), "MemoryError");
+  assert.equal(thrownIn(`${frames}a.B: one\n  two\nthree\n`), "a.B: one   two three");
+  assert.equal(thrownIn("Internal Server Error"), undefined);
+  assert.equal(thrownIn(frames), undefined);
+});
+
+const unsaid = "MLServer could not load it, and its log says why";
+
+function throws(statement: string): string {
+  return `import numpy
+from mlserver import MLModel
+
+class Throws(MLModel):
+    async def load(self):
+        ${statement}
+        return True
+`;
+}
 
 function scale(factor: number): string {
   return `from mlserver import MLModel

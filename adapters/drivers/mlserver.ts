@@ -4,11 +4,19 @@
 // Each load and each index makes MLServer read every model-settings.json below its root. So what a copy consists of lies
 // beside that root, and a link into it stands there only for as long as a load takes: a load costs the same with one copy
 // held and with a thousand. The index then knows nothing, and what is held is asked for by name.
+//
+// Of what a runtime throws MLServer answers over REST everything (its setting `debug`, which is on unless it is turned off) or
+// nothing; over gRPC the words of it. So where REST says nothing, the load is asked for once more there.
 import { mkdir, readdir, rm, symlink } from "node:fs/promises";
 import { join } from "node:path";
+import { create } from "@bufbuild/protobuf";
+import { status as codes } from "@grpc/grpc-js";
+import { createClient, type ServiceClient } from "#platform/grpc.ts";
+import { GRPCInferenceService, RepositoryModelLoadRequestSchema } from "#proto/gen/inference/open_inference_pb.ts";
 import { layoutMlserver, settingsName } from "../layout/mlserver.ts";
 import type { Failure, LoadRequest } from "./driver.ts";
 import type { Done, ForeignServer } from "./foreignserver.ts";
+import { ask, channelOptions } from "./grpc.ts";
 import { type Answer, createHttpCaller, failedWith, type HttpCaller, unanswered, wordsOf } from "./http.ts";
 import { fileName } from "./record.ts";
 import { createRepository, type Layout, type Repository } from "./repository.ts";
@@ -16,15 +24,22 @@ import { createRepository, type Layout, type Repository } from "./repository.ts"
 export interface MlserverOptions {
   /** `host:port` of its REST port. */
   readonly address: string;
+  readonly grpcAddress: string;
   /** The folder that it was started on. */
   readonly root: string;
 }
 
+type MlserverClient = ServiceClient<typeof GRPCInferenceService>;
+
 const callTimeoutMs = 5_000;
 const loadTimeoutMs = 600_000;
 
-export function createMlserver({ address, root }: MlserverOptions): ForeignServer {
+const internal: number = codes.INTERNAL;
+const unsaid: Failure = { kind: "failed", failure: "model", reason: "MLServer could not load it, and its log says why" };
+
+export function createMlserver({ address, grpcAddress, root }: MlserverOptions): ForeignServer {
   const http = createHttpCaller(address);
+  const client = createClient(GRPCInferenceService, grpcAddress, undefined, { channel: channelOptions });
   const held = createRepository({ folder: `${root}.held`, namesMatter: false });
   let emptied: Promise<void> | undefined;
   return {
@@ -55,7 +70,7 @@ export function createMlserver({ address, root }: MlserverOptions): ForeignServe
       const shown = join(root, fileName(serverName));
       try {
         await symlink(made.folder, shown);
-        return await askLoad(http, request);
+        return (await askLoad(http, request)) ?? (await askWords(client, request));
       } finally {
         await rm(shown, { force: true });
       }
@@ -67,7 +82,10 @@ export function createMlserver({ address, root }: MlserverOptions): ForeignServe
       return failedWith("pod", `unloading was answered with status ${answer.status}`, wordsOf(answer));
     },
     forget: (serverName) => held.remove(serverName),
-    [Symbol.asyncDispose]: () => http[Symbol.asyncDispose](),
+    async [Symbol.asyncDispose](): Promise<void> {
+      client[Symbol.dispose]();
+      await http[Symbol.asyncDispose]();
+    },
   };
 }
 
@@ -80,18 +98,39 @@ async function empty(root: string, held: Repository): Promise<void> {
   await mkdir(held.folder, { recursive: true });
 }
 
-async function askLoad(http: HttpCaller, { serverName, signal }: LoadRequest): Promise<{ readonly kind: "ok" } | Failure> {
+/** Undefined: its runtime threw something, and MLServer does not say what. */
+async function askLoad(http: HttpCaller, { serverName, signal }: LoadRequest): Promise<Done | undefined> {
   const answer = await post(http, `/v2/repository/models/${serverName}/load`, loadTimeoutMs, signal);
   if (answer.kind !== "answer") return unanswered(answer);
   const words = wordsOf(answer);
   if (answer.status === 200) return { kind: "ok" };
   // With parallel workers: theirs is the fault, and whoever asks them anew finds them started anew.
   if (/worker process/i.test(words)) return failedWith("pod", "a worker of MLServer died", words);
-  // MLServer says no more than this of what its runtimes throw.
-  if (answer.status === 500) return failedWith("model", "MLServer could not load it, and its log says why", words);
+  if (answer.status === 500) {
+    // Of a worker it is said in JSON.
+    const thrown = answer.json === undefined ? thrownIn(words) : words;
+    return thrown === undefined ? undefined : failedWith("model", "MLServer could not load it", thrown);
+  }
   if (answer.status === 404) return failedWith("model", "MLServer could not use its settings, and its log says why", words);
   if (answer.status >= 400 && answer.status < 500) return failedWith("model", "MLServer refused it", words);
   return failedWith("pod", `loading was answered with status ${answer.status}`, words);
+}
+
+async function askWords(client: MlserverClient, { serverName, signal }: LoadRequest): Promise<Done> {
+  const message = create(RepositoryModelLoadRequestSchema, { modelName: serverName });
+  const called = await ask(client.repositoryModelLoad(message, { timeoutMs: loadTimeoutMs, signal }), signal);
+  if (called.kind === "ok") return { kind: "ok" };
+  // Python's own MemoryError among others has none.
+  const thrown = called.code === internal ? called.details : "";
+  return thrown === "" ? unsaid : failedWith("model", "MLServer could not load it", thrown);
+}
+
+/** The exception at the end of a traceback of Python's; undefined: it is none. */
+export function thrownIn(text: string): string | undefined {
+  const lines = text.trimEnd().split("\n");
+  const frame = lines.findLastIndex((line) => line.startsWith('  File "'));
+  const at = lines.findIndex((line, index) => index > frame && /^\S/.test(line));
+  return frame < 0 || at < 0 ? undefined : lines.slice(at).join(" ");
 }
 
 async function post(http: HttpCaller, path: string, timeoutMs: number, signal: AbortSignal): Promise<Answer> {

@@ -113,6 +113,8 @@ async function openRuntime(where: "port" | "socket"): Promise<Runtime> {
             modelLoadingTimeoutMs: 60_000,
             capacityInBytes: 5_000n,
             maxLoadingConcurrency: 3,
+            defaultModelSizeInBytes: 700n,
+            limitModelConcurrency: true,
           });
         }),
     });
@@ -212,7 +214,13 @@ describe("what ModelMesh's runtimes rely on", { timeout: 60_000 }, () => {
 
   test("what the runtime predicts and says of itself is heard; one that cannot predict is not asked again", async () => {
     await withDriver(async (runtime, driver) => {
-      assert.deepEqual(driver.limits?.(), { capacityBytes: 5_000, loadConcurrency: 3, idInjections: [] });
+      assert.deepEqual(driver.limits?.(), {
+        capacityBytes: 5_000,
+        loadConcurrency: 3,
+        defaultSizeBytes: 700,
+        unheeded: ["limitModelConcurrency"],
+        idInjections: [],
+      });
       const asked = { serverName: "m1", format: "own", formatVersion: "2", storageUri: "s3://b/m", artefactBytes: 7 };
       assert.equal(await driver.predictBytes?.(asked, never), undefined);
       runtime.predicts = 900n;

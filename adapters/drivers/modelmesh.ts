@@ -76,6 +76,7 @@ export function createModelmesh({ address }: ModelmeshOptions): ForeignServer {
       const called = await ask(client.runtimeStatus(request, { timeoutMs: statusTimeoutMs, signal }), signal);
       if (called.kind === "error") return unansweredCall(called);
       const { status, modelLoadingTimeoutMs, capacityInBytes, maxLoadingConcurrency, methodInfos } = called.answer;
+      const { defaultModelSizeInBytes, limitModelConcurrency } = called.answer;
       if (status !== Status.READY) {
         return {
           kind: "failed",
@@ -86,6 +87,9 @@ export function createModelmesh({ address }: ModelmeshOptions): ForeignServer {
       limits = {
         ...(capacityInBytes > 0n ? { capacityBytes: Number(capacityInBytes) } : {}),
         ...(maxLoadingConcurrency > 0 ? { loadConcurrency: maxLoadingConcurrency } : {}),
+        ...(defaultModelSizeInBytes > 0n ? { defaultSizeBytes: Number(defaultModelSizeInBytes) } : {}),
+        // Requests go from Envoy straight to it, through clusters that many models share: nothing counts those of one model.
+        ...(limitModelConcurrency ? { unheeded: ["limitModelConcurrency"] } : {}),
         idInjections: Object.entries(methodInfos).flatMap(([method, { idInjectionPath: path }]) =>
           path.length > 0 && !method.startsWith(openInference) ? [{ method, path }] : [],
         ),

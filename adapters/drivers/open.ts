@@ -1,10 +1,11 @@
-// Owns which driver an adapter has, as its options say.
+// Owns which driver an adapter has, as its options say, and what stands beside it.
 import { dirname, join } from "node:path";
 import type { Clock } from "#platform/clock.ts";
 import { StartupError } from "#platform/lifecycle.ts";
 import type { Driver } from "./driver.ts";
 import { createForeignDriver } from "./foreign.ts";
 import type { ForeignServer } from "./foreignserver.ts";
+import { createKillMeter, type KillMeter } from "./memory/kills.ts";
 import { createProcessMeter } from "./memory/processes.ts";
 import { createMlserver } from "./mlserver.ts";
 import { createModelmesh } from "./modelmesh.ts";
@@ -27,35 +28,57 @@ export interface DriverOptions {
   readonly repository?: string | undefined;
   /** Of OpenVINO Model Server: its configuration file; model_config_list.json beside the repository when absent. */
   readonly ovmsConfig?: string | undefined;
+  /** For models, of the machine's memory. */
+  readonly capacityBytes: number;
+  /** For models, of each accelerator's memory. */
+  readonly acceleratorBytes?: number | undefined;
   /** Where the adapter remembers its copies. */
   readonly records?: string | undefined;
 }
 
-export function createDriver(options: DriverOptions, clock: Clock): Driver {
-  if (options.driver === "onnx") return createOnnxDriver({ adminSocket: need(options, "adminSocket"), clock });
+export interface ServerParts {
+  readonly driver: Driver;
+  /** Of the model server's processes. */
+  readonly kills: KillMeter;
+}
+
+export function createServerParts(options: DriverOptions, clock: Clock): ServerParts {
+  if (options.acceleratorBytes !== undefined && options.driver !== "triton") {
+    throw new StartupError(`--accelerator-bytes is of no use: ${options.driver} does not tell what models take there`);
+  }
+  if (options.driver === "onnx") {
+    const adminSocket = need(options, "adminSocket");
+    return { driver: createOnnxDriver({ adminSocket, clock }), kills: createKillMeter(`unix:${adminSocket}`) };
+  }
   const records = options.records ?? `${need(options, options.repository === undefined ? "records" : "repository")}.copies`;
   const server = createServer(options, options.driver);
   const memory = mute.has(options.driver) ? createProcessMeter(server.address) : undefined;
-  return createForeignDriver(server, createRecord(records), { clock, ...(memory === undefined ? {} : { memory }) });
+  const driver = createForeignDriver(server, createRecord(records), { clock, ...(memory === undefined ? {} : { memory }) });
+  return { driver, kills: createKillMeter(server.address) };
 }
 
-/** They do not tell what their models take, or few of their backends do. */
-const mute: ReadonlySet<DriverName> = new Set(["mlserver", "triton", "ovms"]);
+/** They do not tell what their models take, few of their backends do, or not in time. */
+const mute: ReadonlySet<DriverName> = new Set(["mlserver", "triton", "ovms", "torchserve"]);
 
 function createServer(options: DriverOptions, driver: Exclude<DriverName, "onnx">): ForeignServer {
   const { restAddress, grpcAddress, serverAddress } = options;
   switch (driver) {
     case "mlserver":
-      return createMlserver({ address: serverAddress ?? restAddress, root: need(options, "repository") });
-    case "triton":
-      return createTriton({ address: serverAddress ?? grpcAddress, repository: need(options, "repository") });
+      return createMlserver({ address: serverAddress ?? restAddress, grpcAddress, root: need(options, "repository") });
+    case "triton": {
+      const { capacityBytes, acceleratorBytes } = options;
+      const budget = acceleratorBytes === undefined ? undefined : { capacityBytes, acceleratorBytes };
+      return createTriton({ address: serverAddress ?? grpcAddress, repository: need(options, "repository"), budget });
+    }
     case "ovms": {
       const repository = need(options, "repository");
       const configFile = options.ovmsConfig ?? join(dirname(repository), "model_config_list.json");
       return createOvms({ address: serverAddress ?? restAddress, repository, configFile });
     }
-    case "torchserve":
-      return createTorchserve({ address: need(options, "serverAddress"), store: need(options, "repository") });
+    case "torchserve": {
+      const [address, store] = [need(options, "serverAddress"), need(options, "repository")];
+      return createTorchserve({ address, store, restAddress, grpcAddress, processes: createProcessMeter(address) });
+    }
     case "openai-lora":
       return createOpenaiLora({ address: serverAddress ?? restAddress });
     case "modelmesh":

@@ -1,22 +1,23 @@
-// Owns the conversation with TorchServe over its management port. The server must be started with --enable-model-api and
-// without token authorisation there. https://pytorch.org/serve/management_api.html
+// Owns the conversation with TorchServe over its management port, where it speaks REST. The server must be started with
+// --enable-model-api and without token authorisation there, as the configuration has it that is written for it.
+// https://pytorch.org/serve/management_api.html
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { sleep } from "#platform/clock.ts";
 import { layoutTorchserve } from "../layout/torchserve.ts";
 import { linkFile } from "../layout/tree.ts";
-import type { Failure, LoadRequest } from "./driver.ts";
+import type { Failure, IdInjection, LoadRequest } from "./driver.ts";
 import type { Done, ForeignServer } from "./foreignserver.ts";
 import { createHttpCaller, failedWith, type HttpCaller, unanswered, wordsOf } from "./http.ts";
+import type { ProcessMeter } from "./memory/processes.ts";
 import { fileName } from "./record.ts";
 import { classifyLayout, readLayoutRequest } from "./repository.ts";
+import { type TorchserveAddresses, writeTorchserveConfig } from "./torchserveconfig.ts";
 
-export interface TorchserveOptions {
-  /** `host:port` of its management port. */
-  readonly address: string;
-  /** Its --model-store. */
-  readonly store: string;
+export interface TorchserveOptions extends TorchserveAddresses {
+  /** Looks at its workers, where they can be seen. */
+  readonly processes?: ProcessMeter;
 }
 
 const callTimeoutMs = 5_000;
@@ -29,11 +30,24 @@ const pageSchema = z.object({
   models: z.array(z.object({ modelName: z.string() })),
   nextPageToken: z.coerce.string().optional(),
 });
-const describedSchema = z.array(
-  z.object({ workers: z.array(z.object({ status: z.string(), memoryUsage: z.number().default(0) })).default([]) }),
-);
+const workerSchema = z.object({
+  status: z.string(),
+  /** As of its last look at all workers, once a minute: 0 of a new one. */
+  memoryUsage: z.number().default(0),
+  pid: z.number().optional(),
+});
+const describedSchema = z.array(z.object({ workers: z.array(workerSchema).default([]) }));
 
-export function createTorchserve({ address, store }: TorchserveOptions): ForeignServer {
+type Worker = z.infer<typeof workerSchema>;
+
+/** Its own service, in which a message names the model. */
+const idInjections: readonly IdInjection[] = ["Predictions", "StreamPredictions"].map((method) => ({
+  method: `org.pytorch.serve.grpc.inference.InferenceAPIsService/${method}`,
+  path: [1],
+}));
+
+export function createTorchserve(options: TorchserveOptions): ForeignServer {
+  const { address, store, processes } = options;
   const http = createHttpCaller(address);
   const archiveOf = (serverName: string): string => `${fileName(serverName)}.mar`;
 
@@ -48,10 +62,15 @@ export function createTorchserve({ address, store }: TorchserveOptions): Foreign
     }
   };
 
+  const sizeOf = async ({ memoryUsage, pid }: Worker, signal: AbortSignal): Promise<number> =>
+    Math.max(memoryUsage, (pid === undefined ? undefined : await processes?.readOne(pid, signal)) ?? 0);
+
   return {
     keepsArtefact: true,
     address,
     http2: false,
+    limits: () => ({ idInjections }),
+    prepare: () => writeTorchserveConfig(options),
     live: async (signal) => {
       const answer = await http.call({ method: "GET", path: "/models?limit=1", timeoutMs: callTimeoutMs, signal });
       return answer.kind === "answer" && answer.status === 200;
@@ -98,10 +117,15 @@ export function createTorchserve({ address, store }: TorchserveOptions): Foreign
         // It may stay registered without a worker.
         const unloaded = await unload(serverName, signal);
         if (unloaded.kind === "failed") return unloaded;
-        return failedWith("model", "TorchServe could not load it", wordsOf(answer));
+        if (answer.status === 404)
+          return failedWith("pod", "TorchServe does not see the archive in its model store", wordsOf(answer));
+        // Of a worker for which there was no memory it says so by the status alone, of one that the kernel killed too.
+        const failure = answer.status === 507 ? "capacity" : "model";
+        return failedWith(failure, "TorchServe could not load it", wordsOf(answer));
       }
       const workers = (await describe(http, serverName, signal)) ?? [];
-      const sizeBytes = workers.reduce((sum, { memoryUsage }) => sum + memoryUsage, 0);
+      const sizes = await Promise.all(workers.map((worker) => sizeOf(worker, signal)));
+      const sizeBytes = sizes.reduce((sum, bytes) => sum + bytes, 0);
       return { kind: "ok", ...(sizeBytes > 0 ? { sizeBytes } : {}) };
     },
     unload,
@@ -132,11 +156,7 @@ async function putArchive(request: LoadRequest, store: string, archive: string):
 }
 
 /** Undefined: no answer. */
-async function describe(
-  http: HttpCaller,
-  serverName: string,
-  signal: AbortSignal,
-): Promise<readonly { readonly status: string; readonly memoryUsage: number }[] | undefined> {
+async function describe(http: HttpCaller, serverName: string, signal: AbortSignal): Promise<readonly Worker[] | undefined> {
   const answer = await http.call({ method: "GET", path: `/models/${serverName}`, timeoutMs: callTimeoutMs, signal });
   if (answer.kind !== "answer") return undefined;
   if (answer.status === 404) return [];

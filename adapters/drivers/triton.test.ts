@@ -6,11 +6,12 @@ import { after, before, describe, test } from "node:test";
 import { systemClock } from "#platform/clock.ts";
 import { waitFor } from "#platform/testing.ts";
 import { createRestClient, type RestAnswer } from "#test/harness/http.ts";
+import { mishapsOf } from "#test/harness/modelserver.ts";
 import { openTriton, type Triton } from "#test/harness/triton.ts";
 import type { Driver } from "./driver.ts";
 import { createForeignDriver } from "./foreign.ts";
 import { createRecord } from "./record.ts";
-import { type DriverHarness, describeDriver } from "./suite.ts";
+import { type DriverHarness, describeDriver, startDriver } from "./suite.ts";
 import { createTriton } from "./triton.ts";
 
 function openDriver({ grpcAddress, repository }: Triton): Driver {
@@ -32,15 +33,11 @@ async function openHarness(): Promise<DriverHarness> {
     brokenPath: join(triton.models, "broken"),
     exhaustingPath: join(triton.models, "large"),
     absentPath: join(triton.models, "absent"),
-    kill: () => triton.kill(),
-    revive: () => triton.revive(),
-    hang: () => void process.kill(triton.pid, "SIGSTOP"),
-    resume: () => void process.kill(triton.pid, "SIGCONT"),
+    ...mishapsOf(triton),
     async forget(serverName): Promise<void> {
       const answer = await post(triton, `/v2/repository/models/${serverName}/unload`, {});
       assert.equal(answer.status, 200, answer.text);
     },
-    [Symbol.asyncDispose]: () => triton[Symbol.asyncDispose](),
   };
 }
 
@@ -49,8 +46,7 @@ describeDriver("Triton", openHarness);
 describe("what is special about Triton", { timeout: 150_000 }, () => {
   let triton: Triton;
   let driver: Driver;
-  let started: Promise<void>;
-  const stop = new AbortController();
+  let started: AsyncDisposable;
   const never = new AbortController().signal;
   const load = (serverName: string, model = "addsub"): ReturnType<Driver["load"]> =>
     driver.load({
@@ -70,13 +66,10 @@ describe("what is special about Triton", { timeout: 150_000 }, () => {
   before(async () => {
     triton = await openTriton();
     driver = openDriver(triton);
-    started = driver.start({ onUp: () => undefined, onLost: () => undefined }, stop.signal);
-    await waitFor(() => driver.alive());
+    started = await startDriver(driver);
   });
   after(async () => {
-    stop.abort();
-    await started;
-    await driver[Symbol.asyncDispose]();
+    await started[Symbol.asyncDispose]();
     await triton[Symbol.asyncDispose]();
   });
 

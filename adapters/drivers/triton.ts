@@ -8,10 +8,11 @@
 //   Unloading it never ends in the index, but loading it anew works.
 
 import { create } from "@bufbuild/protobuf";
-import { sleep } from "#platform/clock.ts";
+import { orAborted, sleep } from "#platform/clock.ts";
 import { createClient } from "#platform/grpc.ts";
 import {
   GRPCInferenceService,
+  type MemoryUsage,
   type RepositoryIndexResponse_ModelIndex as ModelIndex,
   ModelReadyRequestSchema,
   ModelStatisticsRequestSchema,
@@ -22,9 +23,10 @@ import {
 } from "#proto/gen/inference/open_inference_pb.ts";
 import { layoutTriton } from "../layout/triton.ts";
 import type { Failure } from "./driver.ts";
-import type { Done, ForeignServer } from "./foreignserver.ts";
+import type { Done, ForeignServer, LoadedThere } from "./foreignserver.ts";
 import { ask, channelOptions, isUnanswered, unansweredCall } from "./grpc.ts";
 import { failedWith } from "./http.ts";
+import { type AcceleratorBudget, type MemoryUse, weigh } from "./memory/accelerator.ts";
 import { createRepository, type Layout } from "./repository.ts";
 import { createTritonHealth, type TritonClient } from "./tritonhealth.ts";
 
@@ -33,6 +35,8 @@ export interface TritonOptions {
   readonly address: string;
   /** Its --model-repository. */
   readonly repository: string;
+  /** Absent: what models take on accelerators counts as what they take of the machine's memory. */
+  readonly budget?: AcceleratorBudget | undefined;
 }
 
 const callTimeoutMs = 5_000;
@@ -44,7 +48,7 @@ const layout: Layout = {
   isText: (file) => file === "config.pbtxt" || file.endsWith("/config.pbtxt"),
 };
 
-export function createTriton({ address, repository }: TritonOptions): ForeignServer {
+export function createTriton({ address, repository, budget }: TritonOptions): ForeignServer {
   const client = createClient(GRPCInferenceService, address, undefined, { channel: channelOptions });
   const models = createRepository({ folder: repository, namesMatter: true });
   const readIndex = createIndexReader(client);
@@ -93,13 +97,13 @@ export function createTriton({ address, repository }: TritonOptions): ForeignSer
       if (called.kind === "ok") return called.answer.ready;
       return isUnanswered(called) ? undefined : false;
     },
-    async load(request): Promise<{ readonly kind: "ok"; readonly sizeBytes?: number } | Failure> {
+    async load(request): Promise<LoadedThere | Failure> {
       const { serverName, signal } = request;
       const made = await models.make(request, layout);
       if (made.kind === "failed") return made;
       const message = create(RepositoryModelLoadRequestSchema, { modelName: serverName });
       const called = await ask(client.repositoryModelLoad(message, { timeoutMs: loadTimeoutMs, signal }), signal);
-      if (called.kind === "ok") return { kind: "ok", ...(await measure(client, serverName, signal)) };
+      if (called.kind === "ok") return { kind: "ok", ...(await measure(client, serverName, budget, signal)) };
       if (isUnanswered(called)) return unansweredCall(called);
       // Some of its versions may have been loaded before another one failed.
       await unload(serverName, signal).catch(() => undefined);
@@ -135,23 +139,26 @@ function createIndexReader(client: TritonClient): (signal: AbortSignal) => Promi
     const mine = (reading ??= read().finally(() => {
       reading = undefined;
     }));
-    const { promise, reject } = Promise.withResolvers<never>();
-    const onAbort = (): void => reject(signal.reason);
-    signal.addEventListener("abort", onAbort, { once: true });
-    try {
-      return await Promise.race([mine, promise]);
-    } finally {
-      signal.removeEventListener("abort", onAbort);
-    }
+    return await orAborted(mine, signal);
   };
 }
 
 /** Few backends tell it; of the others the size is what was expected. */
-async function measure(client: TritonClient, serverName: string, signal: AbortSignal): Promise<{ readonly sizeBytes?: number }> {
+async function measure(
+  client: TritonClient,
+  serverName: string,
+  budget: AcceleratorBudget | undefined,
+  signal: AbortSignal,
+): Promise<Omit<LoadedThere, "kind">> {
   const request = create(ModelStatisticsRequestSchema, { name: serverName });
   const called = await ask(client.modelStatistics(request, { timeoutMs: callTimeoutMs, signal }), signal);
   if (called.kind === "error") return {};
-  const used = called.answer.modelStats.flatMap(({ memoryUsage }) => memoryUsage);
-  const sizeBytes = used.reduce((sum, { byteSize }) => sum + Number(byteSize), 0);
-  return sizeBytes > 0 ? { sizeBytes } : {};
+  const uses = called.answer.modelStats.flatMap(({ memoryUsage }) => memoryUsage.map(useOf));
+  const { machineBytes, leastBytes } = weigh(uses, budget);
+  return { ...(machineBytes === undefined ? {} : { sizeBytes: machineBytes }), ...(leastBytes > 0 ? { leastBytes } : {}) };
+}
+
+function useOf({ type, id, byteSize }: MemoryUsage): MemoryUse {
+  // What is not GPU is CPU or CPU_PINNED.
+  return { device: type === "GPU" ? { kind: "accelerator", id: `${id}` } : { kind: "machine" }, bytes: Number(byteSize) };
 }

@@ -129,6 +129,13 @@ describe("the Link", { timeout: 180_000 }, () => {
     await one.reaches("b", CopyState.READY);
   });
 
+  test("lets a gateway go that says nothing for long, and none that pings", async () => {
+    await using bench = await openBench();
+    const [one, mute] = [await bench.attach({ gatewayId: "g1" }), await bench.attach({ gatewayId: "g2", pings: false })];
+    await waitFor(() => mute.ended, { timeoutMs: 60_000 });
+    assert.deepEqual([one.ended, bench.adapter.state().gateways], [false, 1]);
+  });
+
   test("a gateway that comes back replaces its old stream", async () => {
     await using bench = await openBench();
     const old = await bench.attach({ gatewayId: "g1" });
@@ -268,7 +275,7 @@ describe("the Link", { timeout: 180_000 }, () => {
     await gateway.reaches("b", CopyState.QUEUED);
     const startMs = performance.now();
     await bench.adapter[Symbol.asyncDispose]();
-    assert.ok(performance.now() - startMs < 3_000);
+    assert.ok(performance.now() - startMs < 30_000);
     await waitFor(() => gateway.ended);
     assert.deepEqual(
       gateway.refused.map(({ model, why }) => [model, why]),

@@ -23,6 +23,15 @@ describe("storage addresses", () => {
       "https://acc0unt.blob.core.windows.net/models/a%20b/c",
       { kind: "azure", host: "acc0unt.blob.core.windows.net", container: "models", path: "a b/c" },
     ],
+    [
+      "https://acc0unt.z12.blob.storage.azure.net/models/m",
+      { kind: "azure", host: "acc0unt.z12.blob.storage.azure.net", container: "models", path: "m" },
+    ],
+    ["https://acc0unt.blob.evil.example/models/m", { kind: "http", url: "https://acc0unt.blob.evil.example/models/m" }],
+    [
+      "https://acc0unt.blob.core.windows.net.evil.example/models/m",
+      { kind: "http", url: "https://acc0unt.blob.core.windows.net.evil.example/models/m" },
+    ],
     ["https://host:8443/a/m.tar.gz?x=1#part", { kind: "http", url: "https://host:8443/a/m.tar.gz?x=1" }],
     ["http://[::1]:80/m", { kind: "http", url: "http://[::1]/m" }],
     [
@@ -61,6 +70,8 @@ describe("storage addresses", () => {
     ["pvc://claim/../../etc", /the part \.\./],
     ["azure://evil.example/models/iris", /look like azure:/],
     ["azure://account.blob.core.windows.net", /look like azure:/],
+    ["azure://account.blob.evil.example/models/m", /look like azure:/],
+    ["azure://account.blob.core.windows.net.evil.example/models/m", /look like azure:/],
     ["https://acc0unt.blob.core.windows.net/models/%2e%2e/x", /look like azure|the part/],
     ["https://acc0unt.blob.core.windows.net/models/a%2F..%2F..%2Fx", /the part \.\./],
     ["https://user:password@host/m", /no user and password/],

@@ -24,7 +24,9 @@ export type ParsedAddress =
 
 export const schemes = ["s3", "gs", "azure", "https", "http", "pvc", "hf", "oci", "file", "storage"] as const;
 
-const blobHost = /^[a-z0-9]{3,24}\.blob\.[a-z0-9.-]+$/;
+/** Of Azure's own clouds: whoever may name the host is sent the credentials of the account that it names. */
+const blobHost =
+  /^[a-z0-9]{3,24}\.(?:blob\.core\.(?:windows\.net|usgovcloudapi\.net|chinacloudapi\.cn)|z\d{1,2}\.blob\.storage\.azure\.net)$/;
 const bucketName = /^[A-Za-z0-9][A-Za-z0-9._-]{1,221}[A-Za-z0-9]$/;
 const containerName = /^(?:\$root|\$web|[a-z0-9](?:[a-z0-9-]{1,61}[a-z0-9]))$/;
 const claimName = /^[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/;

@@ -18,6 +18,8 @@ export interface LocalPlace {
   readonly root: string;
   /** What the root is called in reasons. */
   readonly rootName: string;
+  /** The reason when the root is not there, where there is more to say. */
+  readonly absent?: string;
   /** Absolute. */
   readonly path: string;
   /** Relative to the artefact's folder, or absolute. */
@@ -51,7 +53,8 @@ export function createFilePuller({ storageRoot: root }: FilePullerOptions): Pull
 export async function findLocal(place: LocalPlace, signal: AbortSignal): Promise<Found | Failure> {
   try {
     const root = await realpath(place.root).catch((cause: unknown) => {
-      throw new StorageRootError(`${place.rootName} cannot be read${codeOf(cause)}`, { cause });
+      const absent = codeOf(cause) === " (ENOENT)" ? place.absent : undefined;
+      throw new StorageRootError(absent ?? `${place.rootName} cannot be read${codeOf(cause)}`, { cause });
     });
     const inside = (path: string): boolean => path === root || path.startsWith(root.endsWith(sep) ? root : root + sep);
     const path = await realpath(place.path);

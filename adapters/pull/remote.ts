@@ -147,7 +147,9 @@ export function createRemotePuller(options: RemotePullerOptions): Puller {
                 ? join(root, place.schema.path)
                 : place.schema.path,
           };
-    return await findLocal({ root, rootName: `the claim ${source.claim}`, path: join(root, source.path), ...schema }, signal);
+    const rootName = `the claim ${source.claim}`;
+    const absent = `${rootName} is not mounted in this pod: it is not there, or the storage settings do not list it and models may not name others (allowAnyPVC)`;
+    return await findLocal({ root, rootName, absent, path: join(root, source.path), ...schema }, signal);
   };
 
   return {

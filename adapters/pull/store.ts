@@ -5,7 +5,7 @@
 import type { ArchiveKind } from "./archive/kinds.ts";
 
 export interface Digest {
-  readonly algorithm: "md5" | "sha256" | "git-sha1";
+  readonly algorithm: "md5" | "sha256" | "sha1" | "crc32" | "git-sha1";
   readonly hex: string;
 }
 
@@ -47,6 +47,11 @@ export interface Store {
   /** One more file of the same place, such as a schema: by its path from the root of the bucket, container or server. */
   find(path: string, signal: AbortSignal): Promise<StoredFile>;
   read(file: StoredFile, fromByte: number, signal: AbortSignal): Promise<Reading>;
+  /**
+   * Of the whole file, for a transfer that goes on behind what has come already: no client checks more than what it reads.
+   * Undefined: the store has none. Absent: it told all that it has with the list or the first reading.
+   */
+  digest?(file: StoredFile, signal: AbortSignal): Promise<Digest | undefined>;
 }
 
 /** More files are refused. */

@@ -5,6 +5,7 @@ import { createHash, type Hash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { sleep } from "#platform/clock.ts";
+import { type Check, createCheck } from "./checks.ts";
 import type { Digest, Store, StoredFile } from "./store.ts";
 import { connectionError, PullError } from "./trouble.ts";
 
@@ -42,7 +43,9 @@ interface State {
   /** What the store says. */
   digest: Digest | undefined;
   /** Made when that is of another kind. */
-  check: Hash | undefined;
+  check: Check | undefined;
+  /** The store was asked for it because an attempt goes on behind others. */
+  asked: boolean;
 }
 
 export async function transferFile(
@@ -59,7 +62,8 @@ export async function transferFile(
     grownTo: file.sizeBytes ?? 0,
     sha256: createHash("sha256"),
     digest: file.digest,
-    check: newCheck(file.digest, file),
+    check: createCheck(file.digest, file),
+    asked: false,
   };
   await takeUp(state, file, target, signal);
   const resumable = file.version !== "" && file.sizeBytes !== undefined;
@@ -67,6 +71,7 @@ export async function transferFile(
   for (let attempt = 1; ; attempt++) {
     const before = state.offset;
     try {
+      if (state.offset > 0) await askDigest(store, file, target, state, signal);
       if (state.offset !== file.sizeBytes) await readRest(store, file, target, state, options, signal);
       const sha256 = state.sha256.digest("hex");
       const wrong = refute(sha256, state, file);
@@ -97,12 +102,29 @@ async function takeUp(state: State, file: StoredFile, target: Target, signal: Ab
   state.offset = there;
 }
 
+/** What checks a reading from its beginning, such as a store's own client, checks nothing of one that goes on. */
+async function askDigest(store: Store, file: StoredFile, target: Target, state: State, signal: AbortSignal): Promise<void> {
+  if (state.asked || state.digest !== undefined || store.digest === undefined) return;
+  const digest = await store.digest(file, signal);
+  state.asked = true;
+  if (digest === undefined) return;
+  const check = createCheck(digest, file);
+  if (check !== undefined) {
+    const end = state.offset - 1;
+    for await (const chunk of createReadStream(target.path, { end, highWaterMark: 2 ** 18, signal }))
+      check.update(chunk as Buffer);
+  }
+  state.check = check;
+  state.digest = digest;
+}
+
 async function restart(state: State, file: StoredFile): Promise<void> {
   await state.handle.truncate(0);
   state.offset = 0;
   state.sha256 = createHash("sha256");
   state.digest = file.digest;
-  state.check = newCheck(file.digest, file);
+  state.check = createCheck(file.digest, file);
+  state.asked = false;
 }
 
 async function readRest(
@@ -128,7 +150,7 @@ async function readRest(
     const reading = await Promise.race([store.read(file, state.offset, ended), aborted]);
     if (reading.digest !== undefined && file.digest === undefined && state.offset === 0) {
       state.digest = reading.digest;
-      state.check = newCheck(reading.digest, file);
+      state.check = createCheck(reading.digest, file);
     }
     chunks = reading.chunks[Symbol.asyncIterator]();
     for (let next = await Promise.race([chunks.next(), aborted]); next.done !== true; ) {
@@ -200,21 +222,8 @@ async function writeAll(handle: FileHandle, chunks: readonly Uint8Array[]): Prom
 }
 
 function refute(sha256: string, state: State, file: StoredFile): PullError | undefined {
-  if (state.digest === undefined || (state.check?.digest("hex") ?? sha256) === state.digest.hex) return undefined;
+  if (state.digest === undefined || (state.check?.hex() ?? sha256) === state.digest.hex) return undefined;
   return new PullError("corrupt", `${file.what} does not have the checksum that the store says (${state.digest.algorithm})`);
-}
-
-function newCheck(digest: Digest | undefined, file: StoredFile): Hash | undefined {
-  switch (digest?.algorithm) {
-    case undefined:
-    case "sha256":
-      // That one is made of every file.
-      return undefined;
-    case "md5":
-      return createHash("md5");
-    case "git-sha1":
-      return createHash("sha1").update(`blob ${file.sizeBytes ?? 0}\0`);
-  }
 }
 
 function isDiskFault(error: unknown): boolean {

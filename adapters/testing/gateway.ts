@@ -56,10 +56,15 @@ export interface TestGatewayOptions {
   readonly gatewayId?: string;
   /** True when absent. */
   readonly acks?: boolean;
+  /** A gateway that says nothing for long is let go: true when absent. */
+  readonly pings?: boolean;
 }
 
+const pingMs = 1_000;
+const pingId = 0n;
+
 export function openTestGateway(address: string, options: TestGatewayOptions = {}): TestGateway {
-  const { gatewayId = "g1", acks = true } = options;
+  const { gatewayId = "g1", acks = true, pings = true } = options;
   const client = createClient(Link, address);
   const stream = client.attach();
   const copies = new Map<string, Copy>();
@@ -120,7 +125,7 @@ export function openTestGateway(address: string, options: TestGatewayOptions = {
         refused.push(message.value);
         return;
       case "pong":
-        pongs.push(message.value.id);
+        if (message.value.id !== pingId) pongs.push(message.value.id);
         return;
       case "draining":
         for (const { model } of message.value.copies) draining.push(model);
@@ -132,6 +137,10 @@ export function openTestGateway(address: string, options: TestGatewayOptions = {
   stream.on("error", () => (ended = true));
   stream.on("end", () => (ended = true));
   send({ case: "hello", value: { gatewayId } });
+  const pinging = setInterval(() => {
+    if (pings) send({ case: "ping", value: { id: pingId } });
+  }, pingMs);
+  pinging.unref();
 
   return {
     copies,
@@ -184,6 +193,7 @@ export function openTestGateway(address: string, options: TestGatewayOptions = {
       ),
     [Symbol.dispose](): void {
       ended = true;
+      clearInterval(pinging);
       stream.cancel();
       client[Symbol.dispose]();
     },

@@ -33,6 +33,8 @@ test("the memory of whoever listens at the address, and of all below it", async 
     await grown;
     const grewBytes = ((await meter.read(never)) ?? 0) - before;
     assert.ok(grewBytes > 90 * 2 ** 20 && grewBytes < 130 * 2 ** 20, `${grewBytes}`);
+    assert.equal(await meter.readOne(child.pid ?? 0, never), await meter.read(never));
+    assert.equal(await meter.readOne(process.pid, never), undefined, "which is none of its own");
   } finally {
     child.stdin.end();
     await once(child, "close");

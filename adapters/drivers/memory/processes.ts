@@ -10,29 +10,49 @@ export interface MemoryMeter {
   read(signal: AbortSignal): Promise<number | undefined>;
 }
 
+export interface ProcessMeter extends MemoryMeter {
+  /** Of this process, and all below it; undefined: it cannot be seen, or is none of the model server's. */
+  readOne(pid: number, signal: AbortSignal): Promise<number | undefined>;
+}
+
 const maxProcesses = 4_096;
 const listening = "0A";
 
-/** `address`: `host:port` or `unix:/path`, on this machine. */
-export function createProcessMeter(address: string, proc = "/proc"): MemoryMeter {
+/** The processes that listen there; empty: they cannot be seen. `address`: `host:port` or `unix:/path`, on this machine. */
+export function createProcessFinder(address: string, proc: string): () => Promise<readonly number[]> {
   let roots: readonly number[] = [];
+  return async () => {
+    let sockets = await listeningSockets(proc, address);
+    if (sockets.size === 0) return [];
+    const still = await Promise.all(roots.map((pid) => holdsOneOf(proc, pid, sockets)));
+    if (roots.length === 0 || still.includes(false)) {
+      sockets = await listeningSockets(proc, address);
+      roots = await findHolders(proc, sockets);
+    }
+    return roots;
+  };
+}
+
+export function createProcessMeter(address: string, proc = "/proc"): ProcessMeter {
+  const find = createProcessFinder(address, proc);
   const sumOf = async (pids: readonly number[]): Promise<number> => {
     const sizes = await Promise.all(pids.map((pid) => residentBytes(proc, pid)));
     return sizes.reduce<number>((sum, size) => sum + (size ?? 0), 0);
   };
+  const read = async (pids: readonly number[]): Promise<number | undefined> => {
+    const bytes = await sumOf(await withDescendants(proc, pids));
+    return bytes > 0 ? bytes : undefined;
+  };
   return {
     async read(signal): Promise<number | undefined> {
       signal.throwIfAborted();
-      let sockets = await listeningSockets(proc, address);
-      if (sockets.size === 0) return undefined;
-      const still = await Promise.all(roots.map((pid) => holdsOneOf(proc, pid, sockets)));
-      if (roots.length === 0 || still.includes(false)) {
-        sockets = await listeningSockets(proc, address);
-        roots = await findHolders(proc, sockets);
-      }
-      if (roots.length === 0) return undefined;
-      const bytes = await sumOf(await withDescendants(proc, roots));
-      return bytes > 0 ? bytes : undefined;
+      return await read(await find());
+    },
+    async readOne(pid, signal): Promise<number | undefined> {
+      signal.throwIfAborted();
+      // A container beside this one counts its processes anew: its number may be another's here.
+      const below = await withDescendants(proc, await find());
+      return below.includes(pid) ? await read([pid]) : undefined;
     },
   };
 }

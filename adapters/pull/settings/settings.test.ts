@@ -168,6 +168,10 @@ describe("a pull by the storage settings", { timeout: 120_000 }, () => {
       const pulled = await bench.puller.pull({ storageUri }, never);
       assert.ok(pulled.kind === "failed", storageUri);
       assert.ok(!pulled.reason.includes(bench.folder), pulled.reason);
+      assert.equal(
+        /the claim other is not mounted .* the storage settings do not list it/.test(pulled.reason),
+        storageUri.includes("other"),
+      );
     }
     assert.equal(bench.cache.usedBytes, 5, "nothing of the claim is in the cache, only what the web gave");
   });

@@ -194,7 +194,7 @@ function resolveAzure({ address, parameters, entry: found }: Given): Resolved {
     if (entry?.container !== undefined && entry.container !== container && !allowed.includes("container")) {
       return refuse("unsuitable", `the storage settings' entry ${found?.key ?? ""} is for another container`);
     }
-    const suits = host === undefined || (account !== undefined && host.startsWith(`${account}.blob.`));
+    const suits = host === undefined || (account !== undefined && host.startsWith(`${account}.`));
     if (!suits && found?.named === true)
       return refuse("unsuitable", `the storage settings' entry ${found.key} is for another account`);
     if (host === undefined && usualHost === undefined && entry?.connectionString === undefined) {

@@ -89,3 +89,25 @@ for (const [what, second] of [
     }
   });
 }
+
+test("the credentials of an account go to Azure's hosts only, whatever host an address names", async () => {
+  await using bench = await openPullBench();
+  await bench.setEntry("default_azure", {
+    type: "azure",
+    account_name: "acc0unt",
+    client_id: "id",
+    client_secret: "s3cret",
+    tenant_id: "tenant",
+  });
+  const never = new AbortController().signal;
+  for (const host of ["acc0unt.blob.evil.example", "acc0unt.blob.core.windows.net.evil.example", "acc0unt.blob.localhost"]) {
+    for (const storageKey of ["default_azure", undefined]) {
+      const asked = storageKey === undefined ? {} : { storageKey };
+      const pulled = await bench.puller.pull({ storageUri: `azure://${host}/models/m`, ...asked }, never);
+      assert.ok(pulled.kind === "failed" && /must look like azure:/.test(pulled.reason), JSON.stringify(pulled));
+      if (storageKey === undefined) continue;
+      const web = await bench.puller.pull({ storageUri: `https://${host}/models/m`, ...asked }, never);
+      assert.ok(web.kind === "failed" && /is of type azure/.test(web.reason), JSON.stringify(web));
+    }
+  }
+});

@@ -1,5 +1,9 @@
 // The S3 store against a real server of that API, which takes any credentials; refusals by a scripted one.
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { readFile } from "node:fs/promises";
+import { request as ask, createServer } from "node:http";
 import { test } from "node:test";
 import { CreateBucketCommand, PutObjectCommand, S3Client } from "@aws-sdk/client-s3";
 import { openMoto } from "#test/storage/servers.ts";
@@ -77,3 +81,67 @@ test("the S3 store never sends an entry's credentials to a host that a parameter
   assert.ok(refused.kind === "failed" && /private address/.test(refused.reason), JSON.stringify(refused));
   assert.equal(server.requests.length, asked);
 });
+
+for (const [name, checksum] of [
+  ["the checksum that the client sent", { ChecksumAlgorithm: "CRC32" }],
+  ["SHA-256", { ChecksumAlgorithm: "SHA256" }],
+  ["SHA-1", { ChecksumAlgorithm: "SHA1" }],
+] as const) {
+  test(`a transfer that goes on where it was cut is held to the whole object's checksum: ${name}`, async () => {
+    await using moto = await openMoto();
+    const credentials = { accessKeyId: keys.access_key_id, secretAccessKey: keys.secret_access_key };
+    const client = new S3Client({ endpoint: moto.url, region: "us-east-1", forcePathStyle: true, credentials });
+    const content = randomBytes(1_000_000);
+    await client.send(new CreateBucketCommand({ Bucket: "bucket" }));
+    await client.send(new PutObjectCommand({ Bucket: "bucket", Key: "model.bin", Body: content, ...checksum }));
+    client.destroy();
+    await using proxy = await openFaultyProxy(moto.url, content.length / 2);
+    await using bench = await openPullBench();
+    await bench.setEntry("default_s3", { type: "s3", ...keys, endpoint_url: proxy.url, region: "us-east-1" });
+    const pulled = await bench.puller.pull({ storageUri: "s3://bucket/model.bin" }, never);
+    assert.ok(pulled.kind === "ok", JSON.stringify(pulled));
+    assert.ok((await readFile(pulled.path)).equals(content), "the right bytes in the end");
+    await pulled.release();
+    assert.deepEqual(proxy.ranges, [undefined, "bytes=500000-", undefined]);
+  });
+}
+
+interface FaultyProxy extends AsyncDisposable {
+  readonly url: string;
+  /** Of the objects that were asked for. */
+  readonly ranges: readonly (string | undefined)[];
+}
+
+/** Cuts the first object off after so many bytes, and gives one wrong byte in the part that is asked for then. */
+async function openFaultyProxy(to: string, cutAt: number): Promise<FaultyProxy> {
+  const ranges: (string | undefined)[] = [];
+  const server = createServer((request, response) => {
+    const isObject = request.method === "GET" && request.url?.includes("list-type") !== true;
+    const turn = isObject ? ranges.push(request.headers.range) : 0;
+    const asked = ask(`${to}${request.url}`, { method: request.method, headers: request.headers }, (answer) => {
+      response.writeHead(answer.statusCode ?? 500, answer.headers);
+      const chunks: Buffer[] = [];
+      answer.on("data", (chunk: Buffer) => void chunks.push(chunk));
+      answer.on("end", () => {
+        const body = Buffer.concat(chunks);
+        if (turn === 1) return void response.write(body.subarray(0, cutAt), () => response.destroy());
+        if (turn === 2) body[0] = (body[0] ?? 0) ^ 1;
+        return void response.end(body);
+      });
+    });
+    request.pipe(asked);
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  assert.ok(typeof address === "object" && address !== null);
+  return {
+    url: `http://127.0.0.1:${address.port}`,
+    ranges,
+    async [Symbol.asyncDispose](): Promise<void> {
+      server.closeAllConnections();
+      server.close();
+      await once(server, "close");
+    },
+  };
+}

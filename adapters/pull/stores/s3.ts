@@ -99,6 +99,15 @@ export function createS3Store({ bucket, path }: S3Source, client: S3Client): Sto
     async find(key, signal): Promise<StoredFile> {
       return { ...(await head(key, signal)), path: key };
     },
+    async digest(file, signal): Promise<Digest | undefined> {
+      const version = file.version === "" ? {} : { IfMatch: file.version };
+      const command = new HeadObjectCommand({ Bucket: bucket, Key: file.ref, ChecksumMode: "ENABLED", ...version });
+      const answer = await client.send(command, { abortSignal: signal }).catch((error: unknown) => {
+        signal.throwIfAborted();
+        throw translate(error, file.what);
+      });
+      return wholeDigestOf(answer);
+    },
     async read(file, fromByte, signal): Promise<Reading> {
       const command = new GetObjectCommand({
         Bucket: bucket,
@@ -125,6 +134,23 @@ export function createS3Store({ bucket, path }: S3Source, client: S3Client): Sto
   };
 }
 
+/**
+ * What the whole object has for a checksum, where it is one that can be made here: not one of its parts' checksums, which has
+ * their number behind it. https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
+ */
+function wholeDigestOf(facts: ObjectFacts): Digest | undefined {
+  const { ChecksumSHA256: sha256, ChecksumSHA1: sha1, ChecksumCRC32: crc32 } = facts;
+  for (const [algorithm, text, bytes] of [
+    ["sha256", sha256, 32],
+    ["sha1", sha1, 20],
+    ["crc32", crc32, 4],
+  ] as const) {
+    const value = Buffer.from(text ?? "", "base64");
+    if (value.length === bytes && text?.includes("-") === false) return { algorithm, hex: value.toString("hex") };
+  }
+  return etagOf(facts);
+}
+
 interface ObjectFacts {
   readonly ETag?: string | undefined;
   readonly ServerSideEncryption?: string | undefined;
@@ -140,8 +166,11 @@ interface ObjectFacts {
  * customer's: https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html. A checksum of its own the SDK has checked.
  */
 function digestOf(facts: ObjectFacts): Digest | undefined {
-  const { ETag, ServerSideEncryption, SSECustomerAlgorithm } = facts;
   if (facts.ChecksumCRC32 ?? facts.ChecksumCRC32C ?? facts.ChecksumSHA1 ?? facts.ChecksumSHA256) return undefined;
+  return etagOf(facts);
+}
+
+function etagOf({ ETag, ServerSideEncryption, SSECustomerAlgorithm }: ObjectFacts): Digest | undefined {
   if (SSECustomerAlgorithm !== undefined || ServerSideEncryption?.startsWith("aws:") === true) return undefined;
   const hex = /^"([0-9a-f]{32})"$/.exec(ETag ?? "")?.[1];
   return hex === undefined ? undefined : { algorithm: "md5", hex };

@@ -23,7 +23,7 @@ before(async () => {
 });
 after(async () => server[Symbol.asyncDispose]());
 
-const options = { timeoutMs: 5_000 };
+const options = { timeoutMs: 60_000 };
 type Request = MessageInitShape<typeof RequestSchema>;
 const infer = async (request: Request): Promise<ModelInferResponse> =>
   server.grpc.modelInfer(create(ModelInferRequestSchema, request), options);
@@ -242,7 +242,7 @@ test("a connection lives through thousands of cancelled calls", async () => {
 });
 
 test("a stream answers request after request, an error among them", async () => {
-  const stream = server.grpc.modelStreamInfer({ timeoutMs: 5_000 });
+  const stream = server.grpc.modelStreamInfer({ timeoutMs: 60_000 });
   const inputs = [{ name: "x", datatype: "FP32", shape: [1n, 2n], contents: { fp32Contents: [1, 2] } }];
   for (const request of [{ id: "a", inputs }, { id: "b" }, { id: "c", inputs }]) {
     stream.write(create(ModelInferRequestSchema, { modelName: "plus~2", ...request }));
@@ -255,7 +255,7 @@ test("a stream answers request after request, an error among them", async () => 
 });
 
 test("a stream for a model that is not here ends as another pod's call", async () => {
-  const stream = server.grpc.modelStreamInfer({ timeoutMs: 5_000 });
+  const stream = server.grpc.modelStreamInfer({ timeoutMs: 60_000 });
   const ended = Promise.withResolvers<ServiceError>();
   stream.on("error", ended.resolve);
   stream.on("data", () => ended.reject(new Error("it was answered")));
@@ -266,7 +266,7 @@ test("a stream for a model that is not here ends as another pod's call", async (
 });
 
 test("a message that names another model than the stream's first ends the stream", async () => {
-  const stream = server.grpc.modelStreamInfer({ timeoutMs: 5_000 });
+  const stream = server.grpc.modelStreamInfer({ timeoutMs: 60_000 });
   const inputs = [{ name: "x", datatype: "FP32", shape: [1n, 2n], contents: { fp32Contents: [1, 2] } }];
   const ended = Promise.withResolvers<ServiceError>();
   const seen: (string | undefined)[] = [];

@@ -41,11 +41,12 @@ export function createRestServer(options: RestOptions): FastifyInstance {
     return503OnClosing: false,
     routerOptions: { maxParamLength: 8_192 },
     frameworkErrors: (error, _request, reply) => void refuse(options, reply, parseFrameworkError(error, maxBodyBytes)),
-    clientErrorHandler: (_error, socket) => {
-      const body = '{"error":"the request is not HTTP/1.1"}';
+    clientErrorHandler: ({ code }, socket) => {
+      const isLarge = code === "HPE_HEADER_OVERFLOW";
+      const body = isLarge ? '{"error":"the headers are too large"}' : '{"error":"the request is not HTTP/1.1"}';
       if (socket.writable) {
         socket.write(
-          `HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\nconnection: close\r\n\r\n${body}`,
+          `HTTP/1.1 ${isLarge ? "431 Request Header Fields Too Large" : "400 Bad Request"}\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\nconnection: close\r\n\r\n${body}`,
         );
       }
       socket.destroy();
