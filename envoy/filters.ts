@@ -46,6 +46,8 @@ export function connection(statPrefix: string, options: BootstrapOptions): Conne
       idleTimeout: duration(3_600_000),
       headersWithUnderscoresAction: HttpProtocolOptions_HeadersWithUnderscoresAction.ALLOW,
     },
+    // ApacheBench and the health checks of older load balancers speak it.
+    httpProtocolOptions: { acceptHttp10: true, defaultHostForHttp10: "warmpath" },
     // A gRPC client has one connection, and all its calls may be waiting at once. A stream's window is also how much of it
     // Envoy keeps while a filter reads the body: a whole message, where the name is read from it.
     http2ProtocolOptions: {

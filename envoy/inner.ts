@@ -1,6 +1,7 @@
 // Owns the internal listeners, which requests enter from this Envoy's own routes: to be rerouted or
 // mirrored. Each sends on to the cluster that a header of ours names.
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import { patienceMs } from "#core/patience.ts";
 import { duration, packAny } from "#platform/any.ts";
 import type { ListenerSchema } from "#proto/gen/envoy/config/listener/v3/listener_pb.ts";
 import type { HeaderMatcherSchema, RouteActionSchema } from "#proto/gen/envoy/config/route/v3/route_components_pb.ts";
@@ -30,7 +31,7 @@ function reroute(options: BootstrapOptions): Listener {
     ],
     [
       { toCluster: lastPrefix, action: untimed },
-      { toCluster: "", action: { ...untimed, retryPolicy: onceElsewhere() } },
+      { toCluster: "", action: { ...untimed, retryPolicy: hedged, hedgePolicy: { hedgeOnPerTryTimeout: true } } },
     ],
     options,
   );
@@ -51,8 +52,11 @@ function mirror(options: BootstrapOptions): Listener {
 
 type Action = Pick<
   Extract<MessageInitShape<typeof RouteActionSchema>, { readonly $typeName?: never }>,
-  "timeout" | "maxStreamDuration" | "retryPolicy"
+  "timeout" | "maxStreamDuration" | "retryPolicy" | "hedgePolicy"
 >;
+
+/** The pod that the gateway found may stand still as well. The request has been to the gateway anyway: it is asked again soon. */
+const hedged = { ...onceElsewhere(), perTryTimeout: duration(patienceMs[0]) };
 
 const untimed: Action = { timeout: duration(0), maxStreamDuration: { grpcTimeoutHeaderMax: duration(0) } };
 
@@ -66,6 +70,7 @@ function inner(name: string, httpFilters: HttpFilter[], routes: readonly InnerRo
   const virtualHost = {
     name,
     domains: ["*"],
+    includeIsTimeoutRetryHeader: true,
     requestBodyBufferLimit: BigInt(retryBodyBytes),
     routes: routes.map(({ toCluster, action }) => ({
       match: {

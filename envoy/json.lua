@@ -1,42 +1,62 @@
 -- Finds and rewrites the member "model" of the JSON object that a buffered body of an OpenAI-style call is.
+-- A worker of Envoy does nothing else meanwhile, and a body may be 16 MiB of brackets: so what is done for each byte is what
+-- LuaJIT compiles, which patterns are not.
+
+local byte, find, sub = string.byte, string.find, string.sub
+local TAB, NEWLINE, RETURN, BLANK, QUOTE, COLON, BACKSLASH = 9, 10, 13, 32, 34, 58, 92
+local OPEN_LIST, CLOSE_LIST, OPEN_OBJECT, CLOSE_OBJECT = 91, 93, 123, 125
 
 -- The closing quote of the text whose opening quote is at `at`.
 local function string_end(text, at)
   local from = at + 1
   while true do
-    local found = string.find(text, '["\\]', from)
+    local found = find(text, '"', from, true)
     if found == nil then return nil end
-    if string.byte(text, found) == 34 then return found end
-    from = found + 2
+    -- One that an odd number of backslashes stands before is escaped.
+    local before = found - 1
+    while byte(text, before) == BACKSLASH do before = before - 1 end
+    if (found - before) % 2 == 1 then return found end
+    from = found + 1
   end
+end
+
+-- The first byte from `at` that is no blank, and where it is.
+local function behind_blanks(text, at)
+  local mark = byte(text, at)
+  while mark == BLANK or mark == NEWLINE or mark == RETURN or mark == TAB do
+    at = at + 1
+    mark = byte(text, at)
+  end
+  return mark, at
 end
 
 -- The value of the member "model", and where it begins and ends between its quotes; nil when the body is in any doubt.
 local function find_model(text)
-  local at = string.match(text, "^[ \t\r\n]*{()")
-  if at == nil then return nil end
+  local mark, at = behind_blanks(text, 1)
+  if mark ~= OPEN_OBJECT then return nil end
   local depth, model, first, last = 1, nil, nil, nil
   while depth > 0 do
-    local found, _, mark = string.find(text, '(["{}%[%]])', at)
-    if found == nil then return nil end
-    at = found + 1
-    if mark == "{" or mark == "[" then depth = depth + 1
-    elseif mark == "}" or mark == "]" then depth = depth - 1
-    else
-      local closing = string_end(text, found)
-      if closing == nil then return nil end
-      at = closing + 1
-      local value = depth == 1 and string.match(text, "^[ \t\r\n]*:[ \t\r\n]*()", at)
-      if value then
-        local key = string.sub(text, found + 1, closing - 1)
-        if string.find(key, "\\", 1, true) then return nil end
+    at = at + 1
+    mark = byte(text, at)
+    if mark == nil then return nil
+    elseif mark == OPEN_OBJECT or mark == OPEN_LIST then depth = depth + 1
+    elseif mark == CLOSE_OBJECT or mark == CLOSE_LIST then depth = depth - 1
+    elseif mark == QUOTE then
+      local opening = at
+      at = string_end(text, opening)
+      if at == nil then return nil end
+      local colon, value
+      if depth == 1 then colon, value = behind_blanks(text, at + 1) end
+      if colon == COLON then
+        local key = sub(text, opening + 1, at - 1)
+        if find(key, "\\", 1, true) then return nil end
         if key == "model" then
-          if model ~= nil or string.sub(text, value, value) ~= '"' then return nil end
-          local stop = string_end(text, value)
-          if stop == nil then return nil end
-          first, last = value + 1, stop - 1
-          model = string.sub(text, first, last)
-          at = stop + 1
+          mark, value = behind_blanks(text, value + 1)
+          if model ~= nil or mark ~= QUOTE then return nil end
+          at = string_end(text, value)
+          if at == nil then return nil end
+          first, last = value + 1, at - 1
+          model = sub(text, first, last)
         end
       end
     end

@@ -9,7 +9,7 @@ import type {
   LocalReplyConfigSchema,
   ResponseMapperSchema,
 } from "#proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
-import { headers, leftToFirst } from "./names.ts";
+import { grpcStatus, headers, leftToFirst } from "./names.ts";
 
 type Mapper = MessageInitShape<typeof ResponseMapperSchema>;
 type Answer = Pick<Extract<Mapper, { readonly $typeName?: never }>, "statusCode" | "headersToAdd" | "body">;
@@ -20,13 +20,18 @@ function status(op: ComparisonFilter_Op, code: number): LogFilter & object {
   return { filterSpecifier: { case: "statusCodeFilter", value } };
 }
 
+function hasHeader(header: MessageInitShape<typeof HeaderMatcherSchema>): LogFilter & object {
+  return { filterSpecifier: { case: "headerFilter", value: { header } } };
+}
+
+function all(...filters: (LogFilter & object)[]): LogFilter & object {
+  return { filterSpecifier: { case: "andFilter", value: { filters } } };
+}
+
 /** What Envoy itself refuses without a word gets one; the headers tell it from what the gateway refuses. */
-function wordFor(word: string, ...matchers: MessageInitShape<typeof HeaderMatcherSchema>[]): Mapper {
-  const filters = matchers.map((header): LogFilter => ({ filterSpecifier: { case: "headerFilter", value: { header } } }));
+function wordFor(word: string, code: number, ...matchers: MessageInitShape<typeof HeaderMatcherSchema>[]): Mapper {
   return {
-    filter: {
-      filterSpecifier: { case: "andFilter", value: { filters: [status(ComparisonFilter_Op.EQ, 400), ...filters] } },
-    },
+    filter: all(status(ComparisonFilter_Op.EQ, code), ...matchers.map(hasHeader)),
     body: { specifier: { case: "inlineString", value: word } },
     bodyFormatOverride: asJson,
   };
@@ -38,12 +43,7 @@ const asJson: Mapper["bodyFormatOverride"] = { format: { case: "jsonFormat", val
 function openaiErrors(which: LogFilter & object, type: string, more: Partial<Answer> = {}): Mapper {
   return {
     ...more,
-    filter: {
-      filterSpecifier: {
-        case: "andFilter",
-        value: { filters: [which, { filterSpecifier: { case: "headerFilter", value: { header: openaiPath } } }] },
-      },
-    },
+    filter: all(which, hasHeader(openaiPath)),
     bodyFormatOverride: {
       format: {
         case: "jsonFormat",
@@ -73,6 +73,12 @@ const unasked = {
   body: { specifier: { case: "inlineString", value: "the gateway does not answer: it may be starting" } },
 } satisfies Mapper;
 
+/** The HTTP status of a gRPC answer is 200, whatever stands here. */
+const unaskedGrpc = {
+  ...unasked,
+  headersToAdd: [...unasked.headersToAdd, setHeader(grpcStatus, `${unavailableGrpcStatus}`)],
+} satisfies Mapper;
+
 /**
  * A tenant over its requests per second: the limit filter has no words of ours, and nothing else about its answer could be
  * told from others here. So it, too, has a status that nothing else has.
@@ -86,32 +92,26 @@ const limited = {
   body: { specifier: { case: "inlineString", value: "this tenant's quota of requests per second is used up" } },
 } satisfies Mapper;
 
+function pathLike(regex: string): MessageInitShape<typeof HeaderMatcherSchema> {
+  const matchPattern = { case: "safeRegex" as const, value: { regex } };
+  return { name: ":path", headerMatchSpecifier: { case: "stringMatch", value: { matchPattern } } };
+}
+
 /** As clients send it, and as the naming filter writes it. */
-const openaiPath: MessageInitShape<typeof HeaderMatcherSchema> = {
-  name: ":path",
-  headerMatchSpecifier: {
-    case: "stringMatch",
-    value: {
-      matchPattern: {
-        case: "safeRegex",
-        value: { regex: "(/openai)?(/models/[^/]+)?/v1/(chat/completions|completions|embeddings)([?].*)?" },
-      },
-    },
-  },
-};
+const openaiPath = pathLike("(/openai)?(/models/[^/]+)?/v1/(chat/completions|completions|embeddings)([?].*)?");
 
 /** The HTTP port: `{"error": TEXT}`, and OpenAI's own form on its paths. */
 export const httpErrors: MessageInitShape<typeof LocalReplyConfigSchema> = {
   mappers: [
-    wordFor("the path must not contain %00", {
-      name: ":path",
-      headerMatchSpecifier: {
-        case: "stringMatch",
-        value: { matchPattern: { case: "safeRegex", value: { regex: "[^?]*%00.*" } } },
-      },
+    wordFor("the path must not contain %00", 400, pathLike("[^?]*%00.*")),
+    wordFor("the path must not contain a fragment (#)", 400, pathLike("[^#]*#.*")),
+    wordFor("a connection cannot be upgraded to another protocol here", 403, {
+      name: "upgrade",
+      headerMatchSpecifier: { case: "presentMatch", value: true },
     }),
     wordFor(
       "the request must name its host",
+      400,
       { name: ":method", headerMatchSpecifier: { case: "presentMatch", value: true } },
       { name: ":authority", headerMatchSpecifier: { case: "presentMatch", value: false } },
     ),
@@ -131,44 +131,23 @@ export const grpcErrors: MessageInitShape<typeof LocalReplyConfigSchema> = {
   mappers: [
     {
       filter: status(ComparisonFilter_Op.EQ, 413),
-      headersToAdd: [setHeader("grpc-status", `${errorCatalogue["body-too-large"].grpc}`)],
+      headersToAdd: [setHeader(grpcStatus, `${errorCatalogue["body-too-large"].grpc}`)],
     },
-    { ...limited, headersToAdd: [...limited.headersToAdd, setHeader("grpc-status", `${errorCatalogue["quota-exceeded"].grpc}`)] },
-    // The HTTP status of a gRPC answer is 200, whatever stands here.
-    { ...unasked, headersToAdd: [...unasked.headersToAdd, setHeader("grpc-status", `${unavailableGrpcStatus}`)] },
+    { ...limited, headersToAdd: [...limited.headersToAdd, setHeader(grpcStatus, `${errorCatalogue["quota-exceeded"].grpc}`)] },
+    unaskedGrpc,
   ],
 };
 
-const isHedge: LogFilter & object = {
-  filterSpecifier: {
-    case: "headerFilter",
-    value: {
-      header: {
-        name: headers.isHedge,
-        headerMatchSpecifier: { case: "stringMatch", value: { matchPattern: { case: "exact", value: "true" } } },
-      },
-    },
-  },
-};
+const isHedge = hasHeader({
+  name: headers.isHedge,
+  headerMatchSpecifier: { case: "stringMatch", value: { matchPattern: { case: "exact", value: "true" } } },
+});
 
-const isGrpc: LogFilter & object = {
-  filterSpecifier: {
-    case: "headerFilter",
-    value: {
-      header: {
-        name: "content-type",
-        headerMatchSpecifier: { case: "stringMatch", value: { matchPattern: { case: "prefix", value: "application/grpc" } } },
-      },
-    },
-  },
-};
+const isGrpc = hasHeader({
+  name: "content-type",
+  headerMatchSpecifier: { case: "stringMatch", value: { matchPattern: { case: "prefix", value: "application/grpc" } } },
+});
 
-function both(...filters: (LogFilter & object)[]): LogFilter & object {
-  return { filterSpecifier: { case: "andFilter", value: { filters } } };
-}
-
-const { headersToAdd: retryLater } = unasked;
-const unaskedGrpc = [...retryLater, setHeader("grpc-status", `${unavailableGrpcStatus}`)];
 const left = setHeader(headers.notHere, leftToFirst);
 
 /**
@@ -177,9 +156,9 @@ const left = setHeader(headers.notHere, leftToFirst);
  */
 export const innerErrors: MessageInitShape<typeof LocalReplyConfigSchema> = {
   mappers: [
-    { ...unasked, filter: both(isHedge, isGrpc, unasked.filter), headersToAdd: [...unaskedGrpc, left] },
-    { ...unasked, filter: both(isHedge, unasked.filter), headersToAdd: [...retryLater, left] },
-    { ...unasked, filter: both(isGrpc, unasked.filter), headersToAdd: unaskedGrpc },
+    { ...unasked, filter: all(isHedge, isGrpc, unasked.filter), headersToAdd: [...unaskedGrpc.headersToAdd, left] },
+    { ...unasked, filter: all(isHedge, unasked.filter), headersToAdd: [...unasked.headersToAdd, left] },
+    { ...unaskedGrpc, filter: all(isGrpc, unasked.filter) },
     openaiErrors(unasked.filter, "server_error", unasked),
     { ...unasked, bodyFormatOverride: asJson },
     // Nothing is changed: of a gRPC answer the text is the message.

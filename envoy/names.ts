@@ -3,10 +3,10 @@
 /** Of all headers of ours: what a client sends under this prefix is taken away at the edge. */
 export const headerPrefix = "x-warm-";
 
-/** Request and response headers of ours. */
 /** Of a gRPC answer, in its trailers; of one that is nothing but an error, among its headers. */
 export const grpcStatus = "grpc-status";
 
+/** Request and response headers of ours. */
 export const headers = {
   /** The model's name, on the gRPC port, where no path holds it; the scope key there. */
   model: "x-warm-model",

@@ -2,6 +2,7 @@
 -- and never comes here when its model is warm. What comes here is brought into that form, and a route puts it back:
 --   /v1/models/NAME:predict        ->  /v1/models/NAME/:predict
 --   /v2/models/NAME?query          ->  /v2/models/NAME             (the key would hold the query)
+--   /v2/repository/index           ->  /v2/repository/index?ready=true where the body says so
 --   /v1/chat/completions and such  ->  /openai/models/NAME/v1/chat/completions, NAME from the JSON body
 -- x-warm-model marks the last: a client cannot send it, so it cannot name one model in the path and another in the body.
 -- Any doubt about the body (no JSON object, model named twice, with escapes, no text) leaves the path as it is: the
@@ -10,6 +11,8 @@
 local OPENAI = {
   ["/v1/chat/completions"] = true, ["/v1/completions"] = true, ["/v1/embeddings"] = true,
 }
+
+local INDEX = "/v2/repository/index"
 
 local function name_from_body(handle, path)
   local body = handle:body()
@@ -32,6 +35,13 @@ local function name_from_body(handle, path)
   if slot ~= nil and slot ~= "0" then rename_model(handle, body, text, first, last, name .. "~" .. slot) end
 end
 
+-- Whether only warm models are asked for says the body; the gateway reads no bodies.
+local function ask_for_ready(handle)
+  local body = handle:body()
+  if body == nil or string.find(body:getBytes(0, body:length()), '"ready"%s*:%s*true') == nil then return end
+  handle:headers():replace(":path", INDEX .. "?ready=true")
+end
+
 local function name_model(handle)
   local headers = handle:headers()
   local path = headers:get(":path")
@@ -48,6 +58,7 @@ local function name_model(handle)
     handle:clearRouteCache()
     return
   end
+  if path == INDEX then return ask_for_ready(handle) end
   local call = string.match(string.gsub(path, "^/openai/v1/", "/v1/"), "^[^?]*")
   if OPENAI[call] and headers:get(":method") == "POST" then name_from_body(handle, call) end
 end

@@ -7,8 +7,12 @@ import type { RetryPolicySchema } from "#proto/gen/envoy/config/route/v3/route_c
 import { PreviousPrioritiesConfigSchema } from "#proto/gen/envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config_pb.ts";
 import { headers } from "./names.ts";
 
-/** Largest request body, in bytes, that is kept for another try. */
-export const retryBodyBytes = 1 << 20;
+/**
+ * Largest request body, in bytes, that is kept for another try: as large as a message may be for gRPC's own clients and
+ * servers unless they are told otherwise. What is kept counts against the memory of the Envoy; when that runs short those
+ * streams end first that hold most.
+ */
+export const retryBodyBytes = 4 << 20;
 
 export function onceElsewhere(): Extract<MessageInitShape<typeof RetryPolicySchema>, { readonly $typeName?: never }> {
   return {

@@ -7,6 +7,7 @@ import { createRouteTable, type ResourceRef, type RouteTable, type TableOptions 
 import { typeUrls } from "./typeurls.ts";
 
 export { isPodCluster, type PodAddress, podClusterName, setClusterOf } from "./resources/set.ts";
+export { sweepMs } from "./sets.ts";
 export type { ResourceRef, RouteShare, RouteTable, RouteTarget } from "./table.ts";
 export { typeUrls } from "./typeurls.ts";
 
@@ -15,7 +16,7 @@ export interface Xds {
   addTo(server: Server): void;
   /** An Envoy is connected, and every one has acknowledged this resource at this version. */
   isAcked(ref: ResourceRef): boolean;
-  /** Takes out placement sets that are no longer used; to be called now and then. */
+  /** Takes out placement sets that are no longer used; to be called every `sweepMs`. */
   sweep(): void;
   readonly connected: boolean;
   close(): void;

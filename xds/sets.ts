@@ -3,7 +3,9 @@
 // requests that have waited. A plain plan belongs to its set; a mixed one (split, mirror, more patience) holds on to all its sets.
 // Life of a set: used -> idle (seen without a model by one sweep) -> leaving (entries taken back by the next) -> gone
 // (clusters and routes dropped when Envoy is done with the entries). A model that comes back makes it used again. A mixed
-// plan goes when a second sweep sees it without a model: Envoy asks for its routes only while a scope names them.
+// plan stays without a model as long as its patience: so long a request that took it may be silent before Envoy looks for
+// the cluster again, to send a hedge there, and fails the request when there is none.
+import { patienceMs } from "#core/patience.ts";
 import { ClusterSchema } from "#proto/gen/envoy/config/cluster/v3/cluster_pb.ts";
 import { RouteConfigurationSchema } from "#proto/gen/envoy/config/route/v3/route_pb.ts";
 import { buildSetCluster } from "./resources/cluster.ts";
@@ -56,6 +58,9 @@ export interface SetBook {
   readonly size: number;
 }
 
+/** Between two sweeps, at least. */
+export const sweepMs = 15_000;
+
 interface SetEntry {
   readonly set: PlacementSet;
   readonly slots: Map<number, PlanEntry>;
@@ -66,8 +71,8 @@ interface SetEntry {
 
 interface MixedEntry extends PlanEntry {
   readonly sets: readonly SetEntry[];
-  /** A sweep has seen it without a model. */
-  idle: boolean;
+  /** So many sweeps in a row have seen it without a model. */
+  idleSweeps: number;
 }
 
 export const wires: readonly Wire[] = ["rest", "grpc"];
@@ -103,7 +108,7 @@ export function createSetBook(clusters: ResourceStore, routes: ResourceStore, on
 
   function createMix(name: string, plan: Plan): MixedEntry {
     const sets = [...new Set(planLegs(plan).map(({ set }) => entryOf(set)))];
-    const mixed: MixedEntry = { plan, routes: name, models: new Set(), sets, idle: false };
+    const mixed: MixedEntry = { plan, routes: name, models: new Set(), sets, idleSweeps: 0 };
     mixes.set(name, mixed);
     for (const { mixed: of } of sets) of.add(mixed);
     routes.put(RouteConfigurationSchema, name, buildRoutes(plan, edge));
@@ -157,7 +162,7 @@ export function createSetBook(clusters: ResourceStore, routes: ResourceStore, on
       const plain = entryOf(plan.active.set).slots.get(plan.active.slot);
       if (plain?.routes === name) return plain;
       const mixed = mixes.get(name) ?? createMix(name, plan);
-      mixed.idle = false;
+      mixed.idleSweeps = 0;
       return mixed;
     },
     plansOfPod: (podId) => [
@@ -176,9 +181,9 @@ export function createSetBook(clusters: ResourceStore, routes: ResourceStore, on
     sweep(keep, isGone) {
       // Sets and plans number the combinations of pods in use, not models.
       for (const mixed of Array.from(mixes.values())) {
-        if (mixed.models.size > 0) mixed.idle = false;
-        else if (mixed.idle) dropMix(mixed);
-        else mixed.idle = true;
+        if (mixed.models.size > 0) mixed.idleSweeps = 0;
+        else if (mixed.idleSweeps * sweepMs >= patienceMs[mixed.plan.patience]) dropMix(mixed);
+        else mixed.idleSweeps += 1;
       }
       for (const entry of Array.from(entries.values())) {
         if (isUsed(entry) || keep(entry.set)) entry.phase = "used";

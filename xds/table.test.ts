@@ -3,10 +3,11 @@ import { test } from "node:test";
 import { fromBinary } from "@bufbuild/protobuf";
 import * as fc from "fast-check";
 import { parseModelName } from "#core/model.ts";
-import type { Patience } from "#core/patience.ts";
+import { type Patience, patienceMs } from "#core/patience.ts";
 import { RouteConfigurationSchema } from "#proto/gen/envoy/config/route/v3/route_pb.ts";
 import { ScopedRouteConfigurationSchema } from "#proto/gen/envoy/config/route/v3/scoped_route_pb.ts";
 import { createResourceCheck } from "./check.ts";
+import { sweepMs } from "./sets.ts";
 import { createRouteTable, type RouteLeg, type RouteTable, type RouteTarget } from "./table.ts";
 import { typeUrls } from "./typeurls.ts";
 
@@ -171,9 +172,26 @@ test("models with another patience share other routes to the same pods, with the
   const before = [...table.names(typeUrls.routes)].length;
   table.setModel("y", { slot: 0, podIds: ["a"] });
   table.setModel("z", { slot: 0, podIds: ["a"] });
-  for (let each = 0; each < 2; each++) table.sweep(() => true);
+  for (let each = 0; each < 3; each++) table.sweep(() => true);
   assert.equal([...table.names(typeUrls.routes)].length, before - 1);
 });
+
+for (const patience of [0, 1, 2] as const) {
+  const ms = patienceMs[patience];
+  test(`a request that may be silent for ${ms / 1_000} s finds its cluster there for a hedge, though its model left the set`, () => {
+    const { table } = openTable();
+    for (const name of podNames) table.setPod(pod(name));
+    table.setModel("x", { slot: 0, podIds: ["a", "b"], patience });
+    const cluster = table.wanted("x").find(({ typeUrl }) => typeUrl === typeUrls.cluster)?.name ?? assert.fail();
+    const isThere = (): boolean => table.get(typeUrls.cluster, cluster) !== undefined;
+    table.setModel("x", { slot: 0, podIds: ["a"], patience });
+    // The first one may come the moment after the model left.
+    let sweeps = 0;
+    for (; isThere(); sweeps++) table.sweep(() => true);
+    assert.ok((sweeps - 1) * sweepMs >= ms, `it went with sweep ${sweeps}`);
+    assert.ok(sweeps <= 4 + ms / sweepMs, `it stayed for ${sweeps} sweeps`);
+  });
+}
 
 function share(slot: number) {
   return fc.record({ slot: fc.constant(slot), podIds: fc.subarray(podNames), percent: fc.constantFrom(10, 100) });

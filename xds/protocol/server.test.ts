@@ -164,7 +164,7 @@ describe("the aggregated discovery service", () => {
   });
 
   test("state-of-the-world streams are not served", async () => {
-    const call = client.streamAggregatedResources({ timeoutMs: 5_000 });
+    const call = client.streamAggregatedResources({ timeoutMs: 60_000 });
     const failed = Promise.withResolvers<ServiceError>();
     call.on("error", (error) => failed.resolve(error as ServiceError));
     call.on("data", () => undefined);

@@ -137,9 +137,9 @@ function exactHeader(name: string, value: string): Header {
 /**
  * A failed try goes to the reroute listener, where the gateway finds a pod that holds the model or has it loaded.
  *
- * A try without an answer within the patience of its model goes on, and a second one (a hedge) waits beside it at the reroute listener
- * until the gateway sees that the pod is lost. So there is one more try and no second: that would be another pod of the
- * set, and a long inference would be computed twice.
+ * A try without an answer within the patience of its model goes on, and a second one (a hedge) waits beside it at the
+ * reroute listener until the gateway sees that the pod is lost. So there is one more try and no second: that would be
+ * another pod of the set, and a long inference would be computed twice.
  */
 function buildRetry(absenceByStatus: boolean, patience: Patience): MessageInitShape<typeof RetryPolicySchema> {
   const once = onceElsewhere();
