@@ -19,7 +19,7 @@ export type Index =
   | { readonly kind: "too-many"; readonly limit: number };
 
 /** Those that the caller may call; `principal`: as Envoy tells it, where callers prove who they are. */
-export type ListIndex = (principal?: string) => Promise<Index>;
+export type ListIndex = (principal: string | undefined, which: "all" | "ready") => Promise<Index>;
 
 /** One answer holds so many: the management API lists any number in pages. */
 const limit = 50_000;
@@ -37,7 +37,7 @@ export interface IndexParts {
 
 /** Only warm models are READY in the protocol's sense; a cold one is loaded by the first request for it. */
 export function createIndex({ count, names, routes, mayCall }: IndexParts): ListIndex {
-  return async (principal) => {
+  return async (principal, which) => {
     if (count() > limit) return { kind: "too-many", limit };
     const entries: IndexEntry[] = [];
     for (let after: string | undefined, more = true; more; ) {
@@ -45,6 +45,7 @@ export function createIndex({ count, names, routes, mayCall }: IndexParts): List
       for (const name of page.names) {
         if (!mayCall(principal, name)) continue;
         const warm = routes.isRouted(name);
+        if (which === "ready" && !warm) continue;
         entries.push({ name, state: warm ? "READY" : "UNAVAILABLE", reason: warm ? "" : "cold: the first request loads it" });
       }
       after = page.names.at(-1);

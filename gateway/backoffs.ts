@@ -19,7 +19,7 @@ interface Entry {
   readonly pauseMs: number;
 }
 
-const maxEntries = 10_000;
+const defaultMaxEntries = 10_000;
 const firstPauseMs: Readonly<Partial<Record<Failure["code"], number>>> = {
   "model-load-failed": 5_000,
   "storage-unavailable": 1_000,
@@ -31,7 +31,8 @@ const longestPauseMs: Readonly<Partial<Record<Failure["code"], number>>> = {
 };
 const defaultLongestMs = 5_000;
 
-export function createBackoffs(clock: Clock): Backoffs {
+/** `maxEntries`: 10,000 when absent; whoever gives none makes sure himself that what he no longer asks for is forgotten. */
+export function createBackoffs(clock: Clock, maxEntries = defaultMaxEntries): Backoffs {
   const entries = new Map<string, Entry>();
 
   function put(key: string, entry: Entry): void {

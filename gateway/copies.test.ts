@@ -1,13 +1,15 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
-import { type Model, parseModel } from "#core/model.ts";
+import { type Model } from "#core/model.ts";
 import { systemClock } from "#platform/clock.ts";
 import { silentLog } from "#platform/log.ts";
 import { type Copies, createCopies } from "./copies.ts";
 import { createDecisions } from "./decisions.ts";
+import { createDrops } from "./drops.ts";
 import { type Copy, type CopyFailure, createFleet, type Fleet, type PodInfo } from "./fleet.ts";
 import { createPlacements } from "./placements.ts";
 import { createSuspects } from "./suspects.ts";
+import { modelOf, podInfo } from "./testing.ts";
 
 interface Bench extends Disposable {
   readonly fleet: Fleet;
@@ -20,7 +22,8 @@ interface Bench extends Disposable {
   home: boolean;
 }
 
-function openBench(t: TestContext): Bench {
+/** `onTry`: told of each placement. */
+function openBench(t: TestContext, onTry: () => void = () => undefined): Bench {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   let nowMs = 0;
   const clock = { ...systemClock, monotonicMs: () => nowMs };
@@ -35,7 +38,7 @@ function openBench(t: TestContext): Bench {
   );
   const copies = createCopies({
     fleet,
-    placements: createPlacements(fleet, clock),
+    placements: createPlacements(fleet, clock, { onPlaced: onTry }),
     suspects: createSuspects(clock),
     decisions: createDecisions(clock),
     clock,
@@ -44,7 +47,7 @@ function openBench(t: TestContext): Bench {
     isHome: () => bench.home,
     sendLoad: (podId, model, _, { loadClass }) => sent.push(`load ${podId} ${model} ${loadClass}`),
     cancelLoad: (podId, model) => sent.push(`cancel ${podId} ${model}`),
-    sendDrop: (podId, model) => sent.push(`drop ${podId} ${model}`),
+    drops: createDrops({ fleet, clock, sendDrop: (podId, model) => sent.push(`drop ${podId} ${model}`) }),
   });
   const bench: Bench = {
     fleet,
@@ -61,27 +64,7 @@ function openBench(t: TestContext): Bench {
   return bench;
 }
 
-function modelOf(name: string, more: object = {}): Model {
-  const revision = { id: "r1", slot: 0, format: "onnx", storageUri: "file:///m.onnx", sizeHintBytes: 1_000 };
-  const parsed = parseModel({ name, revisions: [revision], active: "r1", ...more });
-  return parsed.kind === "ok" ? parsed.model : assert.fail(parsed.reason);
-}
-
-function podInfo(podId: string, labels: Record<string, string> = {}): PodInfo {
-  const address = { host: "127.0.0.1", port: 9_000 };
-  return {
-    podId,
-    incarnation: "1",
-    runtime: "onnx",
-    capacityBytes: 1e9,
-    rest: address,
-    grpc: address,
-    labels,
-    formats: ["onnx"],
-  };
-}
-
-const onNode = (podId: string, node: string): PodInfo => podInfo(podId, { "kubernetes.io/hostname": node });
+const onNode = (podId: string, node: string): PodInfo => podInfo(podId, { labels: { "kubernetes.io/hostname": node } });
 
 function copy(state: Copy["state"], failure?: CopyFailure): Copy {
   return { model: "x", revision: "r1", slot: 0, state, sizeBytes: 1_000, ...(failure === undefined ? {} : { failure }) };
@@ -219,6 +202,19 @@ test("more than maxCopies are never asked for, and shrinking leaves what is want
   assert.deepEqual(sent, ["drop c x"]);
 });
 
+test("a copy that was asked to leave counts as gone: it is not asked twice, and no other goes in its place", (t) => {
+  using bench = openBench(t);
+  const { fleet, copies, sent } = bench;
+  for (const podId of ["a", "b"]) fleet.attach(podInfo(podId), [copy("ready")]);
+  copies.shrink("x", "r1", 1);
+  copies.shrink("x", "r1", 1);
+  assert.deepEqual(sent.splice(0), ["drop b x"]);
+  assert.equal(copies.state("x", "r1").ready, 1);
+  bench.pass(10_000);
+  copies.shrink("x", "r1", 1);
+  assert.deepEqual(sent, ["drop b x"], "which it has not heard of");
+});
+
 test("pods are told when a model's copies are to stay, and when they need not any more", (t) => {
   using bench = openBench(t);
   const { fleet, copies, sent, models } = bench;
@@ -232,4 +228,43 @@ test("pods are told when a model's copies are to stay, and when they need not an
   models.set("x", modelOf("x"));
   copies.onModel("x");
   assert.equal(sent.length, 2);
+});
+
+test("a pod whose adapter started anew is told once more, and once, which of the copies that it found are to stay", (t) => {
+  using bench = openBench(t);
+  const { fleet, copies, sent, models } = bench;
+  models.set("x", modelOf("x", { pinned: true }));
+  copies.onModel("x");
+  fleet.attach(podInfo("a"), [copy("ready")]);
+  assert.deepEqual(sent, ["load a x proactive"]);
+  // As the adapter answers.
+  fleet.change("a", [copy("ready")]);
+  assert.equal(sent.length, 1);
+  fleet.setUnreachable("a");
+  fleet.attach(podInfo("a", { incarnation: "2" }), [copy("ready")]);
+  assert.equal(sent.length, 2);
+  // One that is found after the adapter was linked.
+  fleet.change("a", [{ ...copy("ready"), state: "gone" }]);
+  fleet.change("a", [copy("ready")]);
+  assert.equal(sent.length, 3);
+  bench.home = false;
+  fleet.attach(podInfo("b"), [copy("ready")]);
+  assert.equal(sent.length, 3);
+  bench.home = true;
+  copies.onMembers();
+  assert.deepEqual(sent.slice(3), ["load b x proactive"]);
+});
+
+test("wants that no pod can take are tried with growing pauses, however many they are", (t) => {
+  let tries = 0;
+  using bench = openBench(t, () => void (tries += 1));
+  const { copies, models } = bench;
+  for (let n = 0; n < 10_010; n++) {
+    models.set(`m${n}`, modelOf(`m${n}`));
+    copies.want(`m${n}`, "r1", 1, "ensure");
+  }
+  bench.pass(260);
+  assert.equal(tries, 20_020);
+  bench.pass(260);
+  assert.equal(tries, 20_020);
 });

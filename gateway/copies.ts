@@ -19,9 +19,11 @@ import type { Clock } from "#platform/clock.ts";
 import type { Log } from "#platform/log.ts";
 import { createBackoffs } from "./backoffs.ts";
 import type { Decisions } from "./decisions.ts";
+import type { Drops } from "./drops.ts";
 import { codeOf, type Failure } from "./failure.ts";
 import { type CopyChange, copyKey, type Fleet } from "./fleet.ts";
 import type { LoadAsk } from "./links.ts";
+import { createPins, isPinned } from "./pins.ts";
 import type { Placements } from "./placements.ts";
 import type { Suspects } from "./suspects.ts";
 import { classOf, countOf, isSpare, reasonOf, type Want } from "./wants.ts";
@@ -76,7 +78,7 @@ export interface CopiesParts {
   readonly isHome: (model: string) => boolean;
   readonly sendLoad: (podId: string, model: string, revision: Revision, ask: LoadAsk) => void;
   readonly cancelLoad: (podId: string, model: string, revision: string) => void;
-  readonly sendDrop: (podId: string, model: string, revision: string) => void;
+  readonly drops: Pick<Drops, "send" | "isHeld">;
   /** Requests per second, when known. */
   readonly rateOf?: (model: string) => number | undefined;
   /** A pod that has not answered a load for so long is passed over; 5 minutes when absent. */
@@ -86,7 +88,6 @@ export interface CopiesParts {
 /** For background loads a pod keeps copies used more recently than this. */
 const minAgeMs = 10_000;
 const spareAgeMs = 30 * 60_000;
-const longAgoMs = 1e12;
 /** A full fleet has no spare room soon. */
 const sparePauseMs = 60_000;
 const queueWaitMs = 120_000;
@@ -101,9 +102,9 @@ export function createCopies(parts: CopiesParts): Copies {
   const askedOf = new Map<string, Set<Want>>();
   /** Those that would like another pod. */
   const lacking = new Set<Want>();
-  const backoffs = createBackoffs(clock);
-  /** Models whose copies are never evicted for others, as the pods were told. */
-  const pinned = new Set<string>();
+  // As many as wants: of one that was forgotten the pauses would begin anew, for ever.
+  const backoffs = createBackoffs(clock, Number.POSITIVE_INFINITY);
+  const pins = createPins(parts);
 
   function settled(want: Want, podId: string): boolean {
     const timer = want.asked.get(podId);
@@ -122,14 +123,8 @@ export function createCopies(parts: CopiesParts): Copies {
     want.asked.set(podId, setTimeout(late, patienceMs));
     askedOf.set(podId, (askedOf.get(podId) ?? new Set<Want>()).add(want));
     placements.asked(podId);
-    const requestsPerSecond = parts.rateOf?.(model.name);
-    parts.sendLoad(podId, model.name, revision, {
-      loadClass,
-      priority: model.priority,
-      waitMs: Math.min(queueWaitMs, patienceMs),
-      pinned: isPinned(model),
-      ...(requestsPerSecond === undefined ? {} : { requestsPerSecond }),
-    });
+    const load = askUnasked(model, loadClass, Math.min(queueWaitMs, patienceMs), parts.rateOf?.(model.name));
+    parts.sendLoad(podId, model.name, revision, load);
   }
 
   /** By the pods that are concerned alone, however many there are. */
@@ -137,31 +132,16 @@ export function createCopies(parts: CopiesParts): Copies {
     const ready: string[] = [];
     const coming = new Set<string>();
     const there = new Set<string>();
+    const key = copyKey({ model, revision });
     for (const { podId, copy } of fleet.holders(model)) {
       const pod = fleet.pod(podId);
       if (copy.revision !== revision || copy.state === "failed" || pod === undefined) continue;
       there.add(podId);
-      if (!pod.reachable || pod.gauges.draining) continue;
-      if (copy.state === "ready") ready.push(podId);
-      else if (copy.state === "queued" || copy.state === "loading") coming.add(podId);
+      if (parts.drops.isHeld(podId, key)) ready.push(podId);
+      else if (pod.reachable && !pod.gauges.draining && (copy.state === "queued" || copy.state === "loading")) coming.add(podId);
     }
-    for (const podId of wants.get(copyKey({ model, revision }))?.asked.keys() ?? []) coming.add(podId);
+    for (const podId of wants.get(key)?.asked.keys() ?? []) coming.add(podId);
     return { ready, coming, there };
-  }
-
-  /** Whether its copies may be evicted is told to the pods that hold them when it changes. */
-  function tellPinned(name: string): void {
-    const model = parts.findModel(name);
-    const now = model !== undefined && isPinned(model);
-    if (!(now ? !pinned.has(name) : pinned.delete(name))) return;
-    if (now) pinned.add(name);
-    if (model === undefined || !parts.isHome(name)) return;
-    for (const { podId, copy } of Array.from(fleet.holders(name))) {
-      const revision = copy.state === "ready" ? findRevision(model, copy.revision) : undefined;
-      // As of a use long ago: it moves nothing in the LRU. One that has just left is not loaded for it.
-      if (revision === undefined) continue;
-      parts.sendLoad(podId, name, revision, { loadClass: "proactive", waitMs: 1, idleMs: longAgoMs, pinned: now });
-    }
   }
 
   /** Asks for what is missing. */
@@ -246,6 +226,7 @@ export function createCopies(parts: CopiesParts): Copies {
       parts.cancelLoad(podId, want.model, want.revision);
     }
     wants.delete(want.key);
+    backoffs.succeeded(want.key);
     const others = byModel.get(want.model);
     others?.delete(want);
     if (others?.size === 0) byModel.delete(want.model);
@@ -292,9 +273,10 @@ export function createCopies(parts: CopiesParts): Copies {
       const ready = new Set(standing(model, revision).ready);
       if (ready.size <= least) return;
       const holders = fleet.views().filter(({ podId }) => ready.has(podId));
-      for (const podId of chooseShrink(holders, least)) parts.sendDrop(podId, model, revision);
+      for (const podId of chooseShrink(holders, least)) parts.drops.send(podId, model, revision);
     },
     onCopies(podId, changes) {
+      pins.onCopies(podId, changes);
       if (wants.size === 0) return;
       for (const change of changes) {
         const want = wants.get(copyKey(change));
@@ -321,6 +303,7 @@ export function createCopies(parts: CopiesParts): Copies {
       }
     },
     onPod(podId) {
+      pins.onPod(podId);
       const pod = fleet.pod(podId);
       const affected = new Set<Want>();
       if (pod?.reachable === true && !pod.gauges.draining) for (const want of lacking) affected.add(want);
@@ -342,10 +325,11 @@ export function createCopies(parts: CopiesParts): Copies {
       if (want?.asked.has(podId) === true) failedOn(want, podId, { kind: "failed", code, reason });
     },
     onModel(model) {
-      tellPinned(model);
+      pins.onModel(model);
       for (const want of byModel.get(model) ?? []) fill(want);
     },
     onMembers() {
+      pins.onMembers();
       for (const want of wants.values()) fill(want);
     },
     get wants() {
@@ -358,9 +342,10 @@ export function createCopies(parts: CopiesParts): Copies {
   };
 }
 
-/** Copies that are kept whatever the demand are not evicted for others. */
-export function isPinned(model: Model): boolean {
-  return model.pinned === true || (model.minCopies ?? 0) > 0;
+/** A load that no request waits for. */
+export function askUnasked(model: Model, loadClass: LoadClass, waitMs: number, requestsPerSecond: number | undefined): LoadAsk {
+  const rate = requestsPerSecond === undefined ? {} : { requestsPerSecond };
+  return { loadClass, priority: model.priority, waitMs, pinned: isPinned(model), ...rate };
 }
 
 function addKnown(set: Set<Want>, want: Want | undefined): void {

@@ -18,7 +18,7 @@ export type DecisionKind =
   | "home-lost"
   | "scaled-up"
   | "scaled-down"
-  /** A copy moves away from a pod that is being emptied. */
+  /** A copy moves away from a pod that is being emptied, or does much more than others. */
   | "moved"
   /** Loaded ahead of demand. */
   | "filled";

@@ -4,7 +4,9 @@ import { systemClock } from "#platform/clock.ts";
 import type { Copies } from "./copies.ts";
 import { createDecisions } from "./decisions.ts";
 import { createDrains, type Drains } from "./drains.ts";
-import { type Copy, createFleet, type Fleet, type PodInfo } from "./fleet.ts";
+import { createDrops } from "./drops.ts";
+import { type Copy, createFleet, type Fleet } from "./fleet.ts";
+import { podInfo } from "./testing.ts";
 
 interface Bench extends Disposable {
   readonly fleet: Fleet;
@@ -12,12 +14,15 @@ interface Bench extends Disposable {
   /** "want x", "unwant x", "drop a x", in order. */
   readonly seen: string[];
   readonly homeOf: Set<string>;
+  /** Models that no other pod takes. */
+  readonly nowhere: Set<string>;
 }
 
 function openBench(t: TestContext): Bench {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   const seen: string[] = [];
   const homeOf = new Set<string>();
+  const nowhere = new Set<string>();
   const fleet = createFleet({
     onCopies: (podId, changes) => drains.onCopies(podId, changes),
     onPod: (podId) => drains.onPod(podId),
@@ -25,7 +30,7 @@ function openBench(t: TestContext): Bench {
   const copies: Copies = {
     want: (model) => void seen.push(`want ${model}`),
     unwant: (model) => void seen.push(`unwant ${model}`),
-    state: () => ({ ready: 0, underWay: 0 }),
+    state: (model) => ({ ready: 0, underWay: nowhere.has(model) ? 0 : 1 }),
     asked: () => [],
     failureOf: () => undefined,
     shrink: () => undefined,
@@ -42,15 +47,9 @@ function openBench(t: TestContext): Bench {
     copies,
     decisions: createDecisions(systemClock),
     isHome: (model) => homeOf.has(model) || homeOf.size === 0,
-    sendDrop: (podId, model) => void seen.push(`drop ${podId} ${model}`),
+    drops: createDrops({ fleet, clock: systemClock, sendDrop: (podId, model) => void seen.push(`drop ${podId} ${model}`) }),
   });
-  return { fleet, drains, seen, homeOf, [Symbol.dispose]: () => drains[Symbol.dispose]() };
-}
-
-function podInfo(podId: string): PodInfo {
-  const address = { host: "127.0.0.1", port: 9_000 };
-  const facts = { incarnation: "1", runtime: "onnx", capacityBytes: 1e9, rest: address, grpc: address };
-  return { podId, ...facts, labels: {}, formats: ["onnx"] };
+  return { fleet, drains, seen, homeOf, nowhere, [Symbol.dispose]: () => drains[Symbol.dispose]() };
 }
 
 function copy(model: string, state: Copy["state"] = "ready"): Copy {
@@ -142,4 +141,33 @@ test("nothing is wanted any more for a pod that has gone", (t) => {
   fleet.detach("a");
   assert.deepEqual(seen, ["want x", "unwant x"]);
   assert.equal(drains.pending, 0);
+});
+
+test("copies that no other pod takes do not keep those behind them", (t) => {
+  using bench = openBench(t);
+  const { fleet, seen, nowhere } = bench;
+  const all = Array.from({ length: 70 }, (_, n) => copy(`m${n}`));
+  for (const { model } of all.slice(0, 64)) nowhere.add(model);
+  fleet.attach(podInfo("a"), all);
+  fleet.attach(podInfo("b"), []);
+  drain(bench, "a", all);
+  assert.deepEqual(
+    seen,
+    all.map(({ model }) => `want ${model}`),
+  );
+});
+
+test("a drop that was lost with a Link is sent again when the pod lists the copy again", (t) => {
+  using bench = openBench(t);
+  const { fleet, seen } = bench;
+  fleet.attach(podInfo("a"), [copy("x")]);
+  fleet.attach(podInfo("b"), [copy("x")]);
+  drain(bench, "a", [copy("x")]);
+  t.mock.timers.tick(500);
+  assert.deepEqual(seen, ["drop a x"]);
+  fleet.setUnreachable("a");
+  fleet.attach(podInfo("a"), [copy("x")]);
+  drain(bench, "a", [copy("x")]);
+  t.mock.timers.tick(500);
+  assert.deepEqual(seen, ["drop a x", "drop a x"]);
 });

@@ -10,6 +10,7 @@
 // time to hear of that; a bounded number of copies of a pod is on the move at a time.
 import type { Copies } from "./copies.ts";
 import type { Decisions } from "./decisions.ts";
+import type { Drops } from "./drops.ts";
 import { type CopyChange, copyKey, type Fleet } from "./fleet.ts";
 
 export interface Drains extends Disposable {
@@ -28,7 +29,7 @@ export interface DrainsParts {
   readonly copies: Copies;
   readonly decisions: Decisions;
   readonly isHome: (model: string) => boolean;
-  readonly sendDrop: (podId: string, model: string, revision: string) => void;
+  readonly drops: Pick<Drops, "send" | "isHeld">;
   /** 500 ms when absent. */
   readonly settleMs?: number;
 }
@@ -38,6 +39,8 @@ interface Move {
   readonly model: string;
   readonly revision: string;
   state: "waiting" | "wanted" | "dropped";
+  /** Wanted elsewhere, and no pod would take it when that was asked. */
+  isStuck: boolean;
 }
 
 interface Drain {
@@ -50,12 +53,15 @@ interface Drain {
   /** Those that another gateway sees to. */
   others: Move[];
   readonly timers: Set<NodeJS.Timeout>;
-  /** Wanted elsewhere, and not there yet. */
+  /** Wanted elsewhere, and not there yet; without those that are stuck. */
   moving: number;
+  stuck: number;
 }
 
 /** At a time, of one pod: enough to keep the loaders of many pods at work. */
 const window = 64;
+/** What no pod takes for now does not keep what is behind it, up to so many. */
+const maxStuck = 1_000;
 
 export function createDrains(parts: DrainsParts): Drains {
   const { fleet, copies, settleMs = 500 } = parts;
@@ -66,22 +72,18 @@ export function createDrains(parts: DrainsParts): Drains {
   const nameOf = (podId: string): { by: string } => ({ by: `drain of ${podId}` });
 
   function start(podId: string, incarnation: string): Drain {
-    const drain: Drain = { podId, incarnation, moves: new Map(), turns: [], others: [], timers: new Set(), moving: 0 };
+    const drain: Drain = { podId, incarnation, moves: new Map(), turns: [], others: [], timers: new Set(), moving: 0, stuck: 0 };
     drains.set(podId, drain);
     return drain;
   }
 
-  function isElsewhere({ model, revision }: Move): boolean {
-    for (const { podId, copy } of fleet.holders(model)) {
-      const pod = fleet.pod(podId);
-      if (copy.revision !== revision || copy.state !== "ready" || pod === undefined) continue;
-      if (pod.reachable && !pod.gauges.draining) return true;
-    }
+  function isElsewhere({ key, model }: Move): boolean {
+    for (const { podId } of fleet.holders(model)) if (parts.drops.isHeld(podId, key)) return true;
     return false;
   }
 
   function advance(drain: Drain): void {
-    while (drain.moving < window) {
+    while (drain.moving < window && drain.stuck < maxStuck) {
       const move = drain.turns.pop();
       if (move === undefined) return;
       if (drain.moves.get(move.key) !== move || move.state !== "waiting") continue;
@@ -89,17 +91,26 @@ export function createDrains(parts: DrainsParts): Drains {
       else if (isElsewhere(move)) drop(drain, move);
       else {
         move.state = "wanted";
-        drain.moving += 1;
         copies.want(move.model, move.revision, 1, "migrate", nameOf(drain.podId));
+        move.isStuck = copies.state(move.model, move.revision).underWay === 0;
+        count(drain, move, 1);
       }
     }
   }
 
+  function count(drain: Drain, { isStuck }: Move, change: 1 | -1): void {
+    if (isStuck) drain.stuck += change;
+    else drain.moving += change;
+  }
+
+  /** Nobody wants it elsewhere for this drain any more. */
+  function unwant(drain: Drain, move: Move): void {
+    count(drain, move, -1);
+    copies.unwant(move.model, move.revision, nameOf(drain.podId).by);
+  }
+
   function drop(drain: Drain, move: Move): void {
-    if (move.state === "wanted") {
-      drain.moving -= 1;
-      copies.unwant(move.model, move.revision, nameOf(drain.podId).by);
-    }
+    if (move.state === "wanted") unwant(drain, move);
     move.state = "dropped";
     const { model, revision } = move;
     const timer = setTimeout(() => {
@@ -107,7 +118,7 @@ export function createDrains(parts: DrainsParts): Drains {
       // Lost again meanwhile: another place is looked for.
       if (isElsewhere(move)) {
         parts.decisions.record({ kind: "moved", model, revision, reason: "its pod is being emptied", podId: drain.podId });
-        parts.sendDrop(drain.podId, model, revision);
+        parts.drops.send(drain.podId, model, revision);
       } else {
         move.state = "waiting";
         drain.turns.push(move);
@@ -118,10 +129,7 @@ export function createDrains(parts: DrainsParts): Drains {
   }
 
   function finish(drain: Drain, move: Move): void {
-    if (move.state === "wanted") {
-      drain.moving -= 1;
-      copies.unwant(move.model, move.revision, nameOf(drain.podId).by);
-    }
+    if (move.state === "wanted") unwant(drain, move);
     drain.moves.delete(move.key);
     const pods = leaving.get(move.key);
     pods?.delete(drain.podId);
@@ -145,8 +153,10 @@ export function createDrains(parts: DrainsParts): Drains {
       const listedMoves: Move[] = [];
       for (const { model, revision } of listed) {
         const key = copyKey({ model, revision });
-        if (drain.moves.has(key) || pod.copies.get(key)?.state !== "ready") continue;
-        const move: Move = { key, model, revision, state: "waiting" };
+        const before = drain.moves.get(key);
+        // One that was asked to leave and is listed again has not heard of it: its Link broke.
+        if ((before !== undefined && before.state !== "dropped") || pod.copies.get(key)?.state !== "ready") continue;
+        const move: Move = { key, model, revision, state: "waiting", isStuck: false };
         drain.moves.set(key, move);
         listedMoves.push(move);
         leaving.set(key, (leaving.get(key) ?? new Set<string>()).add(podId));
@@ -181,11 +191,10 @@ export function createDrains(parts: DrainsParts): Drains {
         for (const move of drain.moves.values()) {
           if (move.state !== "wanted" || parts.isHome(move.model)) continue;
           move.state = "waiting";
-          drain.moving -= 1;
           drain.others.push(move);
-          copies.unwant(move.model, move.revision, nameOf(drain.podId).by);
+          unwant(drain, move);
         }
-        drain.turns.push(...drain.others);
+        drain.turns = [...drain.turns, ...drain.others];
         drain.others = [];
         advance(drain);
       }

@@ -1,6 +1,6 @@
 // Owns the counters that only Envoy has: how many requests came, and how many of them it asked us about. A hit is a
 // request that Envoy did not ask about.
-import { Client } from "undici";
+import { openEnvoyAdmin } from "./envoyadmin.ts";
 
 export type EnvoyPort = "http" | "grpc";
 
@@ -33,7 +33,7 @@ const filter =
   "^http\\.warm_(http|grpc|reroute)\\.(downstream_rq_(total|active|[1-5]xx)$|ext_proc\\.)|warm_limit\\.http_local_rate_limit\\.rate_limited$";
 
 export function openEnvoyStats(adminSocket: string): EnvoyStats {
-  const client = new Client("http://envoy", { socketPath: adminSocket, headersTimeout: 1_000, bodyTimeout: 1_000 });
+  const client = openEnvoyAdmin(adminSocket);
   return {
     async read() {
       try {

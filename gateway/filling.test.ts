@@ -1,14 +1,15 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
-import { type Model, parseModel } from "#core/model.ts";
 import { createManualClock } from "#platform/clock.ts";
 import { silentLog } from "#platform/log.ts";
 import { createCopies } from "./copies.ts";
 import { createDecisions } from "./decisions.ts";
+import { createDrops } from "./drops.ts";
 import { createFilling } from "./filling.ts";
-import { type Copy, createFleet, type PodGauges, type PodInfo } from "./fleet.ts";
+import { type Copy, createFleet, type PodGauges } from "./fleet.ts";
 import { createPlacements } from "./placements.ts";
 import { createSuspects } from "./suspects.ts";
+import { gaugesOf, modelOf, podInfo } from "./testing.ts";
 
 const capacityBytes = 100_000;
 
@@ -37,7 +38,7 @@ function openBench(t: TestContext) {
     log: silentLog,
     sendLoad: (podId, model, _, { loadClass }) => sent.push(`${podId} ${model} ${loadClass}`),
     cancelLoad: (podId, model) => sent.push(`cancel ${podId} ${model}`),
-    sendDrop: () => undefined,
+    drops: createDrops({ fleet, clock, sendDrop: () => undefined }),
   });
   const flying = new Set<string>();
   const filling = createFilling({ ...shared, copies, isFlying: (model) => flying.has(model) });
@@ -45,34 +46,13 @@ function openBench(t: TestContext) {
   return { clock, sent, home, models, fleet, filling, flying };
 }
 
-function modelOf(name: string): Model {
-  const revision = { id: "r1", slot: 0, format: "onnx", storageUri: "file:///m.onnx", sizeHintBytes: 1_000 };
-  const parsed = parseModel({ name, revisions: [revision], active: "r1" });
-  return parsed.kind === "ok" ? parsed.model : assert.fail(parsed.reason);
-}
-
-function podInfo(podId: string): PodInfo {
-  const address = { host: "127.0.0.1", port: 9_000 };
-  return { podId, incarnation: "1", runtime: "onnx", capacityBytes, rest: address, grpc: address, labels: {}, formats: ["onnx"] };
-}
-
 const copy = (model: string, state: Copy["state"]): Copy => ({ model, revision: "r1", slot: 0, state, sizeBytes: 1_000 });
-const gauges = (usedBytes: number, queued = 0): PodGauges => ({
-  usedBytes,
-  queued,
-  loading: 0,
-  oldestIdleMs: 0,
-  evictions: 0,
-  loads: 0,
-  loadFailures: 0,
-  draining: false,
-  requestsPerSecond: 0,
-});
+const gauges = (usedBytes: number, queued = 0): PodGauges => gaugesOf({ usedBytes, queued });
 
 test("what a pod held that is gone is loaded by the next one, the latest used first, two at a time", (t) => {
   const { clock, sent, fleet, filling } = openBench(t);
   fleet.attach(
-    podInfo("a"),
+    podInfo("a", { capacityBytes }),
     Array.from({ length: 10 }, (_, at) => copy(`m${at}`, "ready")),
   );
   // m9 is never asked for.
@@ -83,7 +63,7 @@ test("what a pod held that is gone is loaded by the next one, the latest used fi
   fleet.detach("a");
   filling.tick();
   assert.equal(sent.length, 0, "there is no pod");
-  fleet.attach(podInfo("b"), []);
+  fleet.attach(podInfo("b", { capacityBytes }), []);
   filling.tick();
   assert.deepEqual(sent, ["b m8 proactive", "b m7 proactive"]);
   filling.tick();
@@ -100,7 +80,7 @@ test("what a pod held that is gone is loaded by the next one, the latest used fi
 
 test("no pod is filled beyond its reserve, or where loads wait; what is evicted is loaded again once there is room", (t) => {
   const { sent, fleet, filling } = openBench(t);
-  fleet.attach(podInfo("a"), [copy("m0", "ready"), copy("m1", "ready")]);
+  fleet.attach(podInfo("a", { capacityBytes }), [copy("m0", "ready"), copy("m1", "ready")]);
   filling.onUsed(["m0", "m1"]);
   fleet.setGauges("a", gauges(capacityBytes * 0.9));
   fleet.change("a", [{ ...copy("m0", "ready"), state: "gone" }]);
@@ -117,10 +97,10 @@ test("nothing is loaded ahead that requests wait for, has another copy, was forg
   const { sent, home, models, fleet, filling, flying } = openBench(t);
   const held = ["m0", "m1", "m2", "m3"];
   fleet.attach(
-    podInfo("a"),
+    podInfo("a", { capacityBytes }),
     held.map((model) => copy(model, "ready")),
   );
-  fleet.attach(podInfo("b"), [copy("m1", "ready")]);
+  fleet.attach(podInfo("b", { capacityBytes }), [copy("m1", "ready")]);
   filling.onUsed(held);
   fleet.change(
     "a",
@@ -142,7 +122,7 @@ test("nothing is loaded ahead that requests wait for, has another copy, was forg
 
 test("a load that fails is not tried again for it", (t) => {
   const { sent, fleet, filling } = openBench(t);
-  fleet.attach(podInfo("a"), [copy("m0", "ready")]);
+  fleet.attach(podInfo("a", { capacityBytes }), [copy("m0", "ready")]);
   filling.onUsed(["m0"]);
   fleet.change("a", [{ ...copy("m0", "ready"), state: "gone" }]);
   filling.tick();

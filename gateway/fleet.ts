@@ -124,7 +124,8 @@ interface PodEntry extends Pod {
   view: PodView | undefined;
 }
 
-const noGauges: PodGauges = {
+/** Of a pod that has not said yet. */
+export const noGauges: PodGauges = {
   usedBytes: 0,
   queued: 0,
   loading: 0,
@@ -145,6 +146,11 @@ export interface CopyName {
 /** One copy within a pod: no name holds an `@`. */
 export function copyKey(copy: CopyName): string {
   return `${copy.model}@${copy.revision}`;
+}
+
+/** The model of a copy's key. */
+export function modelOfKey(key: string): string {
+  return key.slice(0, key.indexOf("@"));
 }
 
 export function createFleet(listener: FleetListener, clock: Pick<Clock, "monotonicMs"> = systemClock): Fleet {

@@ -9,12 +9,13 @@ import type { Log } from "#platform/log.ts";
 import { createProcessMetrics } from "#platform/processmetrics.ts";
 import { createTracer } from "#platform/telemetry.ts";
 import { openPeerIdentity } from "#platform/tls/identity.ts";
-import { createXds } from "#xds/main.ts";
+import { createXds, sweepMs } from "#xds/main.ts";
 import { serverMetadata } from "./about.ts";
 import { createExplain } from "./admin/explain.ts";
 import { createModels } from "./admin/models.ts";
 import { createGatewayState } from "./admin/state.ts";
 import { createDecisions } from "./decisions.ts";
+import { createEnvoyHealth } from "./envoyhealth.ts";
 import { openEnvoyStats } from "./envoystats.ts";
 import { createFeed, tickMs } from "./feed.ts";
 import { copyKey, createFleet } from "./fleet.ts";
@@ -47,7 +48,8 @@ import { createWithdrawn } from "./withdraw.ts";
 export interface Gateway extends ManagementPorts {
   /** Requests that wait for their models now. */
   readonly waiting: number;
-  /** From now on it says that it is not ready; what it has goes on. */
+  readonly envoyConnected: boolean;
+  /** From now on it says that it is not ready, and clients are asked to go elsewhere; what it has goes on. */
   drain(): void;
 }
 
@@ -55,7 +57,6 @@ export interface Gateway extends ManagementPorts {
 const linkPatienceMs = 3_000;
 const usageMs = 500;
 const fillingMs = 500;
-const sweepMs = 15_000;
 
 /** Starts a gateway whose parts end with the stack. */
 export async function startGateway(
@@ -146,6 +147,7 @@ export async function startGateway(
     upkeep.onModel(name);
     vmodels.onModel(name);
     if (book.get(name) === undefined) {
+      loads.onUnregistered(name);
       modelCounter.forget(name);
       patiences.forget(name);
     }
@@ -229,6 +231,7 @@ export async function startGateway(
       journal,
       rates,
       isFlying: (model, revision) => loads.isFlying(model, revision),
+      avoided: (model, revision) => quotas.avoided(model, revision),
       isHome: (model) => home.isHere(model),
       sendLoad,
       cancelLoad: (podId, model, revision) => links.cancelLoad(podId, model, revision),
@@ -271,7 +274,11 @@ export async function startGateway(
     modelCounter.add(model, requests);
     if (tookMs !== undefined) patiences.took(model, tookMs, clock.monotonicMs());
   });
-  const envoy = options.envoyAdmin === undefined ? undefined : stack.use(openEnvoyStats(options.envoyAdmin));
+  const { envoyAdmin, linger } = options;
+  const envoy = envoyAdmin === undefined ? undefined : stack.use(openEnvoyStats(envoyAdmin));
+  const health = envoyAdmin === undefined || linger === 0 ? undefined : stack.use(createEnvoyHealth(envoyAdmin, log));
+  // Of one that a gateway before this one has told to send clients away.
+  health?.set("ok");
 
   book.watchPods((podId, presence) => (presence === undefined ? links.setAbsent(podId) : links.setPresent(presence)));
   const present = await book.listPods();
@@ -371,8 +378,12 @@ export async function startGateway(
     get waiting() {
       return loads.waiting;
     },
+    get envoyConnected() {
+      return xds.connected;
+    },
     drain() {
       draining = true;
+      health?.set("fail");
     },
   };
 }

@@ -22,6 +22,8 @@ export interface HomeAsksParts {
   readonly backoffs: Pick<Backoffs, "heard">;
   readonly clock: Pick<Clock, "monotonicMs">;
   readonly log: Log;
+  /** How long a load may take. */
+  readonly loadTimeoutMs: number;
   readonly note: (flight: Flight, kind: Parameters<Decisions["record"]>[0]["kind"], reason: string) => void;
   /** Goes on with what is known; decides when no home is asked. */
   readonly advance: (flight: Flight) => void;
@@ -55,7 +57,8 @@ export function createHomeAsks(parts: HomeAsksParts): HomeAsks {
     flight.home?.end();
     flight.home = flight.span.step("home", { gateway: gatewayId });
     const { traceparent } = flight.home;
-    const waitMs = longestWaitMs(flight, parts.clock.monotonicMs());
+    // Those who join may wait longer than whoever waits now. When nobody does, the ask is cancelled.
+    const waitMs = Math.max(parts.loadTimeoutMs, longestWaitMs(flight, parts.clock.monotonicMs()));
     const { returnedFrom } = flight;
     const of = { model: flight.model.name, revision: flight.revision.id, returnedFrom };
     const ask = { ...of, loadClass, priority, waitMs, traceparent };

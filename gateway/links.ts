@@ -13,6 +13,7 @@ import type { Clock } from "#platform/clock.ts";
 import type { Log } from "#platform/log.ts";
 import type { Identity } from "#platform/tls/identity.ts";
 import { LoadRefused_Why } from "#proto/gen/warmpath/link/v1/link_pb.ts";
+import { createArrivals, type Expected } from "./arrivals.ts";
 import type { CopyChange, Fleet } from "./fleet.ts";
 import { type Link, openLink } from "./link.ts";
 import { classMessages, priorityMessages } from "./linkmessages.ts";
@@ -63,7 +64,7 @@ export interface Links extends Disposable {
   /** To the pods that hold each model ready. */
   sendUsage(uses: ReadonlyMap<string, ModelUse>): void;
   isLinked(podId: string): boolean;
-  /** Whether a pod of this runtime, or of any, is present and has not been heard yet, as when this gateway has just started. */
+  /** Whether a pod of this runtime, or of any, may be there in a moment: it was until just now, or is on its way. */
   awaits(runtime: string | undefined): boolean;
 }
 
@@ -94,8 +95,6 @@ const graceMs = 3_000;
 const firstPauseMs = 50;
 const longestPauseMs = 2_000;
 const verifyMs = 1_000;
-/** A pod that could not be linked for so long is counted on no more. */
-const arrivalMs = 15_000;
 /** In one message. */
 const maxOwners = 10_000;
 
@@ -111,7 +110,8 @@ const refusalCodes: Readonly<Record<LoadRefused_Why, ErrorCode>> = {
 
 interface Entry {
   presence: PodPresence;
-  readonly sinceMs: number;
+  /** Since when it has not been linked, if it is not. */
+  missingMs: number;
   link: Link | undefined;
   linked: boolean;
   /** Of the pod that the Link leads to. */
@@ -128,6 +128,7 @@ interface Entry {
 export function createLinks(parts: LinksParts): Links {
   const { fleet, clock, log } = parts;
   const entries = new Map<string, Entry>();
+  const arrivals = createArrivals(clock);
 
   function connect(entry: Entry): void {
     const { podId, linkAddress } = entry.presence;
@@ -169,6 +170,7 @@ export function createLinks(parts: LinksParts): Links {
     if (entry.link !== link) return;
     const { podId } = entry.presence;
     if (entry.linked) {
+      entry.missingMs = clock.monotonicMs();
       log.warn("a Link broke", { podId, reason });
       parts.onBreak(podId);
     }
@@ -188,8 +190,13 @@ export function createLinks(parts: LinksParts): Links {
   function forget(entry: Entry, reason: string): void {
     const { podId } = entry.presence;
     entries.delete(podId);
+    arrivals.left(expectedOf(entry));
     drop(entry, reason);
     fleet.detach(podId);
+  }
+
+  function* expected(): Generator<Expected> {
+    for (const entry of entries.values()) yield expectedOf(entry);
   }
 
   function drop(entry: Entry, reason: string): void {
@@ -215,14 +222,18 @@ export function createLinks(parts: LinksParts): Links {
         known.grace = undefined;
         drop(known, "the pod started anew");
         known.grace = grace;
+        if (known.linked) parts.onBreak(presence.podId);
         known.linked = false;
+        // What was asked of it is asked of another.
+        fleet.setUnreachable(presence.podId);
+        known.missingMs = clock.monotonicMs();
         known.pauseMs = firstPauseMs;
         connect(known);
         return;
       }
       const entry: Entry = {
         presence,
-        sinceMs: clock.monotonicMs(),
+        missingMs: clock.monotonicMs(),
         link: undefined,
         linked: false,
         linkedIncarnation: undefined,
@@ -311,18 +322,14 @@ export function createLinks(parts: LinksParts): Links {
       for (const [podId, list] of byPod) entries.get(podId)?.link?.sendUnlessBusy({ case: "usage", value: { entries: list } });
     },
     isLinked: (podId) => entries.get(podId)?.linked === true,
-    awaits(runtime) {
-      const sinceMs = clock.monotonicMs() - arrivalMs;
-      for (const entry of entries.values()) {
-        const isComing = !entry.absent && entry.linkedIncarnation === undefined && entry.sinceMs > sinceMs;
-        const { runtime: its } = entry.presence;
-        if (isComing && (runtime === undefined || its === undefined || its === runtime)) return true;
-      }
-      return false;
-    },
+    awaits: (runtime) => arrivals.awaits(runtime, expected()),
     [Symbol.dispose]() {
       for (const entry of entries.values()) drop(entry, "the gateway stops");
       entries.clear();
     },
   };
+}
+
+function expectedOf({ presence, linked, absent, missingMs }: Entry): Expected {
+  return { runtime: presence.runtime, linked, absent, missingMs };
 }

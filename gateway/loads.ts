@@ -22,19 +22,20 @@ import { activeRevision, type Model, type Priority, type Revision } from "#core/
 import { describePlacement } from "#core/placement/place.ts";
 import type { Clock } from "#platform/clock.ts";
 import type { Log } from "#platform/log.ts";
-import { logKeysOf } from "#platform/telemetry.ts";
 import { createBackoffs } from "./backoffs.ts";
-import { isPinned } from "./copies.ts";
 import type { Decisions } from "./decisions.ts";
 import { createReadyEntry } from "./entries.ts";
 import { codeOf, type Failure } from "./failure.ts";
 import { type Copy, type CopyChange, copyKey, type FailureKind, type Fleet } from "./fleet.ts";
-import { type Ensured, type Flight, isMoreUrgent, longestWaitMs, openFlight, type Urgency, type Waiter } from "./flight.ts";
+import { type Ensured, type Flight, isMoreUrgent, longestWaitMs, openFlight, type Urgency } from "./flight.ts";
+import { createFlights } from "./flights.ts";
 import type { Home } from "./home.ts";
 import { createHomeAsks } from "./homeasks.ts";
+import { createLandings } from "./landings.ts";
 import type { LoadAsk } from "./links.ts";
 import { createParking } from "./parking.ts";
 import type { Peers } from "./peers.ts";
+import { isPinned } from "./pins.ts";
 import type { Placements } from "./placements.ts";
 import type { Quotas } from "./quotas.ts";
 import type { Routes } from "./routes.ts";
@@ -68,6 +69,8 @@ export interface Loads {
   /** The pod does not answer: what was asked of it is asked of another. */
   onUnreachable(podId: string): void;
   onRefused(podId: string, model: string, revision: string, code: ErrorCode, reason: string): void;
+  /** The model is not registered any more: nobody waits for it, and nothing is woken for it. */
+  onUnregistered(model: string): void;
   /** Why requests for it are refused at once, while it is too early to try again. */
   failureOf(model: string, revision: string): Failure | undefined;
   readonly waiting: number;
@@ -103,73 +106,24 @@ export interface LoadsParts {
   readonly loadTimeoutMs: number;
 }
 
-/** Made once: an abort without a reason makes an error with a stack trace, each time. */
-const landed = new Error("the flight has landed");
 const noHolders: ReadonlySet<string> = new Set();
 
 /** An adapter or model server that died is back within a second or two: 0.1 + 0.2 + ... + 1.6 s. */
 const maxRounds = 5;
 const firstPauseMs = 100;
+/** What another pod may mend. */
+const mayArrive: ReadonlySet<ErrorCode> = new Set(["no-capacity", "no-pods", "no-runtime", "pod-failed"]);
 /** Between two looks for a pod that is on its way. */
 const awaitMs = 200;
 /** Each may have let it wait for room: a fleet that is full says so soon. */
 const maxFullPods = 3;
 
 export function createLoads(parts: LoadsParts): Loads {
-  const { fleet, routes, placements, decisions, clock, log } = parts;
-  const flights = new Map<string, Flight>();
+  const { fleet, routes, placements, decisions, clock } = parts;
+  const flights = createFlights();
   const backoffs = createBackoffs(clock);
+  const { assign, note, land, fail, goBy } = createLandings({ ...parts, flights, backoffs });
   const readyEntry = createReadyEntry(fleet, routes);
-
-  /** `failure`: why the pod that had it is not waited for any more, when it is that. */
-  function assign(flight: Flight, podId: string | undefined, failure?: string): void {
-    flight.ask?.end(failure);
-    flight.ask = undefined;
-    if (flight.podId !== undefined) placements.answered(flight.podId);
-    flight.podId = podId;
-    if (podId !== undefined) placements.asked(podId);
-  }
-
-  function note(flight: Flight, kind: Parameters<Decisions["record"]>[0]["kind"], reason: string, podId?: string): void {
-    decisions.record({ kind, model: flight.model.name, revision: flight.revision.id, reason, podId });
-  }
-
-  function land(flight: Flight, result: (waiter: Waiter) => Ensured): void {
-    if (flights.get(flight.key) === flight) flights.delete(flight.key);
-    clearTimeout(flight.timer);
-    flight.leaveHome?.();
-    flight.leaveHome = undefined;
-    flight.home?.end();
-    assign(flight, undefined);
-    flight.stop.abort(landed);
-    flight.held?.release();
-    for (const waiter of Array.from(flight.waiters)) waiter.answer(result(waiter));
-  }
-
-  function fail(flight: Flight, failure: Failure): void {
-    const retryAfterMs = failure.retryAfterMs ?? backoffs.failed(flight.key, failure);
-    const { code, reason } = failure;
-    const of = { model: flight.model.name, revision: flight.revision.id, ...logKeysOf(flight.span.traceparent) };
-    log.warn("a load failed", { ...of, code, reason });
-    note(flight, "failed", `${code}: ${reason}`);
-    land(flight, () => ({ ...failure, retryAfterMs }));
-  }
-
-  async function finish(flight: Flight, podId: string): Promise<void> {
-    const keptOff = parts.suspects.check(flight.key);
-    if (keptOff !== undefined) return fail(flight, keptOff);
-    const entry = routes.entry(podId, flight.revision.slot);
-    // The pod was given up this moment: its copies are gone next, or the load's own time ends; either moves the flight on.
-    if (entry === undefined) return;
-    clearTimeout(flight.timer);
-    flight.timer = undefined;
-    assign(flight, undefined);
-    const ack = flight.span.step("ack", { pod: podId });
-    await routes.whenSettled(entry, flight.stop.signal).finally(() => ack.end());
-    backoffs.succeeded(flight.key);
-    const nowMs = clock.monotonicMs();
-    land(flight, (waiter) => ({ kind: "live", waitedMs: nowMs - waiter.arrivedMs, entry }));
-  }
 
   /** Somebody holds it; or, when it is this gateway's to decide, is about to, or a pod is asked to. */
   function advance(flight: Flight): void {
@@ -221,11 +175,6 @@ export function createLoads(parts: LoadsParts): Loads {
     }, parts.loadTimeoutMs);
   }
 
-  function goBy(flight: Flight, podId: string): void {
-    // Stopping the wait is the only way it rejects, and then the flight has landed.
-    finish(flight, podId).catch(() => undefined);
-  }
-
   function choose(flight: Flight, otherwise: string | undefined): string | undefined {
     const { excluded } = flight;
     const needs = { excluded, holders: noHolders, waitingUser: flight.loadClass === "waiting-user", minAgeMs: 0 };
@@ -250,7 +199,7 @@ export function createLoads(parts: LoadsParts): Loads {
 
   /** Pods that failed may be themselves again soon. True when the flight goes on after a pause. */
   function mayTryAgain(flight: Flight, { code }: Failure): boolean {
-    if (parts.awaits?.(flight.revision) === true) {
+    if (mayArrive.has(code) && parts.awaits?.(flight.revision) === true) {
       clearTimeout(flight.timer);
       flight.worst = undefined;
       flight.timer = setTimeout(() => {
@@ -281,13 +230,15 @@ export function createLoads(parts: LoadsParts): Loads {
     // A bad model fails everywhere: it is not carried from pod to pod.
     const known = parts.suspects.check(flight.key);
     if (known !== undefined) fail(flight, known);
-    else if (kind === "model" && flight.worst !== undefined) fail(flight, flight.worst);
+    else if (flight.worst !== undefined && (kind === "model" || flight.fullPods >= maxFullPods)) fail(flight, flight.worst);
     else advance(flight);
   }
 
   function exclude(flight: Flight, podId: string, failure: Failure): void {
     note(flight, "refused", `${failure.code}: ${failure.reason}`, podId);
     flight.excluded.set(podId, { reason: failure.reason, untilMs: Number.POSITIVE_INFINITY });
+    // What found no memory may have taken its model server with it: it is tried on a few pods, not on all.
+    flight.fullPods += failure.code === "no-capacity" || failure.code === "quota-exceeded" ? 1 : 0;
     flight.worst = failure;
   }
 
@@ -304,10 +255,17 @@ export function createLoads(parts: LoadsParts): Loads {
     else if (more && flight.podId !== undefined) send(flight, flight.podId);
   }
 
+  function takeBack({ podId, model, revision }: Flight): void {
+    if (podId === undefined) return;
+    const inBackground = Array.from(parts.asked?.(model.name, revision.id) ?? []).includes(podId);
+    // To the pod this gateway asks once, for whatever reasons.
+    if (!inBackground) parts.cancelLoad(podId, model.name, revision.id);
+  }
+
   const homes = createHomeAsks({ ...parts, backoffs, note, advance, land: (flight, failure) => land(flight, () => failure) });
   const parking = createParking(clock, (flight) => {
     if (flights.get(flight.key) !== flight) return;
-    if (flight.podId !== undefined) parts.cancelLoad(flight.podId, flight.model.name, flight.revision.id);
+    takeBack(flight);
     land(flight, () => ({ kind: "failed", code: "cancelled", reason: "nobody waits any more" }));
   });
 
@@ -328,7 +286,7 @@ export function createLoads(parts: LoadsParts): Loads {
       }
     },
     onUnreachable(podId) {
-      for (const flight of Array.from(flights.values())) {
+      for (const flight of flights.all()) {
         if (flight.podId !== podId) continue;
         assign(flight, undefined, "the pod cannot be reached");
         flight.worst = { kind: "failed", code: "pod-failed", reason: `pod ${podId} cannot be reached` };
@@ -341,15 +299,21 @@ export function createLoads(parts: LoadsParts): Loads {
       assign(flight, undefined, reason);
       const failure: Failure = { kind: "failed", code, reason };
       exclude(flight, podId, failure);
-      flight.fullPods += code === "no-capacity" || code === "quota-exceeded" ? 1 : 0;
       if (flight.fullPods >= maxFullPods) fail(flight, failure);
       else advance(flight);
+    },
+    onUnregistered(model) {
+      for (const flight of flights.of(model)) {
+        takeBack(flight);
+        const reason = `Model ${model} not found: it was unregistered meanwhile`;
+        land(flight, () => ({ kind: "failed", code: "model-not-found", reason }));
+      }
     },
     failureOf: (model, revision) => backoffs.check(copyKey({ model, revision })),
     get waiting() {
       return parking.waiting;
     },
-    isFlying: (model, revision) => flights.has(copyKey({ model, revision })),
+    isFlying: (model, revision) => flights.get(copyKey({ model, revision })) !== undefined,
     get flights() {
       return flights.size;
     },
@@ -389,7 +353,7 @@ export function createLoads(parts: LoadsParts): Loads {
     }
     const step = options.span.step("park");
     const flight = openFlight({ key, model, revision, ...urgency, span: step, held, returnedFrom: options.returnedFrom });
-    flights.set(key, flight);
+    flights.add(flight);
     const result = parking.wait(flight, options, step, parked);
     if (here) advance(flight);
     else homes.decide(flight);

@@ -3,7 +3,7 @@
 import type { Log } from "#platform/log.ts";
 import type { Explain } from "./admin/explain.ts";
 import type { Models } from "./admin/models.ts";
-import { openAdminTls, openCallers } from "./admin/opencallers.ts";
+import { isLoopback, openAdminTls, openCallers } from "./admin/opencallers.ts";
 import { accessRoutes } from "./admin/routes/access.ts";
 import { listRoutes } from "./admin/routes/list.ts";
 import { metricsRoutes } from "./admin/routes/metrics.ts";
@@ -59,6 +59,7 @@ export async function serveManagement(parts: ManagementParts): Promise<Managemen
     ],
     log,
     callers,
+    isLocal: isLoopback(options.adminHost),
     tls,
   });
   await admin.listen({ host: options.adminHost, port: options.adminPort });

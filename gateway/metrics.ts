@@ -49,8 +49,8 @@ export const gatewayDefinitions = {
   }),
   reroutes: counter(
     "warmpath_reroutes_total",
-    "Requests that every pod of their placement set failed, and that came to the gateway for another one.",
-    { labels: { wire: wires } },
+    "Requests that came to the gateway for another pod: every one of their placement set failed them, or one stayed silent for so long that another is tried beside it.",
+    { labels: { wire: wires, cause: ["failed", "silent"] } },
   ),
   refusals: counter("warmpath_refusals_total", "Requests that the gateway answered with an error, by its code.", {
     labels: { code: errorCodes },
@@ -229,7 +229,10 @@ export function resourceTypeOf(typeUrl: string): (typeof resourceTypes)[number] 
 }
 
 export function recordAnswer({ of }: GatewayMetrics, { kind, wire, code, heldMs, traceId }: MissAnswer): void {
-  if (wire !== undefined) (kind === "miss" ? of.misses : of.reroutes).add({ wire });
+  if (wire !== undefined) {
+    if (kind === "miss") of.misses.add({ wire });
+    else of.reroutes.add({ wire, cause: kind === "hedge" ? "silent" : "failed" });
+  }
   if (code !== undefined) of.refusals.add({ code });
   if (wire !== undefined) of.parkSeconds.record({ outcome: code === undefined ? "live" : "refused" }, heldMs / 1_000, traceId);
 }

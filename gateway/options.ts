@@ -98,6 +98,9 @@ export const gatewayOptions = z.object({
   drain: durationMsOption
     .default(10_000)
     .describe("after SIGTERM, how long waiting requests are still waited for: 10s by default"),
+  linger: durationMsOption
+    .default(0)
+    .describe("after SIGTERM, how long its Envoy asks clients to go elsewhere before the drain: not at all by default"),
   exitWithParent: z.boolean().default(false).describe("end when standard input does: for a supervisor's child"),
   otlpEndpoint: otlpEndpointOption.optional().describe("base address of an OTLP collector; nothing is traced without it"),
   otlpProtocol: otlpProtocolOption.optional().describe("http or grpc; by the endpoint's port when absent: 4317 is gRPC"),

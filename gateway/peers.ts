@@ -44,6 +44,7 @@ export interface PeerUse {
   readonly busyMs: number;
   /** So many of them one sample stood for, at most. */
   readonly weight: number;
+  /** Those that came to no pod. */
   readonly misses: number;
   readonly idleMs: number;
 }

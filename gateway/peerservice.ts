@@ -8,6 +8,7 @@ import type { ServiceHandlers } from "#platform/grpc.ts";
 import { LoadClass as LoadClassMessage, Priority as PriorityMessage } from "#proto/gen/warmpath/link/v1/link_pb.ts";
 import { EnsureReplySchema, type Peer, UseReceiptSchema, type UseReport } from "#proto/gen/warmpath/peer/v1/peer_pb.ts";
 import type { Failure } from "./failure.ts";
+import type { CopyName } from "./fleet.ts";
 import type { Loads } from "./loads.ts";
 import type { PeerUse } from "./peers.ts";
 import { type MissSpans, silentSpan } from "./spans.ts";
@@ -20,7 +21,7 @@ export interface PeerServiceParts {
   readonly readyPods: (model: string, revision: string) => readonly string[];
   readonly onUse: (uses: readonly PeerUse[]) => void;
   /** A request for the revision came back to the other gateway from one of these pods. */
-  readonly onReturned?: (copy: { readonly model: string; readonly revision: string }, podIds: readonly string[]) => void;
+  readonly onReturned?: (copy: CopyName, podIds: readonly string[]) => void;
   /** How often a gateway that still works on something says so; 1 s when absent. */
   readonly beatMs?: number;
   readonly maxWaitMs: number;

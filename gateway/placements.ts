@@ -18,6 +18,21 @@ export interface Placements {
   answered(podId: string): void;
 }
 
+/** What a revision asks of a pod, whatever pods there are. */
+export function requestOf(model: string, revision: Revision, needs: PlacementNeeds): PlacementRequest {
+  return {
+    model,
+    revision: revision.id,
+    format: revision.format,
+    formatVersion: revision.formatVersion,
+    runtime: revision.runtime,
+    sizeBytes: revision.sizeHintBytes ?? 0,
+    requiredLabels: revision.requiredLabels ?? {},
+    preferredLabels: revision.preferredLabels ?? {},
+    ...needs,
+  };
+}
+
 export interface PlacementsOptions {
   /** Told of each decision. */
   readonly onPlaced?: (result: "placed" | "refused") => void;
@@ -47,18 +62,7 @@ export function createPlacements(
 
   return {
     choose(model, revision, needs) {
-      const request = {
-        model,
-        revision: revision.id,
-        format: revision.format,
-        formatVersion: revision.formatVersion,
-        runtime: revision.runtime,
-        sizeBytes: revision.sizeHintBytes ?? 0,
-        requiredLabels: revision.requiredLabels ?? {},
-        preferredLabels: revision.preferredLabels ?? {},
-        partners: partners(needs.holders),
-        ...needs,
-      };
+      const request = { ...requestOf(model, revision, needs), partners: partners(needs.holders) };
       const views = fleet.views();
       const pods = asked.size === 0 ? views : views.map(busy);
       const nowMs = clock.monotonicMs();

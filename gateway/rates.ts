@@ -50,19 +50,23 @@ export function createRates(clock: Pick<Clock, "monotonicMs">): Rates {
 
   function add(use: PeerUse, nowMs: number): void {
     const lastUsedMs = nowMs - use.idleMs;
-    const entry: Entry = entries.get(use.model) ?? {
-      requests: 0,
-      busyMs: 0,
-      requestVariance: 0,
-      busyVariance: 0,
-      rate: noAverages,
-      concurrency: noAverages,
-      updatedMs: nowMs - 1_000,
-      inUseSinceMs: lastUsedMs,
-      lastUsedMs,
-    };
-    // Misses that were answered are among the requests.
-    entry.requests += Math.max(use.requests, use.misses);
+    const known = entries.get(use.model);
+    const isContinued = known !== undefined && lastUsedMs - known.lastUsedMs <= pauseMs;
+    const entry: Entry = isContinued
+      ? known
+      : {
+          requests: 0,
+          busyMs: 0,
+          requestVariance: 0,
+          busyVariance: 0,
+          rate: noAverages,
+          concurrency: noAverages,
+          updatedMs: nowMs - 1_000,
+          inUseSinceMs: lastUsedMs,
+          lastUsedMs,
+        };
+    // Which requests reached a pod the access log says; which were refused for want of one only the gateway that refused.
+    entry.requests += use.requests + use.misses;
     entry.busyMs += use.busyMs;
     entry.requestVariance += sampleVariance(use.requests, use.requests, use.weight);
     entry.busyVariance += sampleVariance(use.busyMs, use.requests, use.weight);

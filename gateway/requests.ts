@@ -56,8 +56,7 @@ export function createRequests(parts: RequestsParts, signal: AbortSignal): Reque
   const findModel = (name: string): ReturnType<Book["get"]> => book.get(name);
   const reroutes = createReroutes({
     ...parts,
-    podsOf: (cluster) => parts.table.podsOf(cluster),
-    podsBehind: (cluster) => parts.table.podsOf(setClusterOf(cluster)) ?? [],
+    podsOf: (cluster) => parts.table.podsOf(setClusterOf(cluster)),
     verify: (podId, model, revision) => parts.links.verify(podId, model, revision),
     patienceOf: (model) => patiences.of(model),
     onOutlasted: (model, patience, heldMs) => patiences.outlasted(model, patience, heldMs, clock.monotonicMs()),
@@ -78,7 +77,7 @@ export function createRequests(parts: RequestsParts, signal: AbortSignal): Reque
     count: () => book.count,
     names: (after, limit) => book.names(after, limit),
     routes,
-    mayCall: (principal, name) => access.refusal(principal, book.get(name)) === undefined,
+    mayCall: (principal, name) => access.refusal(principal, findModel(name)) === undefined,
   });
 
   function onAnswer(answer: MissAnswer): void {

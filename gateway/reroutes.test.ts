@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { activeRevision, type Model, parseModel } from "#core/model.ts";
+import { activeRevision } from "#core/model.ts";
 import { type Clock, systemClock } from "#platform/clock.ts";
 import { createFleet, type Fleet } from "./fleet.ts";
 import type { Ensured } from "./flight.ts";
@@ -8,19 +8,11 @@ import type { EnsureOptions, Loads } from "./loads.ts";
 import { createReroutes, type Hedged, type Rerouted, type RerouteOrigin } from "./reroutes.ts";
 import { silentSpan } from "./spans.ts";
 import { createSuspects, type Suspects } from "./suspects.ts";
+import { modelOf, podInfo } from "./testing.ts";
 
 const model = modelOf("x");
 const revision = activeRevision(model);
 const copy = { model: "x", revision: "r1", slot: 0, state: "ready", sizeBytes: 1 } as const;
-
-function modelOf(name: string): Model {
-  const parsed = parseModel({
-    name,
-    revisions: [{ id: "r1", slot: 0, format: "onnx", storageUri: "file:///m.onnx" }],
-    active: "r1",
-  });
-  return parsed.kind === "ok" ? parsed.model : assert.fail(parsed.reason);
-}
 
 interface Bench {
   readonly fleet: Fleet;
@@ -38,16 +30,7 @@ function openBench(verify: (podId: string, time: number) => boolean, ensured: ()
   const fleet = createFleet({ onCopies: () => undefined, onPod: () => undefined });
   for (const podId of ["a", "b"]) {
     const address = { host: "127.0.0.1", port: podId === "a" ? 1 : 2 };
-    const info = {
-      podId,
-      incarnation: "1",
-      runtime: "onnx",
-      capacityBytes: 1e9,
-      rest: address,
-      grpc: address,
-      labels: {},
-      formats: ["onnx"],
-    };
+    const info = podInfo(podId, { rest: address, grpc: address });
     fleet.attach(info, podId === "a" ? [copy] : []);
   }
   const asked: string[] = [];
@@ -64,10 +47,9 @@ function openBench(verify: (podId: string, time: number) => boolean, ensured: ()
     loads: loads as Loads,
     suspects,
     clock,
-    podsBehind: () => ["a"],
     patienceOf: () => 1,
     onOutlasted: (name, patience) => outlasted.push(`${name} ${patience}`),
-    podsOf: (cluster) => (cluster === "known" ? ["a"] : undefined),
+    podsOf: (cluster) => (cluster === "gone" ? undefined : ["a"]),
     async verify(podId) {
       asked.push(podId);
       return verify(podId, asked.filter((other) => other === podId).length);
@@ -148,6 +130,14 @@ test("a hedge waits beside pods that are well, and is nobody's answer", async ()
   assert.deepEqual([over.kind, outlasted], ["left", ["x 1"]]);
   // Once: a pod that says nothing is not asked for each look at it.
   assert.deepEqual(asked, ["a"]);
+});
+
+test("clients that give up on a model server that says nothing do not make its model a slow one", async () => {
+  const { outlasted, hedge } = openBench(
+    () => false,
+    () => live,
+  );
+  assert.deepEqual([(await hedge(AbortSignal.timeout(300))).kind, outlasted], ["left", []]);
 });
 
 test("a hedge whose pod is lost goes to another one", async () => {

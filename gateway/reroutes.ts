@@ -51,13 +51,11 @@ export interface ReroutesParts {
   readonly loads: Loads;
   readonly suspects: Pick<Suspects, "check" | "onReturned">;
   readonly clock: Clock;
-  /** The pods of a cluster's set; undefined when there is no such set any more. */
+  /** The pods of a cluster, of a set or of a pod alone; undefined when there is none such any more. */
   readonly podsOf: (cluster: string) => readonly string[] | undefined;
-  /** The same, and of the cluster of a pod alone. */
-  readonly podsBehind: (cluster: string) => readonly string[];
   readonly verify: (podId: string, model: string, revision: string) => Promise<boolean>;
   readonly patienceOf: (model: string) => Patience;
-  /** A hedge waited so long beside pods that were well, and was not needed. */
+  /** A hedge waited so long beside pods that were well and whose model servers answered, and was not needed. */
   readonly onOutlasted: (model: string, patience: Patience, heldMs: number) => void;
 }
 
@@ -78,17 +76,27 @@ const insistMs = 15_000;
 const isFinal: ReadonlySet<ErrorCode> = new Set(["cancelled", "deadline-exceeded", "model-load-failed"]);
 
 export function createReroutes(parts: ReroutesParts): Reroutes {
-  const { fleet, loads, suspects, clock, podsOf, podsBehind, verify } = parts;
-  /** Pods that were asked of late, and when: there are no more of them than pods. */
-  const asked = new Map<string, number>();
+  const { fleet, loads, suspects, clock, podsOf, verify } = parts;
+  /** Pods that were asked of late, when, and whether their model servers answered: there are no more of them than pods. */
+  const asked = new Map<string, { readonly atMs: number; readonly answer: Promise<boolean> }>();
 
   /** So that an adapter hears that its model server may be silent. What it answers its holding says as well. */
   function ask(podId: string, { model, revision }: Pick<Copy, "model" | "revision">): void {
-    const nowMs = clock.monotonicMs();
-    if (nowMs - (asked.get(podId) ?? -Infinity) < askMs) return;
+    const atMs = clock.monotonicMs();
+    if (atMs - (asked.get(podId)?.atMs ?? -Infinity) < askMs) return;
     for (const known of asked.keys()) if (fleet.pod(known) === undefined) asked.delete(known);
-    asked.set(podId, nowMs);
-    void verify(podId, model, revision);
+    asked.set(podId, { atMs, answer: verify(podId, model, revision) });
+  }
+
+  /**
+   * Whether all pods of the cluster answered what they were asked beside a hedge that began at `startMs`, or just before: by
+   * then its request had been silent for longer than between two questions, so it is the inference that takes long.
+   */
+  async function answered(cluster: string, startMs: number): Promise<boolean> {
+    const questions = podsBehind(cluster).map((podId) => asked.get(podId));
+    for (const question of questions)
+      if (question === undefined || question.atMs < startMs - askMs || !(await question.answer)) return false;
+    return questions.length > 0;
   }
 
   /** Reachable, and with a copy of the model, whichever revision the request went to. */
@@ -103,11 +111,10 @@ export function createReroutes(parts: ReroutesParts): Reroutes {
   }
 
   async function verified(model: Model, revision: Revision): Promise<string | undefined> {
-    const asked = [...fleet.holders(model.name)]
-      .filter(
-        ({ podId, copy }) => copy.revision === revision.id && copy.state === "ready" && fleet.pod(podId)?.reachable === true,
-      )
-      .map(async ({ podId }) => ({ podId, ready: await verify(podId, model.name, revision.id) }));
+    const asked = fleet
+      .readyPods(model.name, revision.id)
+      .filter((podId) => fleet.pod(podId)?.reachable === true)
+      .map(async (podId) => ({ podId, ready: await verify(podId, model.name, revision.id) }));
     const answers = await Promise.all(asked);
     return answers.find(({ ready }) => ready)?.podId;
   }
@@ -129,26 +136,34 @@ export function createReroutes(parts: ReroutesParts): Reroutes {
     }
   }
 
+  const podsBehind = (cluster: string): readonly string[] => podsOf(cluster) ?? [];
+
+  function returned(model: Model, revision: Revision, { from }: RerouteOrigin): void {
+    suspects.onReturned({ model: model.name, revision: revision.id }, podsBehind(from));
+  }
+
   return {
     find(model, revision, origin, options) {
-      suspects.onReturned({ model: model.name, revision: revision.id }, podsBehind(origin.from));
+      returned(model, revision, origin);
       return find(model, revision, origin, options);
     },
     async hedge(model, revision, origin, options) {
-      const patience = parts.patienceOf(model.name);
+      const patience = isPodCluster(origin.from) ? 0 : parts.patienceOf(model.name);
       const startMs = clock.monotonicMs();
       let lostMs: number | undefined;
       for (;;) {
         const { waited, over } = await outlast(model, origin.from, options);
         const nowMs = clock.monotonicMs();
         if (over !== undefined) {
-          if (lostMs === undefined && over.code === "cancelled") parts.onOutlasted(model.name, patience, nowMs - startMs);
+          // A client that gives up on a server that stands still leaves as well.
+          if (lostMs === undefined && over.code === "cancelled" && (await answered(origin.from, startMs)))
+            parts.onOutlasted(model.name, patience, nowMs - startMs);
           return { kind: "left", failure: over };
         }
         // One that was well in between is lost anew.
         if (lostMs === undefined || waited) {
           lostMs = nowMs;
-          suspects.onReturned({ model: model.name, revision: revision.id }, podsBehind(origin.from));
+          returned(model, revision, origin);
         }
         const found = await find(model, revision, origin, options);
         if (found.kind === "found" || isFinal.has(found.code) || clock.monotonicMs() - lostMs >= insistMs) return found;

@@ -170,3 +170,31 @@ test("minCopies holds for the target too, and a model that must be warm is never
   await waitFor(() => see(bench).active === "two");
   assert.equal(see(bench).ready["two"], 2);
 });
+
+test("a target that does not load is not moved to when the active revision loses its last copy", async () => {
+  await using bench = await openWarm(1);
+  await add(bench, "two", { uri: "bad" });
+  await waitFor(() => see(bench).transition === "BlockedByFailedLoad");
+  loseAll(bench, "one");
+  assert.equal((await load(bench, 1)).kind, "ok");
+  assert.deepEqual([see(bench).active, see(bench).target], ["one", "two"]);
+  // Asked for once more while the active one has no copy.
+  loseAll(bench, "one");
+  const again = await bench.models.promote("m", "two", false, anything);
+  assert.ok(again.kind === "ok" && again.value.active === "one", JSON.stringify(again));
+});
+
+test("nor is one that is loading: if it fails, the active revision is there", async () => {
+  await using bench = await openWarm(1);
+  await add(bench, "two", { uri: "never" });
+  await waitFor(() => bench.sent.some((line) => line.endsWith("m@two")));
+  loseAll(bench, "one");
+  assert.equal((await load(bench, 1)).kind, "ok");
+  assert.deepEqual([see(bench).active, see(bench).target], ["one", "two"]);
+});
+
+function loseAll(bench: AdminBench, revision: string): void {
+  for (const { podId, copy } of Array.from(bench.fleet.holders("m"))) {
+    if (copy.revision === revision) bench.lose(podId, "m", revision);
+  }
+}

@@ -2,7 +2,7 @@
 // moves; one that fails leaves the active revision serving and the reason in the record; what was replaced is kept for a
 // time and then dropped.
 //
-//   target set --active has no copy, and nobody asked for a load--> pointer moves at once
+//   target set --neither has a copy, and nobody asked for a load--> pointer moves at once
 //       |
 //       +--> wanted: as many copies as the active one has --ready--> pointer moves --kept for a time--> revision dropped
 //                 |                                          ^
@@ -12,7 +12,7 @@
 // gateway writes; work is done for models with something under way, never for all; at most a few writes are under way.
 import { createHeap, type HeapNode } from "#core/heap.ts";
 import { findRevision, type Model } from "#core/model.ts";
-import { failTarget, type Keep, nextPruneMs, promote, pruneRevisions } from "#core/revision.ts";
+import { failTarget, isBlocked, type Keep, nextPruneMs, promote, pruneRevisions } from "#core/revision.ts";
 import type { Clock } from "#platform/clock.ts";
 import type { Log } from "#platform/log.ts";
 import type { ChangeModel, Rewrite } from "./changes.ts";
@@ -131,9 +131,15 @@ export function createRevisions(parts: RevisionsParts): Revisions {
     return Math.min(Math.max(1, ready, model.minCopies ?? 0), model.maxCopies ?? Number.POSITIVE_INFINITY);
   }
 
-  /** Nobody would notice: the active revision has no copy, and none is on its way. */
+  /**
+   * Nobody would notice: neither revision has a copy, none is on its way, and the target is not known to fail. One that was
+   * begun is waited for: if it fails, the active revision is loaded again by its next request.
+   */
   function movesAtOnce(model: Model): boolean {
-    if (model.loadNow === true || (model.minCopies ?? 0) > 0) return false;
+    if (model.loadNow === true || (model.minCopies ?? 0) > 0 || isBlocked(model)) return false;
+    if (model.target === undefined) return false;
+    const target = copies.state(model.name, model.target);
+    if (target.underWay > 0 || isBlocked(target)) return false;
     const { ready, underWay } = copies.state(model.name, model.active);
     return ready === 0 && underWay === 0;
   }

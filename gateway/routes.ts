@@ -2,7 +2,6 @@
 // Invariants: only ready copies, on pods that are up, are routed to: those of the active revision, and those of revisions
 // that have a share or mirror while the active one is routed to as well; a waiter is answered when
 // Envoy has acknowledged exactly what the table wants at that moment, or when its signal says to stop waiting.
-
 import { activeRevision, findRevision, type Model, type Revision, type Share } from "#core/model.ts";
 import type { Patience } from "#core/patience.ts";
 import type { ResourceRef, RouteShare, RouteTable } from "#xds/main.ts";

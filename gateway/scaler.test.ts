@@ -6,11 +6,13 @@ import { createManualClock, type ManualClock } from "#platform/clock.ts";
 import { silentLog } from "#platform/log.ts";
 import { type Copies, createCopies } from "./copies.ts";
 import { createDecisions } from "./decisions.ts";
-import { createFleet, type Fleet, type PodInfo } from "./fleet.ts";
+import { createDrops } from "./drops.ts";
+import { createFleet, type Fleet } from "./fleet.ts";
 import { createPlacements } from "./placements.ts";
 import { createRates, type Rates } from "./rates.ts";
 import { createScaler, type Scaler } from "./scaler.ts";
 import { createSuspects } from "./suspects.ts";
+import { podInfo } from "./testing.ts";
 
 interface Bench extends Disposable {
   readonly fleet: Fleet;
@@ -44,7 +46,7 @@ function openBench(t: TestContext, pods = 4): Bench {
     log: silentLog,
     sendLoad: (podId) => void loads.push(podId),
     cancelLoad: () => undefined,
-    sendDrop: (podId) => void drops.push(podId),
+    drops: createDrops({ fleet, clock, sendDrop: (podId) => void drops.push(podId) }),
   });
   const scaler = createScaler({ ...shared, copies, rates, policy: defaultScalingPolicy });
   const bench: Bench = {
@@ -85,12 +87,6 @@ function modelOf(more: object = {}): Model {
   const revision = { id: "r1", slot: 0, format: "onnx", storageUri: "file:///m.onnx" };
   const parsed = parseModel({ name: "x", revisions: [revision], active: "r1", ...more });
   return parsed.kind === "ok" ? parsed.model : assert.fail(parsed.reason);
-}
-
-function podInfo(podId: string): PodInfo {
-  const address = { host: "127.0.0.1", port: 9_000 };
-  const facts = { incarnation: "1", runtime: "onnx", capacityBytes: 1e9, rest: address, grpc: address };
-  return { podId, ...facts, labels: {}, formats: ["onnx"] };
 }
 
 const held = ({ fleet }: Bench): number => Array.from(fleet.holders("x")).length;
@@ -154,4 +150,13 @@ test("minCopies keeps them without use, at the home alone", (t) => {
   kept.models.set("x", modelOf({ minCopies: 2 }));
   kept.scaler.onModel("x");
   assert.equal(kept.loads.length, 1);
+});
+
+test("a model that is used now and then, with pauses over a minute, is in no continuous use", (t) => {
+  using bench = openBench(t);
+  for (let use = 0; use < 8; use++) {
+    bench.run(1, 1);
+    bench.run(70, 0);
+  }
+  assert.equal(bench.loads.length, 0);
 });

@@ -19,11 +19,10 @@ export function serverCalls(isReady: () => boolean, listIndex: ListIndex): Parti
     serverReady: (_call, answer) => answer(null, create(ServerReadyResponseSchema, { ready: isReady() })),
     repositoryIndex: ({ request, metadata }, answer) => {
       const caller = metadata.get(headers.caller)[0];
-      listIndex(caller === undefined ? undefined : String(caller)).then(
+      listIndex(caller === undefined ? undefined : String(caller), request.ready ? "ready" : "all").then(
         (index) => {
           if (index.kind === "too-many") return answer({ code: status.RESOURCE_EXHAUSTED, details: tooMany(index.limit) });
-          const models = index.entries.filter(({ state }) => !request.ready || state === "READY");
-          return answer(null, create(RepositoryIndexResponseSchema, { models: [...models] }));
+          return answer(null, create(RepositoryIndexResponseSchema, { models: [...index.entries] }));
         },
         (error: unknown) => answer({ code: status.UNAVAILABLE, details: errorMessage(error) }),
       );

@@ -5,7 +5,7 @@ import { createDeaths } from "#core/deaths.ts";
 import { createSuspicions } from "#core/suspicion.ts";
 import type { Clock } from "#platform/clock.ts";
 import type { Failure } from "./failure.ts";
-import { type CopyChange, type CopyName, copyKey } from "./fleet.ts";
+import { type CopyChange, type CopyName, copyKey, modelOfKey } from "./fleet.ts";
 
 export interface Suspects {
   /** To be called before whoever decides on these copies. */
@@ -26,14 +26,14 @@ const maxSuspects = 10_000;
 /** `onChange`: told when requests for a model that may have copies are to be refused, or to be let on again. */
 export function createSuspects(clock: Pick<Clock, "monotonicMs">, onChange: (model: string) => void = () => undefined): Suspects {
   const suspicions = createSuspicions({ maxSuspects });
-  const deaths = createDeaths({ maxSuspects, modelOf });
+  const deaths = createDeaths({ maxSuspects, modelOf: modelOfKey });
   /** Kept off, as was told. */
   const kept = new Set<string>();
 
   function tell(key: string): void {
     if (kept.has(key) || deaths.check(key, clock.monotonicMs()) === undefined) return;
     kept.add(key);
-    onChange(modelOf(key));
+    onChange(modelOfKey(key));
   }
 
   return {
@@ -66,13 +66,8 @@ export function createSuspects(clock: Pick<Clock, "monotonicMs">, onChange: (mod
     },
     tick() {
       for (const key of deaths.released(clock.monotonicMs())) {
-        if (kept.delete(key)) onChange(modelOf(key));
+        if (kept.delete(key)) onChange(modelOfKey(key));
       }
     },
   };
-}
-
-/** No name holds an `@`. */
-function modelOf(key: string): string {
-  return key.slice(0, key.indexOf("@"));
 }

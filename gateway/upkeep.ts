@@ -1,16 +1,19 @@
 // Owns all that keeps copies where they are wanted, beyond what requests wait for: by settings and demand, ahead of demand,
-// away from pods that go, and of revisions that are to take over. Each of these is a file of its own; here
+// away from pods that go or do too much, and of revisions that are to take over. Each of these is a file of its own; here
 // stands who of them hears of what.
-// Invariants: all of them ask for copies by copies.ts.
+// Invariants: all of them ask for copies by copies.ts, but for moves that nobody is worse off without.
 import type { ErrorCode } from "#core/errors.ts";
 import type { Book } from "./book.ts";
 import { type Copies, type CopiesParts, createCopies } from "./copies.ts";
 import { createDrains } from "./drains.ts";
+import { createDrops, type DropsParts } from "./drops.ts";
 import { createFilling } from "./filling.ts";
 import type { CopyChange } from "./fleet.ts";
+import type { Journal } from "./journal.ts";
 import type { Loads } from "./loads.ts";
 import { type GatewayOptions, scalingPolicyOf } from "./options.ts";
 import type { Rates } from "./rates.ts";
+import { createRebalancing, type RebalancingParts } from "./rebalancing.ts";
 import { createRevisions, type RevisionsParts } from "./revisions.ts";
 import { createScaler } from "./scaler.ts";
 
@@ -32,7 +35,12 @@ export interface Upkeep extends Disposable {
   fill(): void;
 }
 
-export interface UpkeepParts extends Omit<CopiesParts, "rateOf" | "patienceMs">, Pick<RevisionsParts, "change" | "journal"> {
+export interface UpkeepParts
+  extends Omit<CopiesParts, "rateOf" | "patienceMs" | "drops">,
+    Pick<DropsParts, "sendDrop">,
+    Pick<RebalancingParts, "avoided">,
+    Pick<RevisionsParts, "change"> {
+  readonly journal: Journal;
   readonly options: GatewayOptions;
   readonly rates: Rates;
   readonly isFlying: Loads["isFlying"];
@@ -41,10 +49,12 @@ export interface UpkeepParts extends Omit<CopiesParts, "rateOf" | "patienceMs">,
 
 export function createUpkeep(parts: UpkeepParts): Upkeep {
   const { options, rates } = parts;
+  const drops = createDrops(parts);
   const rateOf = (model: string): number | undefined => rates.rateOf(model);
-  const copies = createCopies({ ...parts, rateOf });
+  const copies = createCopies({ ...parts, drops, rateOf });
   const filling = createFilling({ ...parts, copies });
-  const drains = createDrains({ ...parts, copies });
+  const drains = createDrains({ ...parts, drops, copies });
+  const rebalancing = createRebalancing({ ...parts, drops, rateOf });
   const scaler = createScaler({
     ...parts,
     copies,
@@ -56,17 +66,21 @@ export function createUpkeep(parts: UpkeepParts): Upkeep {
   return {
     copies,
     onCopies(podId, changes) {
+      drops.onCopies(podId, changes);
       copies.onCopies(podId, changes);
       filling.onCopies(changes);
       revisions.onCopies(changes);
       drains.onCopies(podId, changes);
+      rebalancing.onCopies(podId, changes);
     },
     onPod(podId) {
       copies.onPod(podId);
       drains.onPod(podId);
+      rebalancing.onPod(podId);
     },
     onRefused(podId, model, revision, code, reason) {
       copies.onRefused(podId, model, revision, code, reason);
+      rebalancing.onRefused(podId, model, revision, code, reason);
     },
     onDraining: (podId, listed) => drains.onDraining(podId, listed),
     onModel(model) {
@@ -90,11 +104,12 @@ export function createUpkeep(parts: UpkeepParts): Upkeep {
     },
     tick() {
       scaler.tick();
+      rebalancing.tick();
       revisions.tick();
     },
     fill: () => filling.tick(),
     [Symbol.dispose]() {
-      for (const part of [revisions, drains, copies]) part[Symbol.dispose]();
+      for (const part of [rebalancing, revisions, drains, copies]) part[Symbol.dispose]();
     },
   };
 }

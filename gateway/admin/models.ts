@@ -7,6 +7,7 @@ import {
   addRevision,
   type Changed,
   changeSettings,
+  isBlocked,
   promote,
   type Refusal,
   removeRevision,
@@ -243,8 +244,8 @@ export function createModels(parts: ModelsParts): Models {
     const aimed = setTarget(model, id, clock.now(), { loadNow });
     if (aimed.kind === "refused" || aimed.model.target === undefined) return aimed;
     const { ready, underWay } = copies.state(model.name, model.active);
-    const isIdle = ready === 0 && underWay === 0 && !loadNow && (model.minCopies ?? 0) === 0;
-    const { target } = aimed.model;
+    const { target, minCopies = 0 } = aimed.model;
+    const isIdle = ready === 0 && underWay === 0 && !loadNow && minCopies === 0 && !isBlocked(aimed.model);
     // What is still warm is there already, as when an edit is taken back.
     const isThere = ready <= copies.state(model.name, target).ready && isReady(model.name, target);
     return isIdle || isThere ? promote(aimed.model, target, clock.now()) : aimed;

@@ -45,8 +45,11 @@ export async function openAdminTls(
 ): Promise<PemFiles | undefined> {
   if ((adminCert === undefined) !== (adminKey === undefined)) throw new StartupError("--admin-cert and --admin-key go together");
   if (adminCert !== undefined && adminKey !== undefined) return await openPems({ certFile: adminCert, keyFile: adminKey, log });
-  const isLocal = adminHost === "localhost" || adminHost === "::1" || (isIP(adminHost) === 4 && adminHost.startsWith("127."));
-  if (asksForTokens && !isLocal)
+  if (asksForTokens && !isLoopback(adminHost))
     log.warn("tokens of the management API cross the network in plain text: give --admin-cert and --admin-key", { adminHost });
   return undefined;
+}
+
+export function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || (isIP(host) === 4 && host.startsWith("127."));
 }

@@ -167,6 +167,11 @@ const refusals: [
     },
     403,
   ],
+  [
+    "a page that reads by a name that leads here",
+    { method: "GET", url: "/api/v1/models", headers: { host: "evil.example:8080" } },
+    403,
+  ],
 ];
 
 for (const [what, request, status] of refusals) {
@@ -179,6 +184,14 @@ for (const [what, request, status] of refusals) {
     assert.ok(error.length > 0 && code.length > 0);
   });
 }
+
+test("a server for this machine alone is called by address, or by the name that is this machine's everywhere", async () => {
+  await using bench = await openAdminBench();
+  for (const host of ["localhost", "localhost:8080", "a.localhost:8080", "127.0.0.1:8080", "[::1]:8080", "10.0.0.1"])
+    assert.equal((await bench.app.inject({ url: "/api/v1/models", headers: { host } })).statusCode, 200, host);
+  for (const host of ["localhost.evil.example", "evil.example", "gateway", "127.0.0.1.evil.example", "[::1].evil.example"])
+    assert.equal((await bench.app.inject({ url: "/api/v1/models", headers: { host } })).statusCode, 403, host);
+});
 
 test("models are listed in pages", async () => {
   await using bench = await openAdminBench();

@@ -18,6 +18,8 @@ export interface AdminParts {
   readonly log: Log;
   /** Who may call; everybody when absent: then only who can reach the port must be trusted. */
   readonly callers?: Callers | undefined;
+  /** It listens for this machine alone. */
+  readonly isLocal?: boolean | undefined;
   /** Its certificate, which may be renewed; plain text when absent. */
   readonly tls?: PemFiles | undefined;
 }
@@ -25,7 +27,7 @@ export interface AdminParts {
 /** As fastify has it for plain text. */
 const keepAliveMs = 72_000;
 
-export function createAdmin({ routes, log, callers, tls }: AdminParts): FastifyInstance {
+export function createAdmin({ routes, log, callers, isLocal = false, tls }: AdminParts): FastifyInstance {
   const app = Fastify({
     logger: false,
     bodyLimit: 256 * 1024,
@@ -58,6 +60,11 @@ export function createAdmin({ routes, log, callers, tls }: AdminParts): FastifyI
   // Browsers of other sites must not drive this API, nor those that a name of another site leads here.
   app.addHook("onRequest", async (request, reply) => {
     const { origin, host } = request.headers;
+    // A page that reads has its own site's name as host, and sends no origin.
+    if (isLocal && callers === undefined && host !== undefined && !isNameHere(host))
+      return reply
+        .code(403)
+        .send({ error: `this server is no '${host.slice(0, 100)}': call it localhost`, code: "invalid-request" });
     if (
       request.method === "GET" ||
       origin === undefined ||
@@ -93,8 +100,13 @@ export function createAdmin({ routes, log, callers, tls }: AdminParts): FastifyI
 function isOwnOrigin(origin: string, host: string | undefined, scheme: "http" | "https", signedIn: boolean): boolean {
   if (signedIn) return origin === `http://${host}` || origin === `https://${host}`;
   if (origin !== `${scheme}://${host}`) return false;
-  const { hostname } = new URL(origin);
-  return hostname === "localhost" || isIP(hostname.replace(/^\[|\]$/g, "")) !== 0;
+  return isNameHere(new URL(origin).host);
+}
+
+/** With or without a port: what no name server of somebody else can lead here. */
+function isNameHere(host: string): boolean {
+  const name = host.replace(/:\d*$/, "").replace(/^\[|\]$/g, "");
+  return name === "localhost" || name.endsWith(".localhost") || isIP(name) !== 0;
 }
 
 /** Connections that come after a renewal see the new certificate; those before it live on. */

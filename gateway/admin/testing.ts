@@ -10,8 +10,9 @@ import { createXds } from "#xds/main.ts";
 import { openBook } from "../book.ts";
 import { createCopies } from "../copies.ts";
 import { createDecisions } from "../decisions.ts";
+import { createDrops } from "../drops.ts";
 import { createFeed } from "../feed.ts";
-import { type CopyChange, createFleet, type Fleet, type PodInfo } from "../fleet.ts";
+import { type CopyChange, createFleet, type Fleet } from "../fleet.ts";
 import { createHome } from "../home.ts";
 import { createJournal } from "../journal.ts";
 import { createLoads } from "../loads.ts";
@@ -24,6 +25,7 @@ import { createRevisions } from "../revisions.ts";
 import { createRoutes } from "../routes.ts";
 import { createSlowMisses, type SlowMisses } from "../slow.ts";
 import { createSuspects } from "../suspects.ts";
+import { podInfo } from "../testing.ts";
 import { createExplain } from "./explain.ts";
 import { createModels, type Models } from "./models.ts";
 import { listRoutes } from "./routes/list.ts";
@@ -134,11 +136,15 @@ export async function openAdminBench({ pods = 0, keepMs = 900_000, tls }: BenchO
       isHome: () => true,
       sendLoad,
       cancelLoad: () => undefined,
-      sendDrop(podId, model, revision) {
-        sent.push(`drop ${podId} ${model}@${revision}`);
-        const copy = fleet.pod(podId)?.copies.get(`${model}@${revision}`);
-        if (copy !== undefined) setImmediate(() => fleet.change(podId, [{ ...copy, state: "gone" }]));
-      },
+      drops: createDrops({
+        fleet,
+        clock,
+        sendDrop(podId, model, revision) {
+          sent.push(`drop ${podId} ${model}@${revision}`);
+          const copy = fleet.pod(podId)?.copies.get(`${model}@${revision}`);
+          if (copy !== undefined) setImmediate(() => fleet.change(podId, [{ ...copy, state: "gone" }]));
+        },
+      }),
     }),
   );
   const journal = createJournal(clock);
@@ -193,6 +199,7 @@ export async function openAdminBench({ pods = 0, keepMs = 900_000, tls }: BenchO
   const feed = createFeed(() => fleet);
   const app = createAdmin({
     routes: [...listRoutes({ state, models, explain }), pageRoutes({ feed, slow })],
+    isLocal: true,
     log: silentLog,
     tls,
   });
@@ -214,19 +221,5 @@ export async function openAdminBench({ pods = 0, keepMs = 900_000, tls }: BenchO
       if (copy !== undefined) fleet.change(podId, [{ ...copy, state: "gone" }]);
     },
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
-  };
-}
-
-function podInfo(podId: string): PodInfo {
-  const address = { host: "127.0.0.1", port: 9_000 };
-  return {
-    podId,
-    incarnation: "1",
-    runtime: "onnx",
-    capacityBytes: 1e9,
-    rest: address,
-    grpc: address,
-    labels: {},
-    formats: ["onnx"],
   };
 }

@@ -35,6 +35,8 @@ const restCases: [path: string, expected: string][] = [
   ["/v2", "server metadata"],
   ["/v2/health/ready", "server ready"],
   ["/v2/health/live", "server live"],
+  ["/v2/repository/index", "server index"],
+  ["/v2/repository/index?ready=true", "server index-ready"],
   ["/v2/models/iris/unload", "refused unsupported-method"],
   ["/v2/repository/models/iris/load", "refused unsupported-method"],
   ["/v2/repository/models/iris/unload", "refused unsupported-method"],

@@ -4,7 +4,8 @@ import type { ErrorCode } from "#core/errors.ts";
 import { type ModelName, type Priority, parseModelName, priorities } from "#core/model.ts";
 import { headers as own, priorityHeader, serverPaths } from "#envoy/names.ts";
 
-export type ServerCall = "live" | "ready" | "metadata" | "index" | "list";
+/** `index-ready`: of warm models alone. */
+export type ServerCall = "live" | "ready" | "metadata" | "index" | "index-ready" | "list";
 
 export interface InferRequest {
   readonly kind: "infer";
@@ -87,12 +88,13 @@ export function parseMiss(headers: ReadonlyMap<string, string>, repeated: readon
 }
 
 function parseRest(headers: ReadonlyMap<string, string>): MissRequest {
-  const path = (headers.get(":path") ?? "").split("?", 1)[0] ?? "";
+  const [path = "", query] = (headers.get(":path") ?? "").split("?", 2);
   const timeoutMs = parseTimeoutHeader(headers.get("x-request-timeout-ms"));
   if (timeoutMs === "bad")
     return refused("rest", "invalid-request", "x-request-timeout-ms must be a whole number of milliseconds");
   const asked = serverPaths.find((each) => each === path);
   const what = asked === undefined ? undefined : server[asked];
+  if (what === "index" && query === "ready=true") return { kind: "server", what: "index-ready" };
   if (what !== undefined) return { kind: "server", what };
   const badName = headers.get(own.badName);
   if (badName !== undefined) return infer("rest", path, decode(badName), timeoutMs);

@@ -56,7 +56,8 @@ export interface ProcessorParts {
 }
 
 export interface MissAnswer {
-  readonly kind: "miss" | "reroute";
+  /** A hedge is a reroute whose first try has said nothing yet, and goes on. */
+  readonly kind: "miss" | "reroute" | "hedge";
   /** Undefined when the path named no inference call. */
   readonly wire: "rest" | "grpc" | undefined;
   readonly model: string | undefined;
@@ -157,7 +158,7 @@ export function createProcessor(parts: ProcessorParts): Processor {
         const [wire, model] = request.kind === "infer" ? [request.wire, request.model] : [undefined, undefined];
         const code = answer.kind === "immediate" ? answer.code : undefined;
         const heldMs = clock.monotonicMs() - startMs;
-        parts.onAnswer({ kind: rerouted !== undefined ? "reroute" : "miss", wire, model, code, heldMs, traceId: span.traceId });
+        parts.onAnswer({ kind: kindOf(rerouted), wire, model, code, heldMs, traceId: span.traceId });
       }
       span.end(answer.kind === "immediate" && answer.httpStatus >= 400 ? answer.details : undefined);
       if (signal.aborted) return;
@@ -188,6 +189,11 @@ export function createProcessor(parts: ProcessorParts): Processor {
   };
 }
 
+function kindOf(rerouted: Rerouting | undefined): MissAnswer["kind"] {
+  if (rerouted === undefined) return "miss";
+  return rerouted.isHedge ? "hedge" : "reroute";
+}
+
 async function describeServer(what: ServerCall, principal: string | undefined, parts: ProcessorParts): Promise<ProcessingAnswer> {
   switch (what) {
     case "live":
@@ -197,10 +203,11 @@ async function describeServer(what: ServerCall, principal: string | undefined, p
     case "metadata":
       return json(serverMetadata);
     case "index":
+    case "index-ready":
     case "list": {
-      const index = await parts.listIndex(principal);
+      const index = await parts.listIndex(principal, what === "index-ready" ? "ready" : "all");
       if (index.kind === "too-many") return refuse("invalid-request", tooMany(index.limit));
-      if (what === "index") return json(index.entries);
+      if (what !== "list") return json(index.entries);
       // KServe's V1 reads `models`, OpenAI's clients read `data`.
       const models = index.entries.map(({ name }) => name);
       return json({ models, object: "list", data: models.map((id) => ({ id, object: "model", owned_by: "warmpath" })) });
