@@ -82,6 +82,7 @@ export const annotations = {
   maxLoadingConcurrency: "maxLoadingConcurrency",
   perModelConcurrencyLimit: "perModelConcurrencyLimit",
   shareProcessNamespace: "warmpath.dev/share-process-namespace",
+  acceleratorMemory: "warmpath.dev/accelerator-memory",
   size: "warmpath.dev/size",
   minCopies: "warmpath.dev/min-copies",
   maxCopies: "warmpath.dev/max-copies",

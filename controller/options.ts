@@ -67,6 +67,7 @@ export const controllerFlags = z.object({
     .default(2)
     .describe("pods of each runtime while it is in use, unless the runtime says replicas"),
   maxPodsPerRuntime: whole(1, 65_535).default(10).describe("most pods of a runtime"),
+  scaleDownAfter: durationMsOption.default(300_000).describe("how long one pod less must have done before one is taken away"),
   scaleToZero: yes.default(true).describe("true: a runtime that no model could use has no pods"),
   scaleToZeroGrace: durationMsOption.default(60_000).describe("how long it keeps them"),
   sleep: yes.default(false).describe("true: a runtime without requests has no pods either; a request wakes it"),

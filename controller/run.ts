@@ -71,7 +71,7 @@ export async function runControllerProcess(
             sleeps: options.sleep,
             graceMs: options.scaleToZero ? options.scaleToZeroGrace : Number.POSITIVE_INFINITY,
             idleMs: options.sleepAfter,
-            calmMs: 300_000,
+            calmMs: options.scaleDownAfter,
           },
           maxPodsPerRuntime: options.maxPodsPerRuntime,
           endpoints: {

@@ -71,7 +71,8 @@ export class KubeError extends Error {
 }
 
 const callMs = 30_000;
-const fieldManager = "warmpath-controller";
+/** The name under which everything is written. */
+export const fieldManager = "warmpath-controller";
 const maxConnections = 16;
 const maxAnswerBytes = 64 << 20;
 /** Of one object in a watch; etcd holds none above 1.5 MiB. */

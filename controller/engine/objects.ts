@@ -23,6 +23,8 @@ export interface ObjectMeta {
   readonly labels: Readonly<Record<string, string>>;
   readonly annotations: Readonly<Record<string, string>>;
   readonly finalizers: readonly string[];
+  /** Who has set `spec.replicas`, by the names under which they write. */
+  readonly scaledBy: readonly string[];
 }
 
 export interface KubeObject {
@@ -39,7 +41,7 @@ export function keyOf({ namespace, name }: Pick<ObjectMeta, "namespace" | "name"
 /** Undefined when it is no object of Kubernetes. */
 export function parseObject(value: unknown): KubeObject | undefined {
   if (!isRecord(value) || !isRecord(value["metadata"])) return undefined;
-  const { managedFields: _, ...meta } = value["metadata"];
+  const { managedFields, ...meta } = value["metadata"];
   const name = text(meta["name"]);
   if (name === undefined) return undefined;
   const generation = meta["generation"];
@@ -56,9 +58,19 @@ export function parseObject(value: unknown): KubeObject | undefined {
       labels: texts(meta["labels"]),
       annotations: texts(meta["annotations"]),
       finalizers: Array.isArray(finalizers) ? finalizers.filter((each): each is string => typeof each === "string") : [],
+      scaledBy: scalersOf(managedFields),
     },
     body: { ...value, metadata: meta },
   };
+}
+
+/** https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management */
+function scalersOf(managedFields: unknown): readonly string[] {
+  const scalers = list(managedFields)
+    .map(record)
+    .filter(({ fieldsV1 }) => "f:replicas" in record(record(fieldsV1)["f:spec"]))
+    .map(({ manager }) => text(manager) ?? "");
+  return [...new Set(scalers)];
 }
 
 export function text(value: unknown): string | undefined {

@@ -18,6 +18,7 @@ import { inferenceServices, models, predictors } from "../kinds.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { buildRecord, ownerOf, type PlacedRevision } from "./desired.ts";
 import type { FirstLoads } from "./loading.ts";
+import { findNews } from "./news.ts";
 import { selectRuntime } from "./selection.ts";
 import type { Owner, Source } from "./source.ts";
 import { buildStatus, type Endpoints } from "./status.ts";
@@ -77,15 +78,13 @@ export function createModelReconciler(parts: ModelParts): ModelReconciler {
     announce(source, view);
   }
 
-  /** Only what a user should act on, once for each change of it. */
   function announce(source: Source, view: ModelView): void {
-    const { failure } = view;
-    if (failure === undefined || failure.reason === "RuntimeUnhealthy") return;
-    parts.recorder.warn(
-      { kind: kinds[source.owner], type: types[source.owner], name: source.name, namespace: source.namespace, uid: source.uid },
-      failure.reason,
-      failure.message,
-    );
+    const { owner, name, namespace, uid } = source;
+    const regarding = { kind: kinds[owner], type: types[owner], name, namespace, uid };
+    for (const { type, reason, note } of findNews(source, view)) {
+      if (type === "Warning") parts.recorder.warn(regarding, reason, note);
+      else parts.recorder.tell(regarding, reason, note);
+    }
   }
 
   async function remove(name: string): Promise<Outcome> {

@@ -68,6 +68,20 @@ describe("a runtime becomes", () => {
     assert.deepEqual(one!.spec!.template, two!.spec!.template);
   });
 
+  test("an amount of accelerators' memory that is none, or of no use, keeps it from running, in a sentence", () => {
+    for (const [file, amount, says] of [
+      ["triton-2.x.yaml", "16 gigabytes", /accelerator-memory must be an amount such as 16Gi, not 16 gigabytes/],
+      ["triton-2.x.yaml", "0", /must be an amount/],
+      ["mlserver-1.x.yaml", "16Gi", /accelerator-memory is for triton/],
+    ] as const) {
+      const source = parse(readFileSync(join(goldens, file), "utf8"));
+      source.metadata.annotations = { ...source.metadata.annotations, "warmpath.dev/accelerator-memory": amount };
+      const { faults, acceleratorBytes } = parseRuntime(parseObject(source) ?? assert.fail());
+      assert.equal(acceleratorBytes, undefined);
+      assert.match(faults.join(), says);
+    }
+  });
+
   test("names that fit, each its own", () => {
     const names = ["a", "triton-2.x", "x".repeat(60), `${"x".repeat(59)}y`].map((name) =>
       deploymentName(name, "modelmesh-serving"),

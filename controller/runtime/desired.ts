@@ -137,7 +137,8 @@ export function buildRuntime(
     },
     podDisruptionBudget: {
       metadata: metadata(serviceName),
-      spec: { maxUnavailable: 1, selector: { matchLabels: selector } },
+      // The only pod may go: a node is not kept for it, and requests wait for the next one. Nor for one that is not ready.
+      spec: { maxUnavailable: 1, unhealthyPodEvictionPolicy: "AlwaysAllow", selector: { matchLabels: selector } },
     },
     autoscaler: buildAutoscaler(runtime, metadata(name)),
   };
@@ -271,6 +272,7 @@ function buildAdapter(
     "grpc-address": `$(POD_IP):${binding.grpcPort}`,
     "capacity-bytes": capacityOf(runtime, server),
     ...memoryLimitOf(runtime, server),
+    ...(runtime.acceleratorBytes === undefined ? {} : { "accelerator-bytes": runtime.acceleratorBytes }),
     "storage-root": "/models",
     "storage-config": "/storage-config",
     "cache-dir": "/models/.cache",

@@ -6,10 +6,10 @@ import { createHash } from "node:crypto";
 import type { Clock } from "#platform/clock.ts";
 import type { Log } from "#platform/log.ts";
 import { changesStatus } from "../conditions.ts";
-import type { KubeClient } from "../engine/client.ts";
+import { fieldManager, type KubeClient } from "../engine/client.ts";
 import type { KubeObject, ResourceType } from "../engine/objects.ts";
 import { done, type Outcome } from "../engine/reconcile.ts";
-import type { Recorder } from "../events.ts";
+import type { Recorder, Regarding } from "../events.ts";
 import type { PodSeen } from "../gateway.ts";
 import {
   autoscalers,
@@ -24,7 +24,7 @@ import { bindServer } from "./binding.ts";
 import { buildRuntime, deploymentName, mountedClaims, type RuntimeSettings } from "./desired.ts";
 import type { RuntimeRecords } from "./records.ts";
 import type { Runtime } from "./runtime.ts";
-import { nextScaleMs, type PodsWanted, type ScalePolicy, type ScaleState, scaleRuntime } from "./scale.ts";
+import { nextScaleMs, type PodsWanted, replicasOf, type ScalePolicy, type ScaleState, scaleRuntime } from "./scale.ts";
 import { buildRuntimeStatus, readDeployment } from "./status.ts";
 
 export interface RuntimeParts {
@@ -61,6 +61,8 @@ export function createRuntimeReconciler(parts: RuntimeParts): RuntimeReconciler 
   const { client, settings, clock, log } = parts;
   const { namespace } = settings;
   const states = new Map<string, ScaleState>();
+  /** When a runtime was last seen to be given pods. */
+  const upAtMs = new Map<string, number>();
   /** `Kind/name` -> what was applied, and the generation that the API server gave it. */
   const applied = new Map<string, Applied>();
 
@@ -68,15 +70,16 @@ export function createRuntimeReconciler(parts: RuntimeParts): RuntimeReconciler 
     type: ResourceType,
     object: { readonly metadata?: { readonly name?: string; readonly namespace?: string } },
     seen?: KubeObject,
-  ): Promise<void> {
+  ): Promise<KubeObject | undefined> {
     const key = `${type.kind}/${object.metadata?.name ?? ""}`;
     const hash = createHash("sha256").update(JSON.stringify(object)).digest("hex");
     const last = applied.get(key);
     // Of a Deployment it is seen when another hand has changed it; the others are applied anew now and then.
     const isUntouched = seen === undefined ? type !== deployments : seen.metadata.generation === last?.generation;
-    if (last?.hash === hash && isUntouched) return;
+    if (last?.hash === hash && isUntouched) return seen;
     const answer = await client.apply(type, object);
     applied.set(key, { hash, generation: answer.metadata.generation });
+    return answer;
   }
 
   async function remove(type: ResourceType, name: string): Promise<void> {
@@ -90,6 +93,7 @@ export function createRuntimeReconciler(parts: RuntimeParts): RuntimeReconciler 
     const at = deploymentName(name, settings.serviceName);
     const side = at.replaceAll(".", "-").toLowerCase();
     states.delete(name);
+    upAtMs.delete(name);
     if (parts.deployment(at) !== undefined) {
       await client.delete(deployments, namespace, at);
       log.info("a runtime's pods are taken away", { runtime: name });
@@ -132,27 +136,52 @@ export function createRuntimeReconciler(parts: RuntimeParts): RuntimeReconciler 
   }
 
   async function keep(runtime: Runtime): Promise<{ readonly wanted: PodsWanted; readonly ms: number }> {
-    const { wanted, policy } = decide(runtime);
-    const isScaledElsewhere = runtime.autoscaler !== undefined && wanted.pods > 0;
+    const { wanted: decided, policy } = decide(runtime);
     const deployed = parts.deployment(deploymentName(runtime.name, settings.serviceName));
+    const seen = deployed === undefined ? undefined : readDeployment(deployed.body, "", 0).replicas;
+    const wokenAtMs = parts.records.wokenAtMs(runtime.name) ?? Number.NEGATIVE_INFINITY;
+    if (seen !== undefined && seen > 0) upAtMs.set(runtime.name, clock.monotonicMs());
+    const replicas = replicasOf(runtime.scaling, decided, {
+      replicas: seen,
+      setByOthers: deployed?.metadata.scaledBy.some((manager) => manager !== fieldManager) === true,
+      awaited: wokenAtMs > (upAtMs.get(runtime.name) ?? Number.NEGATIVE_INFINITY),
+    });
+    const isScaledElsewhere = runtime.scaling === "external" || (runtime.scaling === "hpa" && decided.pods > 0);
+    const wanted = isScaledElsewhere ? { pods: replicas ?? seen ?? 0, why: "its autoscaler says so" } : decided;
     // Without pods there is nothing to start anew, and the claims are what they should be.
     const mounted = deployed === undefined || wanted.pods === 0 ? [] : mountedClaims(deployed.body);
-    const objects = buildRuntime(
-      runtime,
-      settings,
-      isScaledElsewhere ? undefined : wanted.pods,
-      await parts.claims(runtime.name, mounted),
-    );
+    const objects = buildRuntime(runtime, settings, replicas, await parts.claims(runtime.name, mounted));
     const at = objects.deployment.metadata?.name ?? "";
     // The record comes before the pods go, so that no request finds neither.
-    await parts.records.put({ name: runtime.name, sleeps: policy.sleeps, asleep: wanted.pods === 0 });
+    const sleeps = policy.sleeps || runtime.scaling === "external";
+    await parts.records.put({ name: runtime.name, sleeps, asleep: wanted.pods === 0 });
     await apply(networkPolicies, objects.networkPolicy);
     await apply(services, objects.service);
     await apply(podDisruptionBudgets, objects.podDisruptionBudget);
-    await apply(deployments, objects.deployment, parts.deployment(at));
+    const made = await apply(deployments, objects.deployment, parts.deployment(at));
+    if (replicas !== undefined && made !== undefined) {
+      const why = isScaledElsewhere && decided.pods === 0 ? "until its autoscaler says otherwise" : decided.why;
+      tellScaled(runtime, made, seen ?? 0, { pods: replicas, why });
+    }
     if (objects.autoscaler === undefined || wanted.pods === 0) await remove(autoscalers, at);
     else await apply(autoscalers, objects.autoscaler);
     return { wanted, ms: nextScaleMs(policy) };
+  }
+
+  function tellScaled(runtime: Runtime, made: KubeObject, before: number, { pods, why }: PodsWanted): void {
+    if (pods === before) return;
+    parts.recorder.tell(
+      regardingOf(runtime, made),
+      pods > before ? "ScaledUp" : "ScaledDown",
+      `from ${before} to ${pods}: ${why}`,
+    );
+  }
+
+  /** Events of what has no namespace would be nowhere near its pods: those of the cluster's runtimes are beside the Deployment. */
+  function regardingOf({ name, uid, namespace: own }: Runtime, { metadata }: KubeObject): Regarding {
+    return own === undefined
+      ? { kind: "Deployment", type: deployments, name: metadata.name, namespace, uid: metadata.uid }
+      : { kind: "ServingRuntime", type: servingRuntimes, name, namespace: own, uid };
   }
 
   async function writeStatus(runtime: Runtime, wanted: PodsWanted | undefined): Promise<void> {

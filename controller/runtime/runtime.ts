@@ -3,6 +3,7 @@
 import { isRecord } from "#core/fields.ts";
 import { type KubeObject, list, record, text, texts } from "../engine/objects.ts";
 import { annotations } from "../kinds.ts";
+import { parseQuantity } from "../quantity.ts";
 
 export interface RuntimeFormat {
   readonly name: string;
@@ -11,6 +12,8 @@ export interface RuntimeFormat {
   /** Higher is preferred. */
   readonly priority: number;
 }
+
+export type Scaling = "own" | "hpa" | "external";
 
 export interface Autoscaler {
   readonly metric: "cpu" | "memory";
@@ -43,10 +46,14 @@ export interface Runtime {
   readonly httpDataEndpoint: string | undefined;
   readonly replicas: number | undefined;
   readonly autoscaler: Autoscaler | undefined;
+  /** Who says how many pods there are: Warmpath, the HPA that it makes, or an autoscaler that somebody else has made. */
+  readonly scaling: Scaling;
   readonly loadConcurrency: number | undefined;
   readonly modelConcurrency: number | undefined;
   /** The adapter may see the processes of the model server, and these the adapter. */
   readonly sharesProcesses: boolean;
+  /** For models, of each accelerator's memory; absent, what they take there counts as the machine's. */
+  readonly acceleratorBytes: number | undefined;
   readonly containers: readonly Readonly<Record<string, unknown>>[];
   readonly volumes: readonly Readonly<Record<string, unknown>>[];
   readonly nodeSelector: Readonly<Record<string, string>>;
@@ -83,6 +90,7 @@ export function parseRuntime(object: KubeObject): Runtime {
   const adapter = record(spec["builtInAdapter"]);
   const serverType = text(adapter["serverType"]);
   const notes = metadata.annotations;
+  const accelerator = readAcceleratorMemory(notes, serverType);
   const autoscaler = readAutoscaler(notes, spec["replicas"] !== undefined);
   const runtime = {
     name: metadata.name,
@@ -105,9 +113,11 @@ export function parseRuntime(object: KubeObject): Runtime {
     httpDataEndpoint: text(spec["httpDataEndpoint"]),
     replicas: whole(spec["replicas"], 0, 65_535),
     autoscaler: autoscaler.kind === "ok" ? autoscaler.autoscaler : undefined,
+    scaling: autoscaler.kind === "ok" ? autoscaler.scaling : "own",
     loadConcurrency: whole(Number(notes[annotations.maxLoadingConcurrency] ?? Number.NaN), 1, 64),
     modelConcurrency: whole(Number(notes[annotations.perModelConcurrencyLimit] ?? Number.NaN), 1, 100_000),
     sharesProcesses: notes[annotations.shareProcessNamespace] === "true",
+    acceleratorBytes: accelerator.kind === "ok" ? accelerator.bytes : undefined,
     containers: list(spec["containers"]).filter(isRecord),
     volumes: list(spec["volumes"]).filter(isRecord),
     nodeSelector: texts(spec["nodeSelector"]),
@@ -118,7 +128,7 @@ export function parseRuntime(object: KubeObject): Runtime {
     imagePullSecrets: list(spec["imagePullSecrets"]),
     status: record(body["status"]),
   };
-  const faults = autoscaler.kind === "ok" ? [] : [autoscaler.reason];
+  const faults = [autoscaler, accelerator].flatMap((read) => (read.kind === "ok" ? [] : [read.reason]));
   // What a user wrote may be long.
   return { ...runtime, faults: [...faults, ...findFaults(runtime, serverType)].map((fault) => fault.slice(0, maxFaultLength)) };
 }
@@ -189,15 +199,36 @@ function readFormat(format: Readonly<Record<string, unknown>>): readonly Runtime
   ];
 }
 
-function readAutoscaler(
+/** No resource of Kubernetes says how much memory an accelerator has: it is the author's to say. */
+function readAcceleratorMemory(
   notes: Readonly<Record<string, string>>,
-  hasReplicas: boolean,
-): { readonly kind: "ok"; readonly autoscaler: Autoscaler | undefined } | { readonly kind: "refused"; readonly reason: string } {
-  const refuse = (reason: string): { readonly kind: "refused"; readonly reason: string } => ({ kind: "refused", reason });
+  serverType: string | undefined,
+): { readonly kind: "ok"; readonly bytes: number | undefined } | { readonly kind: "refused"; readonly reason: string } {
+  const said = notes[annotations.acceleratorMemory];
+  if (said === undefined) return { kind: "ok", bytes: undefined };
+  if (serverType !== "triton")
+    return {
+      kind: "refused",
+      reason: `the annotation ${annotations.acceleratorMemory} is for triton, which tells what models take`,
+    };
+  const bytes = Math.floor(parseQuantity(said) ?? 0);
+  return bytes >= 1 && bytes <= 2 ** 50
+    ? { kind: "ok", bytes }
+    : { kind: "refused", reason: `the annotation ${annotations.acceleratorMemory} must be an amount such as 16Gi, not ${said}` };
+}
+
+type AutoscalerRead =
+  | { readonly kind: "ok"; readonly scaling: Scaling; readonly autoscaler: Autoscaler | undefined }
+  | { readonly kind: "refused"; readonly reason: string };
+
+function readAutoscaler(notes: Readonly<Record<string, string>>, hasReplicas: boolean): AutoscalerRead {
+  const refuse = (reason: string): AutoscalerRead => ({ kind: "refused", reason });
   const kind = notes[annotations.autoscalerClass];
-  if (kind === undefined || kind === "none" || kind === "external") return { kind: "ok", autoscaler: undefined };
-  if (kind !== "hpa") return refuse(`the annotation ${annotations.autoscalerClass} must be hpa or external, not ${kind}`);
-  if (hasReplicas) return refuse("replicas must be left out when an HPA sets them");
+  if (kind === undefined || kind === "none") return { kind: "ok", scaling: "own", autoscaler: undefined };
+  if (kind !== "hpa" && kind !== "external")
+    return refuse(`the annotation ${annotations.autoscalerClass} must be hpa or external, not ${kind}`);
+  if (hasReplicas) return refuse(`replicas must be left out when ${kind === "hpa" ? "an HPA" : "another autoscaler"} sets them`);
+  if (kind === "external") return { kind: "ok", scaling: "external", autoscaler: undefined };
   const metric = notes[annotations.metrics] ?? "cpu";
   if (metric !== "cpu" && metric !== "memory") return refuse(`the annotation ${annotations.metrics} must be cpu or memory`);
   const target = whole(Number(notes[annotations.targetUtilization] ?? 80), 1, 100);
@@ -210,6 +241,7 @@ function readAutoscaler(
     return refuse(`the annotation ${annotations.maxScale} must not be less than ${annotations.minScale}`);
   return {
     kind: "ok",
+    scaling: "hpa",
     autoscaler: { metric, targetUtilization: target, minReplicas: least, maxReplicas: Math.max(least, most) },
   };
 }

@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { PodSeen } from "../gateway.ts";
-import { type ScalePolicy, type ScaleSeen, type ScaleState, scaleRuntime } from "./scale.ts";
+import type { Scaling } from "./runtime.ts";
+import { type ReplicasSeen, replicasOf, type ScalePolicy, type ScaleSeen, type ScaleState, scaleRuntime } from "./scale.ts";
 
 const policy: ScalePolicy = { least: 1, most: 6, sleeps: false, graceMs: 60_000, idleMs: 600_000, calmMs: 300_000 };
 const gib = 2 ** 30;
@@ -47,6 +48,22 @@ const many = (count: number, about: Partial<PodSeen> = {}): readonly PodSeen[] =
 describe("pods that a runtime is to have", () => {
   const cases: readonly (readonly [string, Partial<ScalePolicy>, ScaleState | undefined, ScaleSeen, number, RegExp])[] = [
     ["no model, never seen before", {}, undefined, at(0, [], { models: 0 }), 0, /no model/],
+    [
+      "asleep, and its last model goes",
+      { sleeps: true },
+      running(0, { usedAtMs: 99_000 }),
+      at(100_000, [], { models: 0 }),
+      0,
+      /no model/,
+    ],
+    [
+      "asleep, and its last model goes while a request waits for it",
+      { sleeps: true },
+      running(0, { usedAtMs: 99_000 }),
+      at(100_000, [], { models: 0, wokenAtMs: 99_500 }),
+      0,
+      /no model/,
+    ],
     ["the first model", {}, running(0, { usedAtMs: undefined }), at(1_000, []), 1, /models can use it/],
     ["as many as it is to have at least", { least: 3 }, running(0), at(1_000, []), 3, /models/],
     ["its last model went just now", {}, running(2, { usedAtMs: 50_000 }), at(100_000, [], { models: 0 }), 2, /in use/],
@@ -105,6 +122,28 @@ describe("pods that a runtime is to have", () => {
       assert.equal(wanted.pods, pods);
       assert.equal(next.pods, pods);
       assert.match(wanted.why, why);
+    });
+  }
+
+  const handed: readonly (readonly [string, Scaling, number, Partial<ReplicasSeen>, number | undefined])[] = [
+    ["its own rules alone", "own", 2, { replicas: 5, setByOthers: true }, 2],
+    ["an HPA that has set a number", "hpa", 2, { replicas: 5, setByOthers: true }, undefined],
+    ["an HPA that has not yet: the number stays", "hpa", 2, { replicas: 3 }, 3],
+    ["an HPA, and no Deployment yet", "hpa", 2, {}, 2],
+    ["an HPA does nothing at zero", "hpa", 2, { replicas: 0, setByOthers: true }, 2],
+    ["an HPA keeps no pods that nobody can use", "hpa", 0, { replicas: 5, setByOthers: true }, 0],
+    ["another autoscaler that has set a number", "external", 2, { replicas: 5, setByOthers: true }, undefined],
+    ["it is not taken to zero", "external", 0, { replicas: 5, setByOthers: true }, undefined],
+    ["it has not set one yet: the number stays", "external", 2, { replicas: 3 }, 3],
+    ["it begins with a pod, even without models", "external", 0, {}, 1],
+    ["it may want none", "external", 2, { replicas: 0, setByOthers: true }, undefined],
+    ["it wants none, but a request waits", "external", 2, { replicas: 0, setByOthers: true, awaited: true }, 2],
+    ["asleep when it took over", "external", 2, { replicas: 0 }, 2],
+  ];
+  for (const [what, scaling, pods, seen, replicas] of handed) {
+    test(`${what}: ${replicas ?? "left alone"}`, () => {
+      const all = { replicas: undefined, setByOthers: false, awaited: false, ...seen };
+      assert.equal(replicasOf(scaling, { pods, why: "" }, all), replicas);
     });
   }
 

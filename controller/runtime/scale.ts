@@ -1,12 +1,13 @@
 // Owns how many pods a runtime is to have. Pure: what is seen and a time in, a number with its reason out.
 //
-//   no model could use it            -> 0 after graceMs
+//   no model could use it            -> 0 after graceMs, at once if it has none
 //   models, but no traffic           -> 0 after idleMs, if it may sleep; a request wakes it
 //   models and traffic               -> its minimum, and more while loads queue or copies are evicted young, up to its most
 //
 // Invariants: up at once, but one at a time and once the last one has had time to help; down only after a pause without reason
 // to stay, and only when those that are left will do, so that it does not swing; never outside minimum and maximum, but for 0.
 import type { PodSeen } from "../gateway.ts";
+import type { Scaling } from "./runtime.ts";
 
 export interface ScalePolicy {
   /** Pods while it is in use. */
@@ -75,7 +76,8 @@ export function scaleRuntime(policy: ScalePolicy, state: ScaleState | undefined,
   const isEvicting = state !== undefined && evictions > state.evictions;
   const evictedAtMs = isEvicting ? nowMs : (state?.evictedAtMs ?? Number.NEGATIVE_INFINITY);
   const next = { usedAtMs, busyAtMs, evictions, evictedAtMs };
-  if (models === 0 && (usedAtMs === undefined || nowMs - usedAtMs >= policy.graceMs)) {
+  // One that sleeps has no pods to keep for a while.
+  if (models === 0 && (usedAtMs === undefined || state?.pods === 0 || nowMs - usedAtMs >= policy.graceMs)) {
     return decide(0, "no model can use it", { ...next, pods: 0, grownAtMs: nowMs, pressedAtMs: nowMs });
   }
   if (policy.sleeps && models > 0 && nowMs - busyAtMs >= policy.idleMs) {
@@ -117,6 +119,28 @@ export function scaleRuntime(policy: ScalePolicy, state: ScaleState | undefined,
 /** When a decision may differ without anything being told. */
 export function nextScaleMs(policy: ScalePolicy): number {
   return Math.max(500, Math.min(5_000, policy.graceMs / 4, policy.sleeps ? policy.idleMs / 4 : 5_000));
+}
+
+export interface ReplicasSeen {
+  /** Of its Deployment; undefined while there is none. */
+  readonly replicas: number | undefined;
+  /** Somebody else has set them. */
+  readonly setByOthers: boolean;
+  /** A request waits for a pod. */
+  readonly awaited: boolean;
+}
+
+/**
+ * The number that its Deployment is given; undefined leaves it to who has set it. A number that nobody else has set is not taken
+ * away, or the API server would make it 1: it stays until the autoscaler sets another.
+ */
+export function replicasOf(scaling: Scaling, { pods }: PodsWanted, seen: ReplicasSeen): number | undefined {
+  const { replicas, setByOthers, awaited } = seen;
+  if (scaling === "own" || (scaling === "hpa" && pods === 0)) return pods;
+  if (replicas !== undefined && replicas > 0) return setByOthers ? undefined : replicas;
+  // At zero an HPA does nothing; another autoscaler has its reasons, as long as nobody waits.
+  if (scaling === "hpa" || (replicas === 0 && !setByOthers && !awaited)) return pods;
+  return replicas === undefined || awaited ? Math.max(1, pods) : undefined;
 }
 
 function findPressure(live: readonly PodSeen[], evicting: boolean): string | undefined {

@@ -50,17 +50,25 @@ app.kubernetes.io/component: {{ .component }}
 - --etcd-ca=/etcd-config/ca.crt
 - --etcd-cert=/etcd-config/tls.crt
 - --etcd-key=/etcd-config/tls.key
-{{- else if and (not .Values.etcd.enabled) .Values.etcd.secretName }}
-{{- if .Values.etcd.tls }}
+{{- else if not .Values.etcd.enabled }}
+{{- with .Values.etcd }}
+{{- $shows := or (eq .clientCertificate "always") (and (eq .clientCertificate "") (not .user)) }}
+{{- if and (not .tls) (or .serverName (eq .clientCertificate "always")) }}{{ fail "etcd.serverName and etcd.clientCertificate: always need etcd.tls" }}{{ end }}
+{{- if and (not .secretName) (or .user (eq .clientCertificate "always")) }}{{ fail "etcd.user and etcd.clientCertificate: always need etcd.secretName" }}{{ end }}
+{{- if and .tls .secretName }}
 - --etcd-ca=/etcd-config/ca.crt
-{{- if not .Values.etcd.user }}
+{{- if $shows }}
 - --etcd-cert=/etcd-config/tls.crt
 - --etcd-key=/etcd-config/tls.key
 {{- end }}
 {{- end }}
-{{- if .Values.etcd.user }}
-- --etcd-user={{ .Values.etcd.user }}
+{{- with .serverName }}
+- --etcd-server-name={{ . }}
+{{- end }}
+{{- with .user }}
+- --etcd-user={{ . }}
 - --etcd-password-file=/etcd-config/password
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end -}}
