@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { waitUntil } from "../harness/wait.ts";
+import type { KubeValue } from "./harness/kubectl.ts";
 import { buildInferenceService, buildPredictor, onnxRuntime } from "./harness/objects.ts";
 import { whyNoControlPlane } from "./harness/programs.ts";
 import { isLoaded, openServed, type Served, stateOf, waitMs } from "./harness/served.ts";
@@ -149,6 +150,54 @@ describe("models that fail", { skip }, () => {
     // Another one names its storage rightly, and is hindered by nothing.
     await it.plane.kubectl.apply(buildInferenceService("beside-it", it.artefact("iris-t0001")));
     await it.until("isvc", "beside-it", "is loaded", isLoaded);
+  });
+
+  test("what people look for is told by events, each once: the runtime chosen, loaded, failed, blocked, scaled up and down", async () => {
+    const { kubectl } = it.plane;
+    const told = async (kind: string, name: string): Promise<readonly string[]> => {
+      const { items } = JSON.parse(await kubectl("get", "events.events.k8s.io", "--output", "json")) as { items: KubeValue[] };
+      return items
+        .filter(({ regarding }) => regarding.kind === kind && regarding.name === name)
+        .map(({ type, reason, note, reportingController }) => {
+          assert.equal(reportingController, "warmpath-controller");
+          return `${type} ${reason}: ${note}`;
+        });
+    };
+    const until = (kind: string, name: string, event: RegExp, count = 1): Promise<readonly string[]> =>
+      waitUntil(
+        `${event} of ${name} is told ${count} times`,
+        () => told(kind, name),
+        (said) => said.filter((each) => event.test(each)).length === count,
+        waitMs,
+      );
+    const name = "told-of";
+    await kubectl.apply(buildInferenceService(name, it.artefact("iris-t0001")));
+    await until("InferenceService", name, /^Normal RuntimeSelected: .*onnx serves onnx/);
+    await until("InferenceService", name, /^Normal Loaded: revision told-of__isvc-\w+ is loaded$/);
+    await kubectl.apply(buildInferenceService(name, it.missing()));
+    const blocked = /^Warning BlockedByFailedLoad: ModelLoadFailed: .*no artefact.*; revision told-of__isvc-\w+ serves on$/;
+    await until("InferenceService", name, blocked);
+    await kubectl.apply(buildInferenceService(name, it.artefact("iris-t0002")));
+    // Two revisions came to serve; what was looked at again and again meanwhile was told of once.
+    const all = await until("InferenceService", name, /^Normal Loaded/, 2);
+    assert.equal(new Set(all).size, all.length, all.join("\n"));
+    assert.deepEqual(
+      all.map((each) => /^\w+ \w+/.exec(each)?.[0] ?? each).toSorted(),
+      ["Normal Loaded", "Normal Loaded", "Normal RuntimeSelected", "Warning BlockedByFailedLoad"],
+      all.join("\n"),
+    );
+
+    const runtime = "counted";
+    const unselected = { supportedModelFormats: [{ name: "onnx" }] };
+    await kubectl.apply(onnxRuntime(runtime, { ...unselected, replicas: 1 }));
+    await kubectl.apply(buildInferenceService(`on-${runtime}`, it.artefact("iris-t0001"), { runtime }));
+    await until("ServingRuntime", runtime, /^Normal ScaledUp: from 0 to 1: /);
+    await kubectl.apply(onnxRuntime(runtime, { ...unselected, replicas: 3 }));
+    await until("ServingRuntime", runtime, /^Normal ScaledUp: from 1 to 3: /);
+    await kubectl.apply(onnxRuntime(runtime, { ...unselected, replicas: 2 }));
+    await until("ServingRuntime", runtime, /^Normal ScaledDown: from 3 to 2: /);
+    await kubectl("delete", "isvc", `on-${runtime}`);
+    await kubectl("delete", "servingruntime", runtime);
   });
 
   test("a runtime for one model at a time gives its models none", async () => {

@@ -2,57 +2,56 @@
 // are told. One cluster for all; each test has models of its own.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { create } from "@bufbuild/protobuf";
 import { Agent, request } from "undici";
+import { createClient } from "#platform/grpc.ts";
+import { openRunFolder } from "#platform/tempdir.ts";
+import { GRPCInferenceService, ModelInferRequestSchema } from "#proto/gen/inference/open_inference_pb.ts";
+import { mlserverModels, readAnswers } from "../harness/mlserver.ts";
+import { torchserveModels } from "../harness/torchserve.ts";
+import { writeTritonModels } from "../harness/triton.ts";
 import { waitUntil } from "../harness/wait.ts";
-import { chartFolder } from "./harness/crds.ts";
-import { claimName, type Installation, openInstallation, testValues } from "./harness/installation.ts";
+import { warmpathImage } from "./harness/images.ts";
+import { claimName, type Installation, openInstallation } from "./harness/installation.ts";
 import type { KubeValue } from "./harness/kubectl.ts";
+import { buildMlserverImage } from "./harness/mlserverimage.ts";
 import { buildInferenceService, buildPredictor, onnxRuntime } from "./harness/objects.ts";
 import { whyNoCluster } from "./harness/programs.ts";
+import { idlePod, tryFrom } from "./harness/reach.ts";
+import { buildTorchserveImage } from "./harness/torchserveimage.ts";
+import { buildTritonImage } from "./harness/tritonimage.ts";
+import { createInstalled, gatewayPods, type Installed, isLoaded, podsMs } from "./installed/installed.ts";
+import { testScaling } from "./installed/scaling.ts";
+import { testStorage } from "./installed/storage.ts";
 
 const skip = whyNoCluster() ?? false;
-const podsMs = 240_000;
+/** Of the chart's own runtimes those of MLServer, Triton and TorchServe. */
+const values = [
+  "maxPodsPerRuntime=2",
+  "scaleDownAfterSeconds=10",
+  "clusterRuntimes.create=true",
+  ...["onnx", "openvino"].map((name) => `clusterRuntimes.${name}=false`),
+];
 
 describe("an installation by helm", { skip }, () => {
+  const stack = new AsyncDisposableStack();
   let it: Installation;
+  let installed: Installed;
+  let mlserver: string;
   before(async () => {
-    it = await openInstallation();
+    mlserver = await mlserverModels();
+    const folder = stack.use(await openRunFolder());
+    await writeTritonModels(folder.path);
+    const images = [await buildMlserverImage(), await buildTritonImage(), await buildTorchserveImage()];
+    const artefacts = { mlserver, triton: folder.path, torchserve: await torchserveModels() };
+    it = stack.use(await openInstallation(values, { images, artefacts }));
+    installed = createInstalled(it, values);
     await it.apply(onnxRuntime());
   });
-  after(() => it?.[Symbol.asyncDispose]());
+  after(() => stack.disposeAsync());
 
-  const isLoaded = (status: KubeValue): boolean => status.modelStatus?.states?.activeModelState === "Loaded";
-  const upgrade = async (...values: readonly string[]): Promise<void> => {
-    const set = [...testValues, ...values].flatMap((value) => ["--set", value]);
-    const { code, stderr } = await it.helm("upgrade", "warmpath", chartFolder, "--wait", "--timeout", "5m", ...set);
-    assert.equal(code, 0, stderr);
-  };
-  const deployment = (): Promise<KubeValue> => it.get("deployment", "modelmesh-serving-onnx");
-  const runtimePods = (): Promise<readonly KubeValue[]> => it.pods("warmpath.dev/runtime=onnx");
-  const untilNoPods = (): Promise<unknown> =>
-    waitUntil(
-      "its pods are gone",
-      async () => (await runtimePods()).map(({ metadata, status }) => ({ ...metadata, containers: status.containerStatuses })),
-      (left) => left.length === 0,
-      podsMs,
-    );
-  /** Right, over both: a client that the machine leaves no time asks again. */
-  const answers = async (model: string): Promise<void> => {
-    for (const wire of ["rest", "grpc"] as const) {
-      const ask = (): Promise<string> =>
-        it.asker.ask(model, wire).then(
-          () => "right",
-          (error: unknown) => String(error),
-        );
-      const said = await waitUntil(
-        `${model} answers over ${wire}`,
-        ask,
-        (it) => !/DEADLINE_EXCEEDED|[Tt]imeout/.test(it),
-        podsMs,
-      );
-      assert.equal(said, "right");
-    }
-  };
+  const runtimePods = (): Promise<readonly KubeValue[]> => installed.runtimePods();
+  const answers = (model: string): Promise<void> => installed.answers(model);
 
   test("kubectl apply of a runtime and an InferenceService ends in right answers on 8033 and 8008, kubectl delete in 404", async () => {
     const model = "iris-t0001";
@@ -62,6 +61,9 @@ describe("an installation by helm", { skip }, () => {
     assert.equal(status.url, "grpc://modelmesh-serving.models:8033");
     assert.equal(status.components.predictor.restUrl, "http://modelmesh-serving.models:8008");
     await answers(model);
+    // By the chart's own account.
+    await installed.untilTold("InferenceService", model, "Loaded");
+    await installed.untilTold("ServingRuntime", "onnx", "ScaledUp");
     await it.remove("isvc", model);
     await waitUntil(
       "it answers 404",
@@ -80,19 +82,79 @@ describe("an installation by helm", { skip }, () => {
     await answers(model);
   });
 
-  test("a claim that is not there fails its own model, with the reason, and no other", async () => {
-    await it.apply(buildInferenceService("no-claim", "pvc://not-there/model.onnx"));
-    const status = await it.until(
-      "isvc",
-      "no-claim",
-      "has failed",
-      (seen) => seen.modelStatus?.states?.activeModelState === "FailedToLoad",
-      podsMs,
+  test("a real MLServer in the chart's own runtime answers for scikit-learn on 8033 and 8008", async (context) => {
+    const startMs = performance.now();
+    const { rows, sklearn } = await readAnswers(mlserver);
+    const name = "sklearn-iris";
+    await it.apply(buildInferenceService(name, `pvc://${claimName}/mlserver/sklearn`, { modelFormat: { name: "sklearn" } }));
+    await it.until("isvc", name, "is loaded", isLoaded, podsMs);
+    context.diagnostic(`until it was loaded: ${Math.round(performance.now() - startMs)} ms`);
+    const input = { name: "x", shape: [rows.length, 4], datatype: "FP32" };
+    const rest = await it.ask(`/v2/models/${name}/infer`, { inputs: [{ ...input, data: rows.flat() }] });
+    assert.equal(rest.status, 200, rest.text);
+    assert.deepEqual((rest.json as { outputs: { data: number[] }[] }).outputs[0]?.data, sklearn);
+    using client = createClient(GRPCInferenceService, it.grpcTarget);
+    const { outputs } = await client.modelInfer(
+      create(ModelInferRequestSchema, {
+        modelName: name,
+        inputs: [{ ...input, shape: input.shape.map(BigInt), contents: { fp32Contents: rows.flat() } }],
+      }),
+      { timeoutMs: podsMs },
     );
-    assert.equal(status.modelStatus.lastFailureInfo.reason, "ModelLoadFailed");
-    await answers("wine-t0001");
-    await it.remove("isvc", "no-claim");
+    assert.deepEqual(outputs[0]?.contents?.int64Contents.map(Number), sklearn);
+    await it.remove("isvc", name);
   });
+
+  test("a real Triton in the chart's own runtime answers for a model in Python on 8033 and 8008", async (context) => {
+    const startMs = performance.now();
+    const name = "addsub";
+    await it.apply(buildInferenceService(name, `pvc://${claimName}/triton/${name}`, { modelFormat: { name: "pytorch" } }));
+    await it.until("isvc", name, "is loaded", isLoaded, podsMs);
+    context.diagnostic(`until it was loaded: ${Math.round(performance.now() - startMs)} ms`);
+    const inputs = [
+      { name: "INPUT0", shape: [4], datatype: "FP32", data: [1, 2, 3, 4] },
+      { name: "INPUT1", shape: [4], datatype: "FP32", data: [4, 3, 2, 1] },
+    ];
+    const expected = { OUTPUT0: [5, 5, 5, 5], OUTPUT1: [-3, -1, 1, 3] };
+    const rest = await it.ask(`/v2/models/${name}/infer`, { inputs });
+    assert.equal(rest.status, 200, rest.text);
+    const { outputs: told } = rest.json as { readonly outputs: readonly { readonly name: string; readonly data: number[] }[] };
+    assert.deepEqual(Object.fromEntries(told.map(({ name: of, data }) => [of, data])), expected);
+    using client = createClient(GRPCInferenceService, it.grpcTarget);
+    const { outputs, rawOutputContents } = await client.modelInfer(
+      create(ModelInferRequestSchema, {
+        modelName: name,
+        inputs: inputs.map(({ data, shape, ...input }) => ({
+          ...input,
+          shape: shape.map(BigInt),
+          contents: { fp32Contents: data },
+        })),
+      }),
+      { timeoutMs: podsMs },
+    );
+    const floats = (raw: Uint8Array | undefined): number[] => [...new Float32Array(Uint8Array.from(raw ?? []).buffer)];
+    assert.deepEqual(Object.fromEntries(outputs.map(({ name: of }, at) => [of, floats(rawOutputContents[at])])), expected);
+    await it.remove("isvc", name);
+  });
+
+  test("a real TorchServe in the chart's own runtime answers on 8008, by V2 and V1", async (context) => {
+    const startMs = performance.now();
+    const name = "twice";
+    const modelFormat = { name: "pytorch-mar" };
+    await it.apply(buildInferenceService(name, `pvc://${claimName}/torchserve/${name}.mar`, { modelFormat }));
+    await it.until("isvc", name, "is loaded", isLoaded, podsMs);
+    context.diagnostic(`until it was loaded: ${Math.round(performance.now() - startMs)} ms`);
+    const inputs = [{ name: "x", shape: [2], datatype: "FP32", data: [5, -1] }];
+    const second = await it.ask(`/v2/models/${name}/infer`, { inputs });
+    assert.equal(second.status, 200, second.text);
+    assert.deepEqual((second.json as { outputs: { data: number[] }[] }).outputs[0]?.data, [10, -2]);
+    const first = await it.ask(`/v1/models/${name}:predict`, { instances: [5, -1] });
+    assert.equal(first.status, 200, first.text);
+    assert.deepEqual(first.json, { predictions: [10, -2] });
+    await it.remove("isvc", name);
+  });
+
+  testStorage(() => installed);
 
   test("an edit moves the name to the new revision; one that cannot be loaded blocks, and the old one serves on", async () => {
     const model = "iris-t0002";
@@ -120,7 +182,7 @@ describe("an installation by helm", { skip }, () => {
   });
 
   test("a runtime that changes rolls its pods under load, and no request fails", async () => {
-    const before = (await deployment()).metadata.generation;
+    const before = (await installed.deployment()).metadata.generation;
     let asked = 0;
     const failures: string[] = [];
     const stop = new AbortController();
@@ -133,7 +195,7 @@ describe("an installation by helm", { skip }, () => {
     await it.apply(onnxRuntime("onnx", { labels: { turn: "two" } }));
     await waitUntil(
       "the new pods alone are left",
-      async () => ({ ...(await deployment()).status, pods: (await runtimePods()).length }),
+      async () => ({ ...(await installed.deployment()).status, pods: (await runtimePods()).length }),
       (status) =>
         status.observedGeneration > before &&
         status.updatedReplicas === status.replicas &&
@@ -148,24 +210,34 @@ describe("an installation by helm", { skip }, () => {
   });
 
   test("each process tells its metrics to who scrapes as the monitors of the chart say", async () => {
-    const { "scrape-token": token = "" } = await it.secret("warmpath-management-tokens");
-    const { "ca.crt": ca = "" } = await it.secret("warmpath-management-tls");
-    await using stack = new AsyncDisposableStack();
-    const connect = { ca, servername: "warmpath-management" };
-    const trusting = stack.adopt(new Agent({ connect }), (agent) => agent.destroy());
-    const scrape = async (selector: string, port: number, headers: Readonly<Record<string, string>> = {}): Promise<string> => {
-      const [pod] = await it.pods(selector);
-      const at = await it.cluster.forward(String(pod?.status.podIP), port);
-      const secured = selector === gateway ? { scheme: "https", dispatcher: trusting } : { scheme: "http" };
-      const { scheme, ...how } = secured;
-      const { statusCode, body } = await request(`${scheme}://${at.host}:${at.port}/metrics`, { ...how, headers });
-      return `${statusCode} ${await body.text()}`;
-    };
-    const gateway = "app.kubernetes.io/component=gateway";
-    assert.match(await scrape(gateway, 8080), /^401 /);
-    assert.match(await scrape(gateway, 8080, { authorization: `Bearer ${token}` }), /^200 [\s\S]*^warmpath_/m);
-    assert.match(await scrape("warmpath.dev/runtime=onnx", 2112), /^200 [\s\S]*^warmpath_pod_ready_copies \d/m);
-    assert.match(await scrape("app.kubernetes.io/component=controller", 8082), /^200 [\s\S]*^warmpath_controller_leading 1$/m);
+    assert.match(await installed.scrape(gatewayPods, 8080), /^401 /);
+    assert.match(await installed.scrapeGateway(), /^200 [\s\S]*^warmpath_/m);
+    assert.match(await installed.scrape("warmpath.dev/runtime=onnx", 2112), /^200 [\s\S]*^warmpath_pod_ready_copies \d/m);
+    assert.match(
+      await installed.scrape("app.kubernetes.io/component=controller", 8082),
+      /^200 [\s\S]*^warmpath_controller_leading 1$/m,
+    );
+  });
+
+  test("the trial's etcd is reached by the processes of the release, and by nobody else", async () => {
+    const name = "stranger";
+    await it.apply(idlePod(name, warmpathImage));
+    await it.cluster.kubectl("wait", "--for=condition=Ready", `pod/${name}`, "--namespace", it.namespace, "--timeout=240s");
+    const [etcd] = await it.pods("app.kubernetes.io/component=etcd");
+    const place = [{ address: String(etcd.status.podIP), port: 2379 }];
+    const from = async (pod: string, container: string): Promise<string | undefined> =>
+      (await tryFrom(it, { namespace: it.namespace, pod, container }, place))[0];
+    for (const [selector, container] of [
+      [gatewayPods, "gateway"],
+      ["app.kubernetes.io/component=controller", "controller"],
+      ["warmpath.dev/runtime=onnx", "warmpath-adapter"],
+    ] as const) {
+      const pods = await it.pods(selector);
+      const running = pods.find(({ metadata, status }) => metadata.deletionTimestamp === undefined && status.phase === "Running");
+      assert.equal(await from(running.metadata.name, container), "open", container);
+    }
+    assert.equal(await from(name, "idle"), "closed");
+    await it.remove("pod", name);
   });
 
   test("pods end soon after they are told to: those that serve once they are drained, those that only start at once", async (context) => {
@@ -190,30 +262,7 @@ describe("an installation by helm", { skip }, () => {
     await answers("wine-t0001");
   });
 
-  test("without models a runtime has no pods after a while, and with the next one it has", async () => {
-    await it.cluster.kubectl("delete", "isvc,predictors", "--all", "--namespace", it.namespace);
-    await waitUntil("no pods are wanted", deployment, (seen) => seen?.spec.replicas === 0, podsMs);
-    await it.until(
-      "servingruntime",
-      "onnx",
-      "says why",
-      ({ conditions = [] }) => conditions.find(({ type }: { type: string }) => type === "Available")?.reason === "ScaledToZero",
-      podsMs,
-    );
-    await it.apply(buildInferenceService("iris-t0001", it.artefact("iris-t0001")));
-    await it.until("isvc", "iris-t0001", "is loaded", isLoaded, podsMs);
-    await answers("iris-t0001");
-  });
-
-  test("an upgrade lets idle runtimes sleep; the next request waits for a pod and is answered", async (context) => {
-    await upgrade("sleep.enabled=true", "sleep.afterSeconds=5");
-    await waitUntil("it sleeps", deployment, (seen) => seen?.spec.replicas === 0, podsMs);
-    await untilNoPods();
-    const startMs = performance.now();
-    const answer = await it.inferIris("iris-t0001", podsMs);
-    assert.equal(answer.status, 200, answer.text);
-    context.diagnostic(`from no pod to the answer: ${Math.round(performance.now() - startMs)} ms`);
-  });
+  testScaling(() => installed);
 
   test("an upgrade keeps the certificates and tokens that the first installation made, and the ports refuse plain text once told to", async () => {
     const names = [
@@ -238,7 +287,7 @@ describe("an installation by helm", { skip }, () => {
     };
     // Plain text is answered as well: the tests before this one speak nothing else.
     assert.match(await secured(), /^200/);
-    await upgrade("tls.plainText=refuse");
+    await installed.upgrade("tls.plainText=refuse");
     assert.deepEqual(await Promise.all(names.map((name) => it.secret(name))), before);
     await waitUntil("it is answered over TLS", secured, (answer) => answer.startsWith("200"), podsMs);
     const port = await it.cluster.forwardService("modelmesh-serving", 8008, it.namespace);
@@ -252,8 +301,15 @@ describe("an installation by helm", { skip }, () => {
   test("a rollback, and an uninstallation that leaves nothing of the release", async () => {
     const back = await it.helm("rollback", "warmpath", "1", "--wait", "--timeout", "5m");
     assert.equal(back.code, 0, back.stderr);
-    await it.cluster.kubectl("delete", "servingruntimes", "--all", "--namespace", it.namespace);
-    await waitUntil("the runtime's pods are gone", deployment, (seen) => seen === undefined, podsMs);
+    await it.cluster.kubectl("delete", "servingruntimes,clusterservingruntimes", "--all", "--namespace", it.namespace);
+    // The controller takes them away one after the other; without it what is left of them would stay.
+    const made = "deployments,services,networkpolicies,poddisruptionbudgets";
+    await waitUntil(
+      "all that was made for the runtimes is gone",
+      () => it.cluster.kubectl("get", made, "--namespace", it.namespace, "--output", "name"),
+      (names) => !names.includes("modelmesh-serving-"),
+      podsMs,
+    );
     const gone = await it.helm("uninstall", "warmpath", "--wait", "--timeout", "5m");
     assert.equal(gone.code, 0, gone.stderr);
     const kinds =

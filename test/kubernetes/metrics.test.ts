@@ -8,6 +8,7 @@ import { findFreePorts } from "#cli/up/ports.ts";
 import { superviseProcess } from "#platform/process.ts";
 import { lintFamilies, parseExposition } from "../harness/exposition.ts";
 import { openFleet } from "../harness/fleet.ts";
+import { lintScrape } from "../harness/promtool.ts";
 import { waitUntil } from "../harness/wait.ts";
 import { openControlPlane } from "./harness/controlplane.ts";
 import { applyCrds } from "./harness/crds.ts";
@@ -67,6 +68,7 @@ test("a controller tells what it leads, knows, has to do and has done", { skip }
     60_000,
   );
   assert.deepEqual(lintFamilies(families), []);
+  assert.deepEqual(await lintScrape(await scrape()), []);
   const value = (name: string, labels: Labels = {}): number => {
     const found = find(families, name, labels);
     assert.ok(found.length > 0, `${name} ${JSON.stringify(labels)} is there`);

@@ -110,4 +110,69 @@ describe("runtimes", { skip }, () => {
       waitMs,
     );
   });
+
+  const unselected = { supportedModelFormats: [{ name: "onnx", autoSelect: false }] };
+  const external = { "serving.kserve.io/autoscalerClass": "external" };
+  const replicasOf = async (at: string): Promise<number | undefined> =>
+    (await it.plane.kubectl.get("deployment", at))?.spec.replicas;
+
+  test("an autoscaler that takes over finds the number of pods as it was", async () => {
+    const at = "modelmesh-serving-handed";
+    await it.plane.kubectl.apply(onnxRuntime("handed", { ...unselected, replicas: 3 }));
+    await it.plane.kubectl.apply(buildInferenceService("handed", it.artefact("iris-t0001"), { runtime: "handed" }));
+    await waitUntil(
+      "three pods",
+      () => replicasOf(at),
+      (count) => count === 3,
+      waitMs,
+    );
+    await it.plane.kubectl.apply(onnxRuntime("handed", unselected, { "serving.kserve.io/autoscalerClass": "hpa" }));
+    await waitUntil(
+      "the HPA",
+      () => it.plane.kubectl.get("hpa", at),
+      (seen) => seen !== undefined,
+      waitMs,
+    );
+    assert.equal(await replicasOf(at), 3);
+    await it.plane.kubectl.apply(onnxRuntime("handed", unselected, external));
+    await waitUntil(
+      "the HPA is gone",
+      () => it.plane.kubectl.get("hpa", at),
+      (seen) => seen === undefined,
+      waitMs,
+    );
+    assert.equal(await replicasOf(at), 3);
+    await it.plane.kubectl("delete", "isvc", "handed");
+    await it.plane.kubectl("delete", "servingruntime", "handed");
+  });
+
+  test("somebody else's autoscaler has the say, down to zero, until something waits for a pod", async () => {
+    const at = "modelmesh-serving-foreign";
+    const template = async (): Promise<string> => JSON.stringify((await it.plane.kubectl.get("deployment", at))?.spec.template);
+    await it.plane.kubectl.apply(onnxRuntime("foreign", unselected, external));
+    await waitUntil(
+      "it begins with a pod",
+      () => replicasOf(at),
+      (count) => count === 1,
+      waitMs,
+    );
+    await it.plane.kubectl("scale", "deployment", at, "--replicas=5");
+    const before = await template();
+    await it.plane.kubectl.apply(onnxRuntime("foreign", { ...unselected, nodeSelector: { disk: "fast" } }, external));
+    await waitUntil("the pods are others", template, (now) => now !== before, waitMs);
+    assert.equal(await replicasOf(at), 5);
+    await it.until("servingruntime", "foreign", "tells of its pods", ({ pods }) => pods === 5);
+    await it.plane.kubectl("scale", "deployment", at, "--replicas=0");
+    await it.until("servingruntime", "foreign", "has none", ({ pods }) => pods === 0);
+    assert.equal(await replicasOf(at), 0);
+    await it.plane.kubectl.apply(buildInferenceService("waiting", it.artefact("iris-t0001"), { runtime: "foreign" }));
+    await waitUntil(
+      "its load has pods made",
+      () => replicasOf(at),
+      (count) => count === 2,
+      waitMs,
+    );
+    await it.plane.kubectl("delete", "isvc", "waiting");
+    await it.plane.kubectl("delete", "servingruntime", "foreign");
+  });
 });

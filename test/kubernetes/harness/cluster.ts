@@ -3,20 +3,24 @@
 // are reached through a tunnel.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, globSync, readdirSync, readFileSync, rmdirSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { openRunFolder } from "#platform/tempdir.ts";
 import { waitUntil } from "#test/harness/wait.ts";
 import { buildKubeconfig, type Identity, makeCredentials } from "./certificates.ts";
 import { apiServerArgs, etcdArgs } from "./controlplane.ts";
+import { removeDeadGroups, removeGroups } from "./groups.ts";
 import { pauseImage } from "./images.ts";
 import { type CommandResult, createKubectl, type Kubectl, runCommand } from "./kubectl.ts";
-import { findContainerPrograms, findPrograms } from "./programs.ts";
+import { writeConfigs } from "./nodeconfig.ts";
+import { findContainerPrograms, findPolicies, findPrograms } from "./programs.ts";
 import { type Forward, openForward } from "./tunnel.ts";
 
 export interface Cluster extends AsyncDisposable {
   readonly folder: string;
+  /** The node's, which pods reach. */
+  readonly address: string;
   /** Leads to the API server from outside. */
   readonly kubeconfig: string;
   readonly kubectl: Kubectl;
@@ -37,9 +41,21 @@ const address = "172.30.0.1";
 const apiPort = 6443;
 const here = import.meta.dirname;
 
-export async function openCluster(images: readonly string[] = []): Promise<Cluster> {
+export interface ClusterMore {
+  /** Whether NetworkPolicies are enforced, as a network plugin of a real cluster would. */
+  readonly enforcesPolicies?: boolean;
+}
+
+export async function openCluster(
+  images: readonly string[] = [],
+  { enforcesPolicies = false }: ClusterMore = {},
+): Promise<Cluster> {
   await using stack = new AsyncDisposableStack();
-  const [bin, containers] = await Promise.all([findPrograms(), findContainerPrograms()]);
+  const [bin, containers, policies] = await Promise.all([
+    findPrograms(),
+    findContainerPrograms(),
+    enforcesPolicies ? findPolicies() : undefined,
+  ]);
   const run = stack.use(await openRunFolder());
   const folder = run.path;
   const inside = (name: string): string => join(folder, name);
@@ -57,14 +73,7 @@ export async function openCluster(images: readonly string[] = []): Promise<Clust
   );
   await removeDeadGroups();
   const group = `/warmpath-${process.pid}-${folder.replaceAll(/[^a-z0-9]/gi, "").slice(-8)}`;
-  await writeConfigs({
-    folder,
-    credentials: "pki",
-    cniFolder: containers.cniFolder,
-    group,
-    proxy: proxy ?? "",
-    admin: admin ?? "",
-  });
+  await writeConfigs({ folder, address, cniFolder: containers.cniFolder, group, proxy: proxy ?? "", admin: admin ?? "" });
   const etcdUrl = "http://127.0.0.1:2379";
   const program = (name: string, args: readonly string[]): Promise<void> =>
     writeFile(inside(`programs/${name}`), `${["setsid", "bash", "-c", restarting, name, ...args].join("\n")}\n`);
@@ -88,6 +97,7 @@ export async function openCluster(images: readonly string[] = []): Promise<Clust
       "--secure-port=0",
       "--allocate-node-cidrs=true",
       "--cluster-cidr=10.244.0.0/16",
+      "--horizontal-pod-autoscaler-sync-period=2s",
       "--service-cluster-ip-range=10.96.0.0/16",
     ]),
     program("kube-scheduler", [
@@ -109,6 +119,13 @@ export async function openCluster(images: readonly string[] = []): Promise<Clust
     ]),
     program("kube-proxy", [of("kube-proxy"), `--config=${inside("proxy.yaml")}`]),
     program("coredns", [of("coredns"), "-conf", inside("Corefile")]),
+    policies &&
+      program("policies", [
+        policies,
+        `--kubeconfig=${admin}`,
+        "--hostname-override=node1",
+        "--service-cluster-ip-range=10.96.0.0/16",
+      ]),
   ]);
 
   const env = { ...process.env, ...containers.env, PATH: `${containers.path}:${process.env["PATH"] ?? ""}` };
@@ -207,6 +224,7 @@ export async function openCluster(images: readonly string[] = []): Promise<Clust
   };
   return {
     folder,
+    address,
     kubeconfig,
     kubectl,
     forward,
@@ -232,157 +250,6 @@ export async function openCluster(images: readonly string[] = []): Promise<Clust
 
 /** A program that ends is started again, as a node's service manager would. */
 const restarting = 'while true; do "$@"; sleep 0.2; done';
-
-interface Configs {
-  readonly folder: string;
-  readonly credentials: string;
-  readonly cniFolder: string;
-  readonly group: string;
-  readonly proxy: string;
-  readonly admin: string;
-}
-
-async function writeConfigs({ folder, cniFolder, group, proxy, admin }: Configs): Promise<void> {
-  const inside = (name: string): string => join(folder, name);
-  await writeFile(
-    inside("containerd.toml"),
-    `version = 2
-root = "${inside("containerd")}"
-state = "/run/containerd/state"
-[grpc]
-  address = "/run/containerd/containerd.sock"
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "warmpath.test/pause:1"
-  restrict_oom_score_adj = true
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "${cniFolder}"
-    conf_dir = "${inside("cni")}"
-  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-    runtime_type = "io.containerd.runc.v2"
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-      SystemdCgroup = false
-`,
-  );
-  const bridge = {
-    type: "bridge",
-    bridge: "cni0",
-    isGateway: true,
-    ipMasq: true,
-    hairpinMode: true,
-    ipam: {
-      type: "host-local",
-      dataDir: inside("ipam"),
-      ranges: [[{ subnet: "10.244.0.0/24" }]],
-      routes: [{ dst: "0.0.0.0/0" }],
-    },
-  };
-  await writeFile(
-    inside("cni/10-pods.conflist"),
-    JSON.stringify({
-      cniVersion: "1.0.0",
-      name: "pods",
-      plugins: [bridge, { type: "portmap", capabilities: { portMappings: true } }],
-    }),
-  );
-  await writeFile(
-    inside("kubelet.yaml"),
-    JSON.stringify({
-      apiVersion: "kubelet.config.k8s.io/v1beta1",
-      kind: "KubeletConfiguration",
-      failCgroupV1: false,
-      cgroupDriver: "cgroupfs",
-      cgroupRoot: group,
-      cgroupsPerQOS: true,
-      containerRuntimeEndpoint: "unix:///run/containerd/containerd.sock",
-      authentication: { anonymous: { enabled: true }, webhook: { enabled: false } },
-      authorization: { mode: "AlwaysAllow" },
-      address,
-      healthzPort: 0,
-      resolvConf: "",
-      clusterDNS: [address],
-      clusterDomain: "cluster.local",
-      failSwapOn: false,
-      evictionHard: { "nodefs.available": "100Mi", "imagefs.available": "100Mi", "memory.available": "100Mi" },
-      imageGCHighThresholdPercent: 100,
-      imageMinimumGCAge: "24h",
-      shutdownGracePeriod: "0s",
-      nodeStatusUpdateFrequency: "2s",
-      syncFrequency: "2s",
-      serializeImagePulls: false,
-      staticPodPath: inside("manifests"),
-    }),
-  );
-  await writeFile(
-    inside("proxy.yaml"),
-    JSON.stringify({
-      apiVersion: "kubeproxy.config.k8s.io/v1alpha1",
-      kind: "KubeProxyConfiguration",
-      mode: "iptables",
-      clientConnection: { kubeconfig: proxy },
-      clusterCIDR: "10.244.0.0/16",
-      hostnameOverride: "node1",
-      // Otherwise it sets limits of the whole machine.
-      conntrack: { maxPerCore: 0, min: 0, tcpEstablishedTimeout: "0s", tcpCloseWaitTimeout: "0s" },
-      metricsBindAddress: "127.0.0.1:10249",
-      healthzBindAddress: "127.0.0.1:10256",
-    }),
-  );
-  await writeFile(
-    inside("Corefile"),
-    `.:53 {
-  bind ${address}
-  errors
-  ready 127.0.0.1:8181
-  kubernetes cluster.local in-addr.arpa {
-    kubeconfig ${admin} test
-    pods insecure
-  }
-  cache 5
-}
-`,
-  );
-  // The kubelet wants its group to be there in every hierarchy.
-  for (const hierarchy of hierarchies()) await mkdir(join(hierarchy, group), { recursive: true }).catch(() => undefined);
-}
-
-function hierarchies(): readonly string[] {
-  return globSync("/sys/fs/cgroup/*/cgroup.procs").map(dirname);
-}
-
-/** Groups outlive the namespaces they were made in: innermost first, and only those of this cluster. */
-async function removeGroups(group: string): Promise<void> {
-  const remove = (folder: string): void => {
-    for (const child of readdirSync(folder, { withFileTypes: true })) if (child.isDirectory()) remove(join(folder, child.name));
-    rmdirSync(folder);
-  };
-  const left = (): readonly string[] =>
-    hierarchies()
-      .map((hierarchy) => join(hierarchy, group))
-      .filter(existsSync);
-  await waitUntil(
-    "the groups of the cluster are gone",
-    () => {
-      for (const folder of left()) {
-        try {
-          remove(folder);
-        } catch {
-          // Its last process is about to end.
-        }
-      }
-      return left().length;
-    },
-    (count) => count === 0,
-    10_000,
-  ).catch(() => undefined);
-}
-
-/** Of clusters whose tests were killed. */
-async function removeDeadGroups(): Promise<void> {
-  const names = new Set(
-    hierarchies().flatMap((hierarchy) => readdirSync(hierarchy).filter((name) => name.startsWith("warmpath-"))),
-  );
-  for (const name of names) if (!existsSync(`/proc/${name.split("-")[1] ?? ""}`)) await removeGroups(`/${name}`);
-}
 
 function childOf(pid: number): number {
   const found = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ")[0];

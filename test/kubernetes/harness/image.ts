@@ -28,12 +28,15 @@ export interface Part {
   readonly from: string;
   readonly to: string;
   readonly filter?: (path: string) => boolean;
+  /** Files keep their times: what was compiled from them stays valid. They are of 1970 otherwise. */
+  readonly keepsTimes?: boolean;
 }
 
 /** A text that is a file of the image. */
 export interface TextFile {
   readonly to: string;
   readonly text: string;
+  readonly mode?: number;
 }
 
 export interface Layer {
@@ -88,13 +91,13 @@ async function writeLayer(file: string, layer: Layer): Promise<void> {
   const writing = pipeline(tar, createWriteStream(file));
   for (const { to, mode } of layer.folders ?? [])
     await addEntry(tar, { name: `${to.replace(/^\//, "")}/`, type: "directory", mode });
-  for (const { to, text } of layer.texts ?? []) await addText(tar, to.replace(/^\//, ""), text);
+  for (const { to, text, mode } of layer.texts ?? []) await addText(tar, to.replace(/^\//, ""), text, mode);
   for (const part of layer.parts) await addPart(tar, part);
   tar.finalize();
   await writing;
 }
 
-async function addPart(tar: Pack, { from, to, filter = () => true }: Part): Promise<void> {
+async function addPart(tar: Pack, { from, to, filter = () => true, keepsTimes = false }: Part): Promise<void> {
   const root = realpathSync(from);
   const visit = async (path: string): Promise<void> => {
     const below = relative(root, path);
@@ -106,7 +109,7 @@ async function addPart(tar: Pack, { from, to, filter = () => true }: Part): Prom
     else if (stat.isDirectory()) {
       await addEntry(tar, { name: `${name}/`, type: "directory", mode: mode | 0o555 });
       for (const child of readdirSync(path).sort()) await visit(join(path, child));
-    } else if (stat.isFile()) await addStream(tar, name, stat.size, path, mode | 0o444);
+    } else if (stat.isFile()) await addStream(tar, name, stat.size, path, mode | 0o444, keepsTimes ? stat.mtime : new Date(0));
   };
   await visit(root);
 }
@@ -120,15 +123,15 @@ async function addEntry(
   await promise;
 }
 
-async function addText(tar: Pack, name: string, text: string): Promise<void> {
+async function addText(tar: Pack, name: string, text: string, mode = 0o644): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
-  tar.entry({ name, mode: 0o644, mtime: new Date(0) }, text, (error) => (error ? reject(error) : resolve()));
+  tar.entry({ name, mode, mtime: new Date(0) }, text, (error) => (error ? reject(error) : resolve()));
   await promise;
 }
 
-async function addStream(tar: Pack, name: string, size: number, file: string, mode = 0o644): Promise<void> {
+async function addStream(tar: Pack, name: string, size: number, file: string, mode = 0o644, mtime = new Date(0)): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const entry = tar.entry({ name, size, mode, mtime: new Date(0) }, (error) => (error ? reject(error) : resolve()));
+  const entry = tar.entry({ name, size, mode, mtime }, (error) => (error ? reject(error) : resolve()));
   await pipeline(createReadStream(file), entry);
   await promise;
 }
@@ -141,11 +144,8 @@ async function digestOf(file: string): Promise<string> {
 
 /** The dynamic linker and the libraries that a program of this machine needs, as parts of an image. */
 export async function librariesOf(programs: readonly string[]): Promise<readonly Part[]> {
-  const found = new Set<string>();
-  for (const program of programs) {
-    const { stdout } = await runCommand("ldd", [program]);
-    for (const [, path = ""] of stdout.matchAll(/(\/[^\s:]+)(?= \(0x)/g)) found.add(path);
-  }
+  const { stdout } = await runCommand("ldd", programs);
+  const found = new Set(Array.from(stdout.matchAll(/(\/[^\s:]+)(?= \(0x)/g), ([, path = ""]) => path));
   // What a program brings itself lies beside it.
   const brought = programs.map((program) => dirname(program));
   const missing = [...found].filter((path) => !brought.includes(dirname(path)));

@@ -133,11 +133,12 @@ function nativeLibraries(): readonly string[] {
 }
 
 /** The C library loads these when a name is looked up. */
-async function resolverLibraries(): Promise<Layer["parts"]> {
+export async function resolverLibraries(): Promise<Layer["parts"]> {
   return globSync("/lib/x86_64-linux-gnu/libnss_{dns,files}.so.2").map((path) => ({ from: path, to: path }));
 }
 
-async function cachedImage(
+/** Made once for its content. */
+export async function cachedImage(
   name: string,
   content: readonly string[],
   reference: string,

@@ -1,5 +1,5 @@
 // Owns the chart's own installation on a real node: helm, our image, Envoy, etcd, models on a volume, and the way to call them.
-import { chmodSync, globSync, statSync } from "node:fs";
+import { chmodSync, cpSync, globSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { request } from "undici";
 import { type Oracle, openOracle } from "#cli/library/oracle.ts";
@@ -27,6 +27,8 @@ export interface Installation extends AsyncDisposable {
   /** `pvc://models/...` of a model of the library. */
   artefact(model: string): string;
   apply(object: string): Promise<void>;
+  /** Another claim with the same models. */
+  addClaim(name: string): Promise<void>;
   remove(kind: string, name: string): Promise<void>;
   get(kind: string, name: string): Promise<KubeValue>;
   /** Waits until the status of an InferenceService satisfies. */
@@ -37,12 +39,12 @@ export interface Installation extends AsyncDisposable {
   /** A secret's values. */
   secret(name: string): Promise<Readonly<Record<string, string>>>;
   /** One request for an iris model over REST, that may wait for so long. */
-  inferIris(model: string, ms: number): Promise<{ readonly status: number; readonly text: string }>;
+  inferIris(model: string, ms: number, signal?: AbortSignal): Promise<{ readonly status: number; readonly text: string }>;
   /** What the release's processes have printed, for a failure that is to be understood. */
   logs(): Promise<string>;
 }
 
-const namespace = "models";
+export const namespace = "models";
 export const claimName = "models";
 
 export const testValues: readonly string[] = [
@@ -62,14 +64,24 @@ export const testValues: readonly string[] = [
   "scaleToZero.gracePeriodSeconds=5",
 ];
 
+export interface InstallationMore {
+  /** Archives of further images. */
+  readonly images?: readonly string[];
+  /** Folders that lie beside the library on the claim, by name. */
+  readonly artefacts?: Readonly<Record<string, string>>;
+  /** What is to be there before, in the namespace; further values. */
+  readonly prepare?: (cluster: Cluster) => Promise<readonly string[]>;
+}
+
 /** `values`: beside those of every test, as `--set` takes them. */
-export async function openInstallation(values: readonly string[] = []): Promise<Installation> {
+export async function openInstallation(values: readonly string[] = [], more: InstallationMore = {}): Promise<Installation> {
   await using stack = new AsyncDisposableStack();
   const folder = stack.use(await openRunFolder()).path;
   const library = await buildSmallLibrary(folder);
+  for (const [name, from] of Object.entries(more.artefacts ?? {})) cpSync(from, join(library, name), { recursive: true });
   makeReadable(folder);
   const images = await Promise.all([buildWarmpathImage(), buildEnvoyImage(), buildEtcdImage()]);
-  const cluster = stack.use(await openCluster(images));
+  const cluster = stack.use(await openCluster([...images, ...(more.images ?? [])], { enforcesPolicies: true }));
   const { kubectl } = cluster;
   const helmHome = join(folder, "helm");
   const helm = async (...args: readonly string[]): Promise<CommandResult> =>
@@ -81,7 +93,8 @@ export async function openInstallation(values: readonly string[] = []): Promise<
   await kubectl("create", "namespace", namespace);
   for (const mode of ["enforce", "warn"])
     await kubectl("label", "namespace", namespace, `pod-security.kubernetes.io/${mode}=restricted`);
-  await kubectl.apply(volume(library), namespace);
+  await kubectl.apply(volume(claimName, library), namespace);
+  const prepared = (await more.prepare?.(cluster)) ?? [];
   const installed = await helm(
     "install",
     "warmpath",
@@ -89,7 +102,7 @@ export async function openInstallation(values: readonly string[] = []): Promise<
     "--wait",
     "--timeout",
     "5m",
-    ...[...testValues, ...values].flatMap((value) => ["--set", value]),
+    ...[...testValues, ...values, ...prepared].flatMap((value) => ["--set", value]),
   );
   if (installed.code !== 0) {
     const described = await kubectl.run(["describe", "pods", "--namespace", namespace]);
@@ -120,6 +133,9 @@ export async function openInstallation(values: readonly string[] = []): Promise<
     async apply(object) {
       await kubectl.apply(object, namespace);
     },
+    async addClaim(name) {
+      await kubectl.apply(volume(name, library), namespace);
+    },
     async remove(kind, name) {
       await kubectl("delete", kind, name, "--namespace", namespace, "--ignore-not-found");
     },
@@ -139,7 +155,7 @@ export async function openInstallation(values: readonly string[] = []): Promise<
       const data = (await kubectl.get("secret", name, namespace))?.data ?? {};
       return Object.fromEntries(Object.keys(data).map((key) => [key, Buffer.from(data[key], "base64").toString("utf8")]));
     },
-    async inferIris(model, ms) {
+    async inferIris(model, ms, signal) {
       const body = JSON.stringify({ inputs: [{ name: "x", shape: [1, 4], datatype: "FP32", data: [5.1, 3.5, 1.4, 0.2] }] });
       const { statusCode, body: answer } = await request(`${restUrl}/v2/models/${model}/infer`, {
         method: "POST",
@@ -147,6 +163,7 @@ export async function openInstallation(values: readonly string[] = []): Promise<
         headers: { "content-type": "application/json" },
         headersTimeout: ms,
         bodyTimeout: ms,
+        ...(signal === undefined ? {} : { signal }),
       });
       return { status: statusCode, text: await answer.text() };
     },
@@ -156,7 +173,7 @@ export async function openInstallation(values: readonly string[] = []): Promise<
 }
 
 /** A folder of this machine as a claim in the namespace. */
-function volume(folder: string): string {
+function volume(name: string, folder: string): string {
   const size = { storage: "1Gi" };
   const access = { accessModes: ["ReadOnlyMany"], storageClassName: "" };
   return JSON.stringify({
@@ -166,14 +183,14 @@ function volume(folder: string): string {
       {
         apiVersion: "v1",
         kind: "PersistentVolume",
-        metadata: { name: claimName },
-        spec: { ...access, capacity: size, hostPath: { path: folder }, claimRef: { name: claimName, namespace } },
+        metadata: { name },
+        spec: { ...access, capacity: size, hostPath: { path: folder }, claimRef: { name, namespace } },
       },
       {
         apiVersion: "v1",
         kind: "PersistentVolumeClaim",
-        metadata: { name: claimName, namespace },
-        spec: { ...access, volumeName: claimName, resources: { requests: size } },
+        metadata: { name, namespace },
+        spec: { ...access, volumeName: name, resources: { requests: size } },
       },
     ],
   });

@@ -11,6 +11,10 @@ mount --make-rshared /
 mkdir -p /run/containerd /run/netns
 mount -t tmpfs tmpfs /run/containerd
 mount -t tmpfs tmpfs /run/netns
+# A kubelet takes away the logs of pods that it does not know: of other nodes on this machine, too.
+mkdir -p /var/log/pods /var/log/containers
+mount -t tmpfs tmpfs /var/log/pods
+mount -t tmpfs tmpfs /var/log/containers
 mount --make-shared /run/netns
 
 # The kubelet would set these for the whole machine: let it find them as it wants them.

@@ -1,13 +1,15 @@
 // Owns the programs of a Kubernetes node: one binary built from the Go module beside this folder, and Debian's container
 // runtime, taken out of its packages without being installed. Both lie in the cache, keyed by content; the first build
 // takes some ten minutes of two cores.
-import { spawn, spawnSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, globSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, symlinkSync } from "node:fs";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { holdLock } from "../../../cli/setup/lock.mjs";
 import { cacheFolder, openCache } from "../../../cli/setup/wheels.mjs";
+import { goBuild, goVersion } from "../../harness/go.ts";
+import { run } from "../../harness/kept.ts";
 
 export const kubernetesVersion = "1.35.4";
 const helmVersion = "3.22.0";
@@ -15,6 +17,7 @@ const buildLimitMs = 3_600_000;
 
 const source = fileURLToPath(new URL("../programs/", import.meta.url));
 const helmSource = fileURLToPath(new URL("../helm/", import.meta.url));
+const policiesSource = fileURLToPath(new URL("../policies/", import.meta.url));
 const names = [
   "etcd",
   "kube-apiserver",
@@ -25,12 +28,12 @@ const names = [
   "kubectl",
   "coredns",
 ];
-const packages = ["containerd", "runc", "containernetworking-plugins", "iptables", "conntrack", "iproute2"];
+const packages = ["containerd", "runc", "containernetworking-plugins", "iptables", "ipset", "conntrack", "iproute2"];
 
 /** Why no Kubernetes can run here, in one sentence; undefined when it can. */
 export function whyNoControlPlane(): string | undefined {
   if (process.platform !== "linux" || process.arch !== "x64") return "Kubernetes is only run on Linux, x86-64";
-  if (spawnSync("go", ["version"], { stdio: "ignore" }).status !== 0) return "Go is missing: install it to run Kubernetes";
+  if (goVersion() === undefined) return "Go is missing: install it to run Kubernetes";
   if (spawnSync("openssl", ["version"], { stdio: "ignore" }).status !== 0) return "openssl is missing: install it";
   return undefined;
 }
@@ -49,7 +52,7 @@ export function whyNoCluster(): string | undefined {
 /** The folder of the programs by their names (`kubectl`, `etcd`, ...) and `pause`; builds them if need be. */
 export async function findPrograms(): Promise<string> {
   const files = ["go.mod", "go.sum", "main.go", "pause/main.go"].map((name) => readFileSync(join(source, name)));
-  return await cached("kubernetes", [...files, goVersion(), kubernetesVersion], async (folder) => {
+  return await cached("kubernetes", [...files, goVersion() ?? "", kubernetesVersion], async (folder) => {
     const about = ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"].flatMap((path) => [
       `-X ${path}.gitVersion=v${kubernetesVersion}`,
       `-X ${path}.gitMajor=${kubernetesVersion.split(".")[0]}`,
@@ -71,10 +74,19 @@ export async function findHelm(): Promise<string> {
   // What it takes a cluster to be when it renders without one.
   const cluster = `-X ${chartutil}.k8sVersionMajor=${major} -X ${chartutil}.k8sVersionMinor=${minor}`;
   const about = `-s -w -X helm.sh/helm/v3/internal/version.version=v${helmVersion} ${cluster}`;
-  const folder = await cached("helm", [...files, goVersion(), about], async (folder) => {
+  const folder = await cached("helm", [...files, goVersion() ?? "", about], async (folder) => {
     await goBuild(helmSource, ["-ldflags", about, "-o", join(folder, "helm"), "helm.sh/helm/v3/cmd/helm"]);
   });
   return join(folder, "helm");
+}
+
+/** What enforces NetworkPolicies on a node; builds it if need be. */
+export async function findPolicies(): Promise<string> {
+  const files = ["go.mod", "go.sum", "main.go"].map((name) => readFileSync(join(policiesSource, name)));
+  const folder = await cached("policies", [...files, goVersion() ?? ""], async (folder) => {
+    await goBuild(policiesSource, ["-ldflags", "-s -w", "-o", join(folder, "policies"), "."]);
+  });
+  return join(folder, "policies");
 }
 
 export interface ContainerPrograms {
@@ -91,7 +103,8 @@ export async function findContainerPrograms(): Promise<ContainerPrograms> {
     const archives = join(folder, "archives");
     mkdirSync(join(archives, "partial"), { recursive: true });
     const download = ["install", "--yes", "--reinstall", "--no-install-recommends", "--download-only", "-oDebug::NoLocking=1"];
-    const apt = async (...args: string[]): Promise<void> => run("apt-get", args, folder, { DEBIAN_FRONTEND: "noninteractive" });
+    const apt = async (...args: string[]): Promise<string> =>
+      run("apt-get", args, { cwd: folder, env: { DEBIAN_FRONTEND: "noninteractive" } });
     const into = `-oDir::Cache::archives=${archives}`;
     try {
       await apt(...download, into, ...packages);
@@ -102,7 +115,7 @@ export async function findContainerPrograms(): Promise<ContainerPrograms> {
       await apt("update", state);
       await apt(...download, into, state, ...packages);
     }
-    for (const archive of globSync(join(archives, "*.deb"))) await run("dpkg-deb", ["--extract", archive, folder], folder);
+    for (const archive of globSync(join(archives, "*.deb"))) await run("dpkg-deb", ["--extract", archive, folder]);
     rmSync(archives, { recursive: true });
     rmSync(join(folder, "lists"), { recursive: true, force: true });
     mkdirSync(join(folder, "links"));
@@ -116,14 +129,6 @@ export async function findContainerPrograms(): Promise<ContainerPrograms> {
     env: { LD_LIBRARY_PATH: libraries, XTABLES_LIBDIR: join(libraries, "xtables") },
     cniFolder: join(folder, "usr/lib/cni"),
   };
-}
-
-function goVersion(): string {
-  return spawnSync("go", ["version"], { encoding: "utf8" }).stdout;
-}
-
-async function goBuild(folder: string, args: readonly string[]): Promise<void> {
-  await run("go", ["build", "-trimpath", ...args], folder, { CGO_ENABLED: "0", GOFLAGS: "-mod=readonly" });
 }
 
 /** A folder of the cache that is made once for its content; several processes may want it at once. */
@@ -150,24 +155,4 @@ async function cached(
   } finally {
     lock.release();
   }
-}
-
-async function run(
-  command: string,
-  args: readonly string[],
-  cwd: string,
-  env: Readonly<Record<string, string>> = {},
-): Promise<void> {
-  const child = spawn(command, args, { cwd, stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...env } });
-  let output = "";
-  const keep = (text: string): void => void (output = (output + text).slice(-4_000));
-  child.stdout.setEncoding("utf8").on("data", keep);
-  child.stderr.setEncoding("utf8").on("data", keep);
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  child.on("error", reject);
-  child.on("close", (code) => {
-    if (code === 0) resolve();
-    else reject(new Error(`${command} ${args.slice(0, 3).join(" ")} ... ended with ${code}: ${output}`));
-  });
-  await promise;
 }
