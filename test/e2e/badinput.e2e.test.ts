@@ -1,58 +1,29 @@
 // Bad input over REST and gRPC, through Envoy: each gets the protocol's own clear error, and nothing else is disturbed.
 import assert from "node:assert/strict";
-import { copyFile, mkdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
-import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { pathToFileURL } from "node:url";
 import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
-import { openRunFolder, type RunFolder } from "#platform/tempdir.ts";
 import { ModelInferRequestSchema } from "#proto/gen/inference/open_inference_pb.ts";
-import { openFleet, type TestFleet } from "../harness/fleet.ts";
+import type { TestFleet } from "../harness/fleet.ts";
 import { frameOf, type GrpcClient, inferencePath, openGrpcClient } from "../harness/grpc.ts";
 import { createRestClient, type RestAsk, type RestClient } from "../harness/http.ts";
-import { buildSmallLibrary } from "../harness/setup.ts";
-import { waitUntil } from "../harness/wait.ts";
+import { openTriedFleet, type TriedFleet } from "../harness/undisturbed.ts";
 
 const hot = "iris-t0001";
 const limitBytes = 16 * 2 ** 20;
-let folder: RunFolder;
+let tried: TriedFleet;
 let fleet: TestFleet;
 let rest: RestClient;
 let grpc: GrpcClient;
-let pids: string;
 
 before(async () => {
-  folder = await openRunFolder();
-  fleet = await openFleet({ libraryFolder: await buildSmallLibrary(folder.path) });
-  rest = createRestClient(fleet.restUrl);
-  grpc = await openGrpcClient(fleet.grpcTarget);
-  for (const wire of ["rest", "grpc"] as const) {
-    await waitUntil(
-      `${hot} is hit over ${wire}`,
-      () => fleet.asker.ask(hot, wire),
-      ({ miss }) => !miss,
-    );
-  }
-  pids = processIds();
+  tried = await openTriedFleet(hot);
+  ({ fleet, rest, grpc } = tried);
 });
+after(() => tried?.[Symbol.asyncDispose]());
 
-after(async () => {
-  await grpc?.[Symbol.asyncDispose]();
-  await rest?.[Symbol.asyncDispose]();
-  await fleet?.[Symbol.asyncDispose]();
-  await folder?.[Symbol.asyncDispose]();
-});
-
-function processIds(): string {
-  return JSON.stringify([...fleet.processes].map(([name, { pid }]) => [name, pid]));
-}
-
-/** The hot model still answers rightly on both ports, and every process is the one it was. */
 async function assertUndisturbed(): Promise<void> {
-  await fleet.asker.ask(hot, "rest");
-  await fleet.asker.ask(hot, "grpc");
-  assert.equal(processIds(), pids, "processes by pid");
+  await tried.assertUndisturbed();
 }
 
 const input = (more: object = {}): object => ({
@@ -358,95 +329,6 @@ test("the hot model was never unloaded by what was refused", async () => {
     copies.map(({ state }) => state),
     ["ready"],
   );
-});
-
-const onnx = (name: string): string => join(fleet.libraryFolder, "models", "iris", `${name}.onnx`);
-const uriOf = (file: string): string => pathToFileURL(join(fleet.libraryFolder, file)).href;
-
-const badModels: readonly (readonly [string, string, () => Promise<string>, RegExp])[] = [
-  [
-    "text instead of ONNX",
-    "no-onnx",
-    async () => (await writeFile(join(fleet.libraryFolder, "text.onnx"), "hello\n".repeat(100)), uriOf("text.onnx")),
-    /./,
-  ],
-  [
-    "an empty file",
-    "empty",
-    async () => (await writeFile(join(fleet.libraryFolder, "empty.onnx"), ""), uriOf("empty.onnx")),
-    /./,
-  ],
-  [
-    "a truncated file",
-    "truncated",
-    async () => {
-      const bytes = await readFile(onnx(hot));
-      await writeFile(join(fleet.libraryFolder, "truncated.onnx"), bytes.subarray(0, bytes.length / 2));
-      return uriOf("truncated.onnx");
-    },
-    /./,
-  ],
-  ["no file", "missing", async () => uriOf("missing.onnx"), /no artefact/],
-  ["a directory", "directory", async () => (await mkdir(join(fleet.libraryFolder, "folder.onnx")), uriOf("folder.onnx")), /./],
-  ["a file outside the storage root", "outside", async () => "file:///etc/hostname", /outside/],
-  [
-    "a way out of the storage root",
-    "way-out",
-    async () => `${pathToFileURL(fleet.libraryFolder).href}/../../../../../etc/hostname`,
-    /outside|no artefact/,
-  ],
-  [
-    "a link out of the storage root",
-    "link-out",
-    async () => {
-      await copyFile(onnx(hot), join(folder.path, "outside.onnx"));
-      await symlink(join(folder.path, "outside.onnx"), join(fleet.libraryFolder, "link.onnx"));
-      return uriOf("link.onnx");
-    },
-    /outside/,
-  ],
-  ["a storage that this pod knows nothing of", "far-away", async () => "gopher://example.com/model.onnx", /gopher/],
-  ["an address on another host", "other-host", async () => "file://example.com/model.onnx", /./],
-];
-
-for (const [what, name, place, reason] of badModels) {
-  test(`a registered model that is ${what} is refused as such, and at once when asked again`, async () => {
-    await fleet.register(name, await place());
-    for (const again of [false, true]) {
-      const overRest = await rest.ask(named(name), post(good));
-      const seen = `${again ? "again: " : ""}${overRest.status} ${JSON.stringify(overRest.headers)} ${overRest.text}`;
-      assert.equal(overRest.status, 424, seen);
-      assert.deepEqual(Object.keys(overRest.json as object), ["error"], seen);
-      assert.match((overRest.json as { error: string }).error, reason, seen);
-      assert.ok(overRest.tookMs < 3_000, `it took ${overRest.tookMs} ms: ${seen}`);
-      if (again) assert.ok(Number(overRest.headers["retry-after"]) > 0, seen);
-    }
-    const overGrpc = await grpc.call(call, of(name));
-    assert.equal(overGrpc.status, 9, `${overGrpc.status} ${overGrpc.message}`);
-    assert.match(overGrpc.message, reason);
-    assert.ok(overGrpc.tookMs < 1_000, `it took ${overGrpc.tookMs} ms`);
-    await assertUndisturbed();
-  });
-}
-
-test("the management API refuses bad registrations", async () => {
-  for (const [name, body, status] of [
-    ["good-name", { format: "onnx" }, 400],
-    ["good-name", { format: "onnx", storageUri: "no scheme" }, 400],
-    ["good-name", { storageUri: "file:///a" }, 400],
-    ["good-name", [], 400],
-    ["a%2Fb", { format: "onnx", storageUri: "file:///a" }, 400],
-    ["..%2f", { format: "onnx", storageUri: "file:///a" }, 400],
-    [encodeURIComponent("模型"), { format: "onnx", storageUri: "file:///a" }, 400],
-    ["n".repeat(254), { format: "onnx", storageUri: "file:///a" }, 400],
-    [hot, { format: "onnx", storageUri: "file:///another" }, 409],
-  ] as const) {
-    const answer = await fleet.manage("PUT", `/api/v1/models/${name}`, body);
-    const seen = `${name} ${JSON.stringify(body)}: ${answer.status} ${answer.text}`;
-    assert.equal(answer.status, status, seen);
-    assert.equal(typeof (answer.json as { error: string }).error, "string", seen);
-  }
-  await assertUndisturbed();
 });
 
 test("no ext_proc stream failed, and no process had to be started again", async () => {

@@ -30,7 +30,7 @@ async function killAndAwaitRestart(name: string): Promise<void> {
     `${name} is started again`,
     () => ({ restarts: process_.restarts, state: process_.state }),
     (seen) => seen.restarts === restarts + 1 && seen.state.kind === "ready" && seen.state.pid !== pid,
-    15_000,
+    120_000,
   );
 }
 
@@ -89,12 +89,13 @@ test("the gateway is gone: hits go on without it", async () => {
   const gateway = fleet.process("gateway");
   const { restarts } = gateway;
   process.kill(gateway.pid!, "SIGKILL");
+  const isBack = (): boolean => gateway.restarts > restarts && gateway.state.kind === "ready";
   let hits = 0;
-  while (gateway.restarts === restarts && hits < 5_000) {
+  while (!isBack() && hits < 5_000) {
     for (const wire of ["rest", "grpc"] as const) assert.deepEqual(await fleet.asker.ask(model, wire), { miss: false }, wire);
     hits += 2;
   }
-  assert.ok(hits > 10, `${hits} hits before it was started again`);
+  assert.ok(hits > 10, `${hits} hits before it was back`);
   await fleet.whenServing();
 });
 

@@ -153,7 +153,13 @@ for (const kind of kinds) {
       return await client.ask(`/v2/models/${model}/infer`, { method: "POST", body: { inputs } }).catch(async (cause: unknown) => {
         const seen = JSON.stringify([await state(model), await fleet.stats()]);
         throw new Error(
-          `${model}: no answer in ${performance.now() - startMs} ms; ${seen}\n${told()}\n${await fleet.tail("gateway")}`,
+          [
+            `${model}: no answer in ${performance.now() - startMs} ms: ${String(cause)}; ${seen}`,
+            await fleet.envoyWork(),
+            ...servers.map((server) => server.tail()),
+            told(),
+            await fleet.tail("gateway"),
+          ].join("\n"),
           { cause },
         );
       });

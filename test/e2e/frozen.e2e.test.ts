@@ -47,22 +47,25 @@ for (const [what, names] of frozen) {
   });
 }
 
+const call = (): Promise<Response> => fetch(`${fleet.restUrl}/v2/models/slow/infer`, { method: "POST", body: "{}" });
+
+const whenAsked = (pod: SlowPod, count: number): Promise<number> =>
+  waitUntil(
+    "the pod is asked",
+    () => pod.asked.length,
+    (length) => length === count,
+  );
+
+const whenHedged = async (since: number): Promise<unknown> =>
+  waitUntil(
+    "the gateway is asked for the request",
+    () => fleet.stats(),
+    ({ reroutes }) => reroutes > since,
+  );
+
 test("a pod that is slow and well keeps its request, and is asked once; given up, it is answered by another", async () => {
   await using first = await openSlowPod(fleet, "slow-0");
   await fleet.register("slow", "file:///slow", "slow");
-  const call = (): Promise<Response> => fetch(`${fleet.restUrl}/v2/models/slow/infer`, { method: "POST", body: "{}" });
-  const whenAsked = (pod: SlowPod, count: number): Promise<number> =>
-    waitUntil(
-      "the pod is asked",
-      () => pod.asked.length,
-      (length) => length === count,
-    );
-  const whenHedged = async (since: number): Promise<unknown> =>
-    waitUntil(
-      "the gateway is asked for the request",
-      () => fleet.stats(),
-      ({ reroutes }) => reroutes > since,
-    );
 
   const { reroutes } = await fleet.stats();
   const slow = call();
@@ -85,4 +88,25 @@ test("a pod that is slow and well keeps its request, and is asked once; given up
   second.asked[0]?.end("{}");
   const answer = await stuck;
   assert.deepEqual([answer.status, answer.headers.get("x-pod")], [200, "slow-1"]);
+
+  // The pod that it was sent to in place of the first may stand still as well. Of two that hold the model one that is lost
+  // would do: the gateway cannot know which of them has the request.
+  await waitUntil(
+    "the first is given up",
+    async () => (await fleet.manage("GET", "/api/v1/models/slow")).text,
+    (text) => !text.includes("slow-0"),
+  );
+  await using third = await openSlowPod(fleet, "slow-2");
+  const twice = call();
+  await whenAsked(second, 2);
+  await whenHedged(reroutes + 3);
+  await second.endAdapter();
+  await whenAsked(third, 1);
+  await whenHedged(reroutes + 4);
+  await using fourth = await openSlowPod(fleet, "slow-3");
+  await third.endAdapter();
+  await whenAsked(fourth, 1);
+  fourth.asked[0]?.end("{}");
+  const last = await twice;
+  assert.deepEqual([last.status, last.headers.get("x-pod")], [200, "slow-3"]);
 });

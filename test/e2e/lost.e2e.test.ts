@@ -2,7 +2,6 @@
 // and hears in time that nobody can, in a way that says to try again, when it does not.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { createRandom } from "#cli/library/random.ts";
 import { ModelInferRequestSchema } from "#proto/gen/inference/open_inference_pb.ts";
@@ -93,8 +92,11 @@ test("an inference whose adapter died is not cut off while its model server stil
     (stats) => stats.reroutes > reroutes,
   );
   await pod.endAdapter();
-  // Longer than it takes to find that nobody else has it.
-  await sleep(4_000);
+  await waitUntil(
+    "the gateway has found that nobody else has it",
+    () => fleet.tail("gateway"),
+    (text) => text.split("\n").some((line) => line.includes('"model":"long"') && line.includes("a load failed")),
+  );
   assert.equal(pod.asked.length, 1);
   pod.asked[0]?.end("{}");
   assert.equal((await answer).status, 200);

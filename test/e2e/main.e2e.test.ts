@@ -8,6 +8,7 @@ import { createRandom } from "#cli/library/random.ts";
 import { driveTraffic } from "#cli/traffic/drive.ts";
 import type { Stats } from "#cli/up/management.ts";
 import { ModelInferRequestSchema } from "#proto/gen/inference/open_inference_pb.ts";
+import { loadsForRequests } from "../harness/decisions.ts";
 import { openFleet, type TestFleet } from "../harness/fleet.ts";
 import { frameOf, type GrpcClient, inferencePath, openGrpcClient } from "../harness/grpc.ts";
 import { createRestClient, type RestClient } from "../harness/http.ts";
@@ -142,24 +143,19 @@ test("an unknown model is 404 with an error in JSON, and NOT_FOUND over gRPC, at
   const overGrpc = await grpc.call(inferencePath("ModelInfer"), frameOf(message));
   assert.equal(overGrpc.status, 5, overGrpc.message);
   assert.match(overGrpc.message, /nobody not found/);
-  for (const { tookMs } of [overRest, overV1, overGrpc]) assert.ok(tookMs < 1_000, `it took ${tookMs} ms`);
+  for (const { tookMs } of [overRest, overV1, overGrpc]) assert.ok(tookMs < 5_000, `it took ${tookMs} ms`);
 });
 
 test("200 requests at once for one cold model load it once", async () => {
   const model = "digits-t0200";
-  const before = await fleet.stats();
+  const sinceMs = Date.now();
   const answers = await Promise.all(
     Array.from({ length: 200 }, (_, at) => fleet.asker.ask(model, at % 4 === 0 ? "grpc" : "rest")),
   );
   assert.ok(answers.filter(({ miss }) => miss).length > 1, "hardly any of them waited: they were not at once");
-  const { loads } = await waitUntil(
-    "the load is told",
-    () => fleet.stats(),
-    (stats) => stats.loads > before.loads,
-  );
-  assert.equal(loads - before.loads, 1, "loads");
-  const { json } = await fleet.manage("GET", `/api/v1/models/${model}`);
-  assert.equal((json as { copies: unknown[] }).copies.length, 1, JSON.stringify(json));
+  // So much demand may bring a second copy later; that is no load for a request.
+  const loads = await loadsForRequests(fleet, model, sinceMs);
+  assert.equal(loads.length, 1, loads.join());
 });
 
 test("far more models than fit: none fails, none is wrong, the oldest make room, JavaScript sees the misses only", async () => {

@@ -4,11 +4,12 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { lintFamilies, type ParsedFamily, parseExposition } from "../harness/exposition.ts";
 import { openFleet, type TestFleet } from "../harness/fleet.ts";
+import { lintScrape, whyNoPromtool } from "../harness/promtool.ts";
 import { waitUntil } from "../harness/wait.ts";
 
 let fleet: TestFleet;
 before(async () => {
-  fleet = await openFleet({ pods: 2, capacityBytes: 3 * 2 ** 20 });
+  fleet = await openFleet({ pods: 2, capacityBytes: 2 * 2 ** 20 });
 });
 after(() => fleet?.[Symbol.asyncDispose]());
 
@@ -110,6 +111,13 @@ test("the linter has nothing to say, in either format, and series are bounded", 
       assert.ok(series < 700, `${series} series`);
       assert.doesNotMatch(JSON.stringify(families), /iris|wine/);
     }
+  }
+});
+
+test("Prometheus' own linter has nothing to say", { skip: whyNoPromtool() ?? false }, async () => {
+  for (const url of [fleet.adminUrl, ...(await adapterUrls())]) {
+    const answer = await fetch(`${url}/metrics`, { headers: { connection: "close" } });
+    assert.deepEqual(await lintScrape(await answer.text()), [], url);
   }
 });
 

@@ -125,7 +125,8 @@ test("asked for by a hundred at once beside others: a few die, the others are al
   for (let at = 0; at < 50; at++) answers.push(await ask("poison-2", at % 2));
   assert.ok(answers.every(({ status }) => status !== 200));
   const cost = deaths.length - before;
-  assert.ok(cost >= 1 && cost <= 4, `${cost} died: ${deaths.join()}`);
+  // Two for each gateway, and where a busy machine has a gateway hear late of a death, what was sent on meanwhile.
+  assert.ok(cost >= 1 && cost <= 6, `${cost} died: ${deaths.join()}`);
   const answered = traffic.answered();
   await waitUntil("the innocents go on", traffic.answered, (now) => now > answered + 100);
   assert.deepEqual(await traffic.stop(), []);

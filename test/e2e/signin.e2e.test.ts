@@ -7,9 +7,9 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { fileURLToPath } from "node:url";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { findFreePorts } from "#cli/up/ports.ts";
+import { nodeProgram } from "#cli/up/processes.ts";
 import { superviseProcess } from "#platform/process.ts";
 import { openRegistry } from "#platform/registry/open.ts";
 import { openRunFolder } from "#platform/tempdir.ts";
@@ -43,11 +43,7 @@ before(async () => {
   const gateway = stack.use(
     superviseProcess({
       name: "gateway",
-      command: process.execPath,
-      args: [
-        fileURLToPath(new URL("../../gateway/main.ts", import.meta.url)),
-        ...Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, `${value}`]),
-      ],
+      ...nodeProgram("gateway/main.ts", flags),
       restart: { kind: "never" },
       readyLine: /^\{"ready":true/,
       readyTimeoutMs: 60_000,

@@ -113,7 +113,7 @@ test("gRPC, cold and warm, whatever else the message holds", async () => {
     assert.equal(answer.modelName, "slotted-3");
     assert.equal(answer.outputs[0]?.name, "label");
   }
-  const metadata = await grpc.modelMetadata(create(ModelMetadataRequestSchema, { name: "slotted-3" }), { timeoutMs: 5_000 });
+  const metadata = await grpc.modelMetadata(create(ModelMetadataRequestSchema, { name: "slotted-3" }), { timeoutMs: 60_000 });
   assert.equal(metadata.name, "slotted-3");
 });
 

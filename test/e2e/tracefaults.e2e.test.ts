@@ -77,10 +77,14 @@ interface Line {
 
 /** What a process has logged. */
 function linesOf(of: TestFleet, name: string): readonly Line[] {
-  return readFileSync(join(of.logFolder, `${name}.log`), "utf8")
-    .split("\n")
-    .filter((line) => line.startsWith("{"))
-    .map((line) => JSON.parse(line) as Line);
+  return (
+    readFileSync(join(of.logFolder, `${name}.log`), "utf8")
+      .split("\n")
+      // The last one may not be whole yet.
+      .slice(0, -1)
+      .filter((line) => line.startsWith("{"))
+      .map((line) => JSON.parse(line) as Line)
+  );
 }
 
 /** Its artefact is there, but no model. */
@@ -147,11 +151,16 @@ test("a load that fails is a failed span in each process, and what they log of i
     assert.ok(below(whole, load, "server-load").failed && !below(whole, load, "pull").failed);
     assert.ok(asked.some(({ spanId }) => spanId === load.parentId));
   }
-  const idsOf = (name: string): ReadonlySet<string | undefined> =>
-    new Set(linesOf(fleet, name).flatMap(({ msg, trace_id: id }) => (msg === "a load failed" ? [id] : [])));
+  const idsOf = (name: string): readonly (string | undefined)[] =>
+    linesOf(fleet, name).flatMap(({ msg, trace_id: id }) => (msg === "a load failed" ? [id] : []));
   for (const kind of [/^gateway/, /-adapter$/]) {
-    const told = [...fleet.processes.keys()].filter((name) => kind.test(name)).map(idsOf);
-    assert.deepEqual(new Set(told.flatMap((ids) => [...ids])), new Set([traceId]), String(kind));
+    const told = await waitUntil(
+      `a process of ${kind} tells of the failure`,
+      () => [...fleet.processes.keys()].filter((name) => kind.test(name)).flatMap(idsOf),
+      ({ length }) => length > 0,
+      deadlineMs,
+    );
+    assert.deepEqual(new Set(told), new Set([traceId]), String(kind));
   }
 });
 
@@ -241,8 +250,12 @@ test("without a collector, what is logged of a request still has the id that its
   await registerBroken(plain);
   const { traceId } = await ask(plain, "broken");
   for (const name of ["gateway", "pod-0-adapter"]) {
-    const lines = linesOf(plain, name).filter(({ msg }) => msg === "a load failed");
-    assert.ok(lines.length > 0, `${name} tells of the failure`);
+    const lines = await waitUntil(
+      `${name} tells of the failure`,
+      () => linesOf(plain, name).filter(({ msg }) => msg === "a load failed"),
+      ({ length }) => length > 0,
+      deadlineMs,
+    );
     assert.deepEqual(new Set(lines.map(({ trace_id: id }) => id)), new Set([traceId]), name);
   }
 });
@@ -255,7 +268,8 @@ test("a collector that is not there costs no request, and no process its end", a
     assert.deepEqual(new Set(answers.map(({ status }) => status)), new Set([200]));
   }
   const gateway = lone.process("gateway");
+  const killedMs = 60_000;
   const startMs = performance.now();
-  await gateway.stop(20_000);
-  assert.ok(performance.now() - startMs < 15_000);
+  await gateway.stop(killedMs);
+  assert.ok(performance.now() - startMs < killedMs, "it ended by itself");
 });

@@ -158,11 +158,14 @@ describe("the management API", () => {
     );
   });
 
-  test("what was registered on the way can be read", async () => {
+  test("what was registered on the way can be read, and more can be registered", async () => {
+    const payload = { format: "onnx", storageUri: "s3://b/late" };
+    const put = await bench.app.inject({ method: "PUT", url: "/api/v1/models/late", payload });
+    assert.ok(put.statusCode < 300, put.body);
     const { statusCode, body } = await bench.app.inject({ method: "GET", url: "/api/v1/models?limit=1000" });
     assert.equal(statusCode, 200);
     const { models } = z.object({ models: z.array(z.string()) }).parse(JSON.parse(body));
-    assert.ok(models.length > 0);
+    assert.ok(models.includes("late"), models.join());
     for (const name of models) {
       assert.equal((await bench.app.inject({ method: "GET", url: `/api/v1/models/${name}` })).statusCode, 200, name);
     }

@@ -1,0 +1,106 @@
+// Requests as large as those with images are not lost either when their first pod cannot answer them: its model server has
+// forgotten the model, or dies while it has the request.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { create, toBinary } from "@bufbuild/protobuf";
+import { openRunFolder } from "#platform/tempdir.ts";
+
+import { ModelInferRequestSchema } from "#proto/gen/inference/open_inference_pb.ts";
+import { openFleet, type TestFleet } from "../harness/fleet.ts";
+import { forgetModel } from "../harness/forgetting.ts";
+import { frameOf, type GrpcClient, inferencePath, openGrpcClient } from "../harness/grpc.ts";
+import { createRestClient, type RestClient } from "../harness/http.ts";
+import { buildSmallLibrary } from "../harness/setup.ts";
+import { waitUntil } from "../harness/wait.ts";
+
+const model = "iris-t0001";
+const rows = 230_000;
+const stack = new AsyncDisposableStack();
+let fleet: TestFleet;
+let rest: RestClient;
+let grpc: GrpcClient;
+
+before(async () => {
+  const { path } = stack.use(await openRunFolder());
+  fleet = stack.use(await openFleet({ libraryFolder: await buildSmallLibrary(path) }));
+  rest = stack.use(createRestClient(fleet.restUrl));
+  grpc = stack.use(await openGrpcClient(fleet.grpcTarget));
+});
+after(() => stack[Symbol.asyncDispose]());
+
+const json = JSON.stringify({ inputs: [{ name: "x", shape: [rows, 4], datatype: "FP32", data: Array(rows * 4).fill(5.1) }] });
+const message = toBinary(
+  ModelInferRequestSchema,
+  create(ModelInferRequestSchema, {
+    modelName: model,
+    inputs: [{ name: "x", datatype: "FP32", shape: [BigInt(rows), 4n] }],
+    rawInputContents: [new Uint8Array(new Float32Array(rows * 4).fill(5.1).buffer)],
+  }),
+);
+
+async function askLarge(wire: "rest" | "grpc"): Promise<void> {
+  if (wire === "rest") {
+    const { status, text } = await rest.ask(`/v2/models/${model}/infer`, { body: json });
+    assert.equal(status, 200, text.slice(0, 500));
+  } else {
+    const { status, message: told } = await grpc.call(inferencePath("ModelInfer"), frameOf(message));
+    assert.equal(status, 0, told);
+  }
+}
+
+for (const wire of ["rest", "grpc"] as const) {
+  test(`${wire}: a model server has forgotten the model: a request of more than 3 MiB is answered by another load`, async () => {
+    assert.ok(json.length > 3 * 2 ** 20 && message.length > 3 * 2 ** 20);
+    await askLarge(wire);
+    const { reroutes } = await fleet.stats();
+    await forgetModel(fleet, model);
+    await askLarge(wire);
+    assert.equal((await fleet.stats()).reroutes, reroutes + 1);
+  });
+}
+
+/** Large only on the way there: an answer that has begun cannot be had from another pod. */
+const padded = `{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[5.1,3.5,1.4,0.2]}]${" ".repeat(3_500_000)}}`;
+
+test("a model server is killed while large requests are under way: none fails", async () => {
+  const { copies } = (await fleet.manage("GET", `/api/v1/models/${model}`)).json as { copies: { pod: string; state: string }[] };
+  const pod = copies.find(({ state }) => state === "ready")?.pod;
+  const server = fleet.process(`${pod}-server`);
+  const { pid, restarts } = server;
+  assert.ok(pid !== undefined);
+  let answered = 0;
+  const over = new AbortController();
+  const asking = Array.from({ length: 4 }, async () => {
+    await using own = createRestClient(fleet.restUrl);
+    while (!over.signal.aborted) {
+      const { status, text } = await own.ask(`/v2/models/${model}/infer`, { body: padded });
+      assert.equal(status, 200, text.slice(0, 500));
+      answered += 1;
+    }
+  });
+  const done = Promise.all(asking);
+  try {
+    const isMore = (count: number) =>
+      Promise.race([
+        waitUntil(
+          "answers",
+          () => answered,
+          (seen) => seen >= count,
+          60_000,
+        ),
+        done,
+      ]);
+    await isMore(8);
+    process.kill(pid, "SIGKILL");
+    await waitUntil(
+      "it is started again",
+      () => server.restarts,
+      (seen) => seen > restarts,
+      60_000,
+    );
+    await isMore(answered + 8);
+  } finally {
+    over.abort();
+    await done;
+  }
+});
