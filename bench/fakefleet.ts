@@ -3,11 +3,11 @@
 import { createWriteStream } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { toBinary } from "@bufbuild/protobuf";
 import { createManagement, type Management } from "#cli/up/management.ts";
 import { dyingWithParent } from "#cli/up/parentdeath.ts";
 import { findFreePorts } from "#cli/up/ports.ts";
+import { nodeProgram } from "#cli/up/processes.ts";
 import { parseModel } from "#core/model.ts";
 import { buildBootstrap } from "#envoy/bootstrap.ts";
 import { sleep } from "#platform/clock.ts";
@@ -97,11 +97,7 @@ export async function openFakeFleet(
   const gateway = stack.use(
     superviseProcess({
       name: "gateway",
-      command: process.execPath,
-      args: [
-        fileURLToPath(new URL("../gateway/main.ts", import.meta.url)),
-        ...Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, `${value}`]),
-      ],
+      ...nodeProgram("gateway/main.ts", flags),
       restart: { kind: "never" },
       readyLine: /^\{"ready":true/,
       readyTimeoutMs: startDeadlineMs,

@@ -17,6 +17,7 @@ import { simBenchmark } from "./sim.ts";
 import { startBenchmark } from "./start.ts";
 import { stormBenchmark } from "./storm.ts";
 import { tracingBenchmark } from "./tracing.ts";
+import { wakeBenchmark } from "./wake.ts";
 
 export const benchmarks: readonly Benchmark[] = [
   startBenchmark,
@@ -32,6 +33,7 @@ export const benchmarks: readonly Benchmark[] = [
   simBenchmark,
   loadBenchmark,
   controllerBenchmark,
+  wakeBenchmark,
   authBenchmark,
   abuseBenchmark,
   tracingBenchmark,

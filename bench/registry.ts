@@ -1,7 +1,7 @@
 // Owns the benchmark `registry`: a million models in a real etcd, and a gateway that starts and lists them all, in pages.
 import { createWriteStream } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { nodeProgram } from "#cli/up/processes.ts";
 import { StartupError } from "#platform/lifecycle.ts";
 import { superviseProcess } from "#platform/process.ts";
 import { openRegistry } from "#platform/registry/open.ts";
@@ -54,20 +54,13 @@ async function runRegistry({ quick, say }: BenchmarkContext, signal: AbortSignal
     const startedMs = performance.now();
     await using gateway = superviseProcess({
       name: "gateway",
-      command: process.execPath,
-      args: [
-        fileURLToPath(new URL("../gateway/main.ts", import.meta.url)),
-        "--gateway-id",
-        "gateway-0",
-        "--socket",
-        join(folder, "gateway.sock"),
-        "--registry",
-        address,
-        "--admin-port",
-        "0",
-        "--log-level",
-        "warn",
-      ],
+      ...nodeProgram("gateway/main.ts", {
+        "gateway-id": "gateway-0",
+        socket: join(folder, "gateway.sock"),
+        registry: address,
+        "admin-port": 0,
+        "log-level": "warn",
+      }),
       restart: { kind: "never" },
       readyLine: /^\{"ready":true/,
       readyTimeoutMs,

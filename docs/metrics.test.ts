@@ -10,6 +10,7 @@ import { gatewayDefinitions } from "#gateway/metrics.ts";
 import type { Definitions } from "#platform/metrics.ts";
 import { describeMetrics } from "#platform/metricsdocs.ts";
 import { processMetricNames } from "#platform/processmetrics.ts";
+import { readAutoscalerExpressions } from "#test/prometheus/autoscalers.ts";
 
 const file = new URL("metrics.md", import.meta.url);
 const tables: Readonly<Record<string, Definitions>> = {
@@ -52,7 +53,7 @@ const labelsByName = new Map<string, ReadonlySet<string>>(
   }),
 );
 /** What Prometheus itself adds, and what its configuration does. */
-const outerLabels = new Set(["job", "instance", "pod", "namespace", "runtime"]);
+const outerLabels = new Set(["job", "instance", "pod", "namespace", "service", "runtime"]);
 
 test("no two metrics have one name, and all have the house's prefix and an explanation", () => {
   const names = definitions.flatMap(({ name, alias }) => (alias === undefined ? [name] : [name, alias.name]));
@@ -128,6 +129,12 @@ test("each alert uses metrics that exist, says what it means, and has its part o
     parts.filter((part) => !rules.some(({ alert }) => alert === part)),
     [],
   );
+});
+
+test("autoscalers are told of metrics and labels that exist", () => {
+  const expressions = readAutoscalerExpressions();
+  assert.equal(expressions.length, 5);
+  for (const expression of expressions) assert.deepEqual(complaints(expression), [], expression);
 });
 
 test("the dashboard uses metrics that exist, and no panel twice", () => {

@@ -1,9 +1,7 @@
 // Owns the faults: how each is made on a whole fleet from outside, and when it is over. The fleet is told of none.
-import { join } from "node:path";
-import { Client } from "undici";
 import { z } from "zod";
 import { sleep } from "#platform/clock.ts";
-import type { TestFleet } from "#test/harness/fleet.ts";
+import { forgetModel } from "#test/harness/forgetting.ts";
 import { waitUntil } from "#test/harness/wait.ts";
 import { type Fault, type FaultContext, killAndAwait, type MakeFault, pidOf } from "./fault.ts";
 import { restartWhileParked } from "./parked.ts";
@@ -93,18 +91,6 @@ async function forget(context: FaultContext): Promise<void> {
     if ((await fleet.stats()).reroutes > reroutes) return;
   }
   throw new Error("no request met a model server that had forgotten its model");
-}
-
-async function forgetModel(fleet: TestFleet, model: string): Promise<void> {
-  for (const pod of [0, 1]) {
-    const client = new Client("http://pod", { socketPath: join(fleet.runFolder, `pod-${pod}.sock`) });
-    try {
-      const { body } = await client.request({ method: "POST", path: `/v2/repository/models/${model}/unload` });
-      await body.dump();
-    } finally {
-      await client.destroy();
-    }
-  }
 }
 
 /** By a drain: each copy is loaded elsewhere and only then taken from the pod. */

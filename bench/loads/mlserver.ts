@@ -14,7 +14,7 @@ const measured = 100;
 export async function measureMlserver(signal: AbortSignal, say: (line: string) => void): Promise<number> {
   await using server = await openMlserver();
   await using driver = createForeignDriver(
-    createMlserver({ address: server.restAddress, root: server.root }),
+    createMlserver({ address: server.restAddress, grpcAddress: server.grpcAddress, root: server.root }),
     createRecord(`${server.root}.copies`),
     { clock: systemClock },
   );

@@ -90,6 +90,16 @@ const rows: readonly Row[] = [
     of: "faults",
     value: (t) => `${t.count("requests")}; ${t.count("failed")}`,
   },
+  {
+    figure: "InferenceServices at once; writes to the API server for each; the controller's memory",
+    of: "controller",
+    value: (t) => `${t.count("objects")}; ${t.ratio("writesPerObject")}; ${t.mb("rssBytes")}`,
+  },
+  {
+    figure: "a request that wakes a runtime without pods, until its answer; the longest, in seconds",
+    of: "wake",
+    value: (t) => `${t.ratio("wakeSeconds")}; ${t.ratio("wakeSecondsMost")}`,
+  },
 ];
 
 const head = "## Measured\n";

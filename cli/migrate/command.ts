@@ -101,7 +101,8 @@ async function readCluster({ kubeconfig, namespace }: Options): Promise<readonly
     } catch (error) {
       // Kinds that are not there, and what this user may not see, are told and passed over.
       if (!(error instanceof KubeError) || (error.status !== 404 && error.status !== 403)) throw error;
-      process.stderr.write(`${type.plural}: ${error.reason}\n`);
+      const why = error.status === 404 ? "the API server has no such kind" : "this user may not list them";
+      process.stderr.write(`${type.plural}: not looked at, ${why}\n`);
     }
   }
   return found;

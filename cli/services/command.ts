@@ -26,7 +26,7 @@ export function addServices(program: Command, signal: AbortSignal, stack: AsyncD
       says: "run one adapter beside one model server",
       about: "It prints one line of JSON when gateways can reach it. SIGTERM ends it in order.",
       describe: async () => (await import("#adapters/run.ts")).describeAdapter(),
-      run: async (argv) => (await import("#adapters/run.ts")).runAdapter(argv, signal, stack),
+      run: async (argv) => (await import("#adapters/start.ts")).startAdapter(argv, signal, stack),
     },
     {
       name: "controller",

@@ -1,7 +1,7 @@
 // Owns the gateways of `warmpath up`: each with an Envoy, sockets and ports of its own.
 import { join } from "node:path";
-import { Client } from "undici";
 import { readAuthFile } from "#envoy/authfile.ts";
+import { openEnvoyAdmin } from "#gateway/envoyadmin.ts";
 import type { ProcessOptions } from "#platform/process.ts";
 import type { IdentityFiles } from "#platform/tls/authority.ts";
 import { writeEnvoyFiles } from "../services/bootstrap.ts";
@@ -98,7 +98,7 @@ export function peerFlags(files: IdentityFiles | undefined): Readonly<Record<str
 
 /** Envoy listens on its ports once it has its first configuration, which is later than its start. */
 async function isLive(adminSocket: string): Promise<boolean> {
-  const client = new Client("http://envoy", { socketPath: adminSocket, headersTimeout: 1_000, bodyTimeout: 1_000 });
+  const client = openEnvoyAdmin(adminSocket);
   try {
     const { statusCode, body } = await client.request({ method: "GET", path: "/ready" });
     await body.dump();

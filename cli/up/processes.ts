@@ -69,7 +69,7 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
   for (const pod of pods) {
     start({
       name: `${pod.podId}-server`,
-      ...node("runtimes/onnx/main.ts", {
+      ...nodeProgram("runtimes/onnx/main.ts", {
         "rest-port": pod.restPort,
         "grpc-port": pod.grpcPort,
         "admin-socket": pod.adminSocket,
@@ -85,7 +85,7 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
     const announced = await parts.announceLink?.(pod.podId, `${loopback}:${pod.linkPort}`);
     start({
       name: `${pod.podId}-adapter`,
-      ...node("adapters/main.ts", {
+      ...nodeProgram("adapters/main.ts", {
         "pod-id": pod.podId,
         runtime: "onnx",
         "link-port": pod.linkPort,
@@ -112,7 +112,7 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
   for (const gateway of gateways) {
     start({
       name: gateway.gatewayName,
-      ...node("gateway/main.ts", {
+      ...nodeProgram("gateway/main.ts", {
         "gateway-id": gateway.gatewayId,
         socket: gateway.gatewaySocket,
         "envoy-admin": gateway.envoyAdmin,
@@ -148,8 +148,11 @@ function otlpFlags({ tracing }: UpOptions): Readonly<Record<string, string>> {
   return tracing === undefined ? {} : { "otlp-endpoint": tracing.endpoint, "otlp-protocol": tracing.protocol };
 }
 
-/** A process of ours, on the Node that runs this one. */
-function node(entry: string, flags: Readonly<Record<string, string | number | true>>): Pick<ProcessOptions, "command" | "args"> {
+/** One of our own programs, such as `gateway/main.ts`, on the Node that runs this one. */
+export function nodeProgram(
+  entry: string,
+  flags: Readonly<Record<string, string | number | true>>,
+): Pick<ProcessOptions, "command" | "args"> {
   const script = fileURLToPath(new URL(`../../${entry}`, import.meta.url));
   const given = Object.entries(flags).flatMap(([flag, value]) => (value === true ? [`--${flag}`] : [`--${flag}`, `${value}`]));
   return { command: process.execPath, args: [script, ...given] };
