@@ -1,6 +1,7 @@
 // Owns how results read: one line per file, and below it what its tests tell, and each failure with what the file printed.
 import { inspect } from "node:util";
 import type { FileRun } from "./file.ts";
+import type { Unsteady } from "./second.ts";
 import { countResults, summaryOf } from "./tally.ts";
 
 export function describeFile({ file, durationMs, results, output, told }: FileRun): string {
@@ -15,6 +16,12 @@ export function describeFile({ file, durationMs, results, output, told }: FileRu
   }
   if (counts.failed > 0 && output.trim() !== "") lines.push("  the file printed:", indent(output.trimEnd(), "    | "));
   return `${lines.join("\n")}\n`;
+}
+
+/** Names each test that passed only at its second run, so that nobody takes it for a sound one. Empty without any. */
+export function describeUnsteady(unsteady: readonly Unsteady[]): string {
+  const lines = unsteady.flatMap(({ file, tests }) => tests.map((test) => `  ${file}: ${test}`));
+  return lines.length === 0 ? "" : `UNSTEADY, failed beside others and passed alone; to be mended:\n${lines.join("\n")}\n`;
 }
 
 /** node:test wraps what was thrown; the wrapper says nothing more. */
