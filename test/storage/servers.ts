@@ -9,6 +9,7 @@ import { findFreePorts } from "#cli/up/ports.ts";
 import { superviseProcess } from "#platform/process.ts";
 import { openRunFolder } from "#platform/tempdir.ts";
 import { unpackWheel } from "../../cli/setup/wheels.mjs";
+import { withApt } from "../harness/debian.ts";
 import { keep, run } from "../harness/kept.ts";
 import { environmentPython } from "../harness/python.ts";
 
@@ -81,12 +82,14 @@ export async function openDockerRegistry(auth?: { readonly htpasswd: string }): 
 
 async function fetchRegistry(into: string): Promise<void> {
   const { name, version, sha256 } = registryPackage;
-  const fetch = (): Promise<string> => run("apt-get", ["download", `${name}=${version}`], { cwd: into });
-  // Without lists it knows no package.
-  await fetch().catch(async () => {
-    await run("apt-get", ["update", "-qq"]);
-    await fetch();
-  });
+  await withApt(async (apt) => {
+    const fetch = (): Promise<string> => apt("download", `${name}=${version}`);
+    // Without lists it knows no package.
+    await fetch().catch(async () => {
+      await apt("update", "-qq");
+      await fetch();
+    });
+  }, into);
   const file = join(into, readdirSync(into).find((each) => each.endsWith(".deb")) ?? "");
   const found = createHash("sha256").update(readFileSync(file)).digest("hex");
   if (found !== sha256) throw new Error(`${name} has SHA-256 ${found}, not the pinned ${sha256}`);
