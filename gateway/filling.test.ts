@@ -78,6 +78,25 @@ test("what a pod held that is gone is loaded by the next one, the latest used fi
   assert.deepEqual([...loaded], ["m8", "m7", "m6", "m5", "m4", "m3", "m2", "m1", "m0"]);
 });
 
+test("that a model was used may be heard of after its pod is gone", (t) => {
+  const { clock, sent, fleet, filling } = openBench(t);
+  fleet.attach(podInfo("a", { capacityBytes }), [copy("m0", "ready"), copy("m1", "ready"), copy("m2", "ready")]);
+  fleet.attach(podInfo("b", { capacityBytes }), [copy("m1", "ready")]);
+  fleet.detach("a");
+  clock.advance(2_000);
+  filling.tick();
+  assert.deepEqual(sent, []);
+  filling.onUsed(["m0", "m1"]);
+  filling.tick();
+  // The other pod has the second one, and nobody used the third.
+  assert.deepEqual(sent, ["b m0 proactive"]);
+  clock.advance(20_000);
+  filling.tick();
+  filling.onUsed(["m2"]);
+  filling.tick();
+  assert.deepEqual(sent, ["b m0 proactive"], "so late it is news of something else");
+});
+
 test("no pod is filled beyond its reserve, or where loads wait; what is evicted is loaded again once there is room", (t) => {
   const { sent, fleet, filling } = openBench(t);
   fleet.attach(podInfo("a", { capacityBytes }), [copy("m0", "ready"), copy("m1", "ready")]);

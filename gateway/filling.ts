@@ -29,6 +29,8 @@ export interface FillingParts {
 
 const by = "filling";
 const maxKnown = 50_000;
+/** Of a use the gateway hears by Envoy's access log and once a second: so much later than of the pod's end at most. */
+const newsMs = 10_000;
 const patienceMs = 120_000;
 
 export function createFilling(parts: FillingParts): Filling {
@@ -36,11 +38,21 @@ export function createFilling(parts: FillingParts): Filling {
   /** When each was used last, in that order. */
   const used = new Map<string, number>();
   const lost = createLostModels();
+  /** Which lost their last copy of late, and when, in that order. */
+  const lately = new Map<string, number>();
   const underWay = new Map<string, { readonly revision: string; readonly sinceMs: number }>();
 
   function hasCopy(model: string): boolean {
     for (const { copy } of fleet.holders(model)) if (copy.state !== "failed" && copy.state !== "leaving") return true;
     return false;
+  }
+
+  function trim(): void {
+    const sinceMs = clock.monotonicMs() - newsMs;
+    for (const [model, atMs] of lately) {
+      if (atMs >= sinceMs && lately.size <= maxKnown) return;
+      lately.delete(model);
+    }
   }
 
   function settle(nowMs: number): void {
@@ -71,6 +83,8 @@ export function createFilling(parts: FillingParts): Filling {
       for (const model of models) {
         used.delete(model);
         used.set(model, nowMs);
+        // It was used before, or it would be loaded by now.
+        if (lately.delete(model) && !hasCopy(model) && !underWay.has(model)) lost.add(model, nowMs);
       }
       for (const model of used.keys()) {
         if (used.size <= maxKnown) return;
@@ -84,16 +98,21 @@ export function createFilling(parts: FillingParts): Filling {
         if (underWay.has(model)) settled ||= state === "ready" || state === "failed" || state === "gone";
         else if (state === "queued" || state === "loading" || state === "ready") lost.remove(model);
         else if (state === "gone") {
+          if (hasCopy(model)) continue;
           const usedMs = used.get(model);
-          if (usedMs !== undefined && !hasCopy(model)) lost.add(model, usedMs);
+          if (usedMs !== undefined) lost.add(model, usedMs);
+          lately.delete(model);
+          lately.set(model, clock.monotonicMs());
         }
       }
+      trim();
       if (!settled) return;
       const nowMs = clock.monotonicMs();
       settle(nowMs);
       begin(nowMs);
     },
     tick() {
+      trim();
       const nowMs = clock.monotonicMs();
       settle(nowMs);
       begin(nowMs);

@@ -40,6 +40,8 @@ export interface PodInfo {
   readonly labels: Readonly<Record<string, string>>;
   /** What its model server can serve: `onnx`, or with a version, `sklearn:1`. */
   readonly formats: readonly string[];
+  /** How often its model server was lost since its adapter began. */
+  readonly losses?: number;
   /** Its model server does not mark its "not found". */
   readonly absenceByStatus?: boolean;
   /** Methods whose messages must name the model: `package.Service/Method` to the numbers of the fields, `1.1`. */
@@ -96,6 +98,8 @@ export interface Fleet {
   setGauges(podId: string, gauges: PodGauges): void;
   /** It is being emptied; its gauges say so too, but later. */
   setDraining(podId: string): void;
+  /** How often its model server has been lost now; that its copies are gone is told after it. */
+  setLosses(podId: string, losses: number): void;
   setUnreachable(podId: string): void;
   detach(podId: string): void;
   /** The pods as placements see them: the same array until something changes. */
@@ -283,6 +287,12 @@ export function createFleet(listener: FleetListener, clock: Pick<Clock, "monoton
       if (pod === undefined || pod.gauges.draining) return;
       pod.gauges = { ...pod.gauges, draining: true };
       touch(pod);
+      listener.onPod(podId);
+    },
+    setLosses(podId, losses) {
+      const pod = pods.get(podId);
+      if (pod === undefined) return;
+      pod.info = { ...pod.info, losses };
       listener.onPod(podId);
     },
     setUnreachable(podId) {

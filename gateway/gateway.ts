@@ -110,7 +110,7 @@ export async function startGateway(
     onPod(podId) {
       const pod = fleet.pod(podId);
       if (pod === undefined) xds.table.removePod(podId);
-      else xds.table.setPod(pod.info);
+      else if (xds.table.setPod(pod.info)) for (const { model } of pod.copies.values()) routes.refresh(model);
       if (pod?.reachable !== true) loads.onUnreachable(podId);
       upkeep.onPod(podId);
     },

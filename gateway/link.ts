@@ -35,6 +35,8 @@ export interface LinkListener {
   onDraining(copies: readonly CopyChange[], patienceMs: number): void;
   /** Its model server died, or was started anew. */
   onServerDied(): void;
+  /** How often it has been lost now. */
+  onServerLost(losses: number): void;
   /** Once, at the end. */
   onBroken(reason: string): void;
 }
@@ -147,6 +149,8 @@ export function openLink(options: LinkOptions, listener: LinkListener): Link {
         return onDraining(message.value);
       case "serverDied":
         return listener.onServerDied();
+      case "serverLost":
+        return listener.onServerLost(message.value.losses);
       case "verified": {
         verifying.get(message.value.id)?.(message.value.ready);
         verifying.delete(message.value.id);

@@ -160,6 +160,7 @@ export function createLinks(parts: LinksParts): Links {
           parts.onDraining?.(podId, copies, patienceMs);
         },
         onServerDied: () => parts.onServerDied?.(podId),
+        onServerLost: (losses) => fleet.setLosses(podId, losses),
         onBroken: (reason) => onBroken(entry, link, reason),
       },
     );

@@ -57,6 +57,7 @@ export function createRequests(parts: RequestsParts, signal: AbortSignal): Reque
   const reroutes = createReroutes({
     ...parts,
     podsOf: (cluster) => parts.table.podsOf(setClusterOf(cluster)),
+    isCurrent: (cluster) => parts.table.isCurrent(setClusterOf(cluster)),
     verify: (podId, model, revision) => parts.links.verify(podId, model, revision),
     patienceOf: (model) => patiences.of(model),
     onOutlasted: (model, patience, heldMs) => patiences.outlasted(model, patience, heldMs, clock.monotonicMs()),

@@ -17,6 +17,8 @@ const copy = { model: "x", revision: "r1", slot: 0, state: "ready", sizeBytes: 1
 interface Bench {
   readonly fleet: Fleet;
   readonly asked: string[];
+  /** Of pod `a`: where the first try went is not where its model server is now. */
+  readonly server: { lost: boolean };
   /** Told as `model patience` when a hedge was not needed. */
   readonly outlasted: string[];
   readonly suspects: Suspects;
@@ -33,6 +35,7 @@ function openBench(verify: (podId: string, time: number) => boolean, ensured: ()
     const info = podInfo(podId, { rest: address, grpc: address });
     fleet.attach(info, podId === "a" ? [copy] : []);
   }
+  const server = { lost: false };
   const asked: string[] = [];
   const outlasted: string[] = [];
   const loads: Pick<Loads, "ensure"> = {
@@ -50,6 +53,7 @@ function openBench(verify: (podId: string, time: number) => boolean, ensured: ()
     patienceOf: () => 1,
     onOutlasted: (name, patience) => outlasted.push(`${name} ${patience}`),
     podsOf: (cluster) => (cluster === "gone" ? undefined : ["a"]),
+    isCurrent: () => !server.lost,
     async verify(podId) {
       asked.push(podId);
       return verify(podId, asked.filter((other) => other === podId).length);
@@ -70,7 +74,7 @@ function openBench(verify: (podId: string, time: number) => boolean, ensured: ()
         ...options,
       },
     );
-  return { fleet, asked, outlasted, suspects, find, hedge };
+  return { fleet, server, asked, outlasted, suspects, find, hedge };
 }
 
 const live: Ensured = { kind: "live", waitedMs: 0, entry: "~a" };
@@ -149,6 +153,16 @@ test("a hedge whose pod is lost goes to another one", async () => {
   fleet.detach("a");
   fleet.change("b", [copy]);
   assert.deepEqual([(await hedged).kind, outlasted], ["found", []]);
+});
+
+test("a hedge whose first try is at a model server that was lost since goes to the next one under its address", async () => {
+  const { server, hedge } = openBench(
+    () => true,
+    () => live,
+  );
+  const hedged = hedge(new AbortController().signal);
+  server.lost = true;
+  assert.equal((await hedged).kind, "found");
 });
 
 test("while no other has the model it is looked for again, and the lost pod may come back", async () => {

@@ -5,8 +5,8 @@
 //
 // A request whose first try has said nothing yet, and goes on, waits here beside it: as long as the pods of its set are
 // well it is a long inference, and must not be computed twice. Who says otherwise are the owners of that knowledge: the
-// Link of a silent adapter breaks, and an adapter whose model server is silent takes its copies back. Then another pod is
-// looked for, for a while again and again: what the client would hear instead cuts off a first try that may yet answer.
+// Link of a silent adapter breaks, and an adapter whose model server is silent takes its copies back. A connection to a model
+// server that was lost since says nothing either, though the next one under its address is well. Then another pod is looked for, for a while again and again: what the client would hear instead cuts off a first try that may yet answer.
 import type { ErrorCode } from "#core/errors.ts";
 import type { Model, Revision } from "#core/model.ts";
 import type { Patience } from "#core/patience.ts";
@@ -53,6 +53,8 @@ export interface ReroutesParts {
   readonly clock: Clock;
   /** The pods of a cluster, of a set or of a pod alone; undefined when there is none such any more. */
   readonly podsOf: (cluster: string) => readonly string[] | undefined;
+  /** Whether a request that went to this cluster is where its pods' model servers are now. */
+  readonly isCurrent: (cluster: string) => boolean;
   readonly verify: (podId: string, model: string, revision: string) => Promise<boolean>;
   readonly patienceOf: (model: string) => Patience;
   /** A hedge waited so long beside pods that were well and whose model servers answered, and was not needed. */
@@ -130,7 +132,8 @@ export function createReroutes(parts: ReroutesParts): Reroutes {
   ): Promise<{ readonly waited: boolean; readonly over?: Failure }> {
     for (let waited = false; ; waited = true) {
       const pods = podsOf(cluster);
-      if (pods === undefined || !pods.every((podId) => isWell(podId, model))) return { waited };
+      const isLost = pods === undefined || !parts.isCurrent(cluster) || !pods.every((podId) => isWell(podId, model));
+      if (isLost) return { waited };
       const over = await pause(lookMs, options);
       if (over !== undefined) return { waited: true, over };
     }

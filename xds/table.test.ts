@@ -154,6 +154,40 @@ test("a pod that comes back under another address is another set", () => {
   assert.notDeepEqual(podsOf(table, "x"), before);
 });
 
+test("a pod whose model server was lost is another set; the clusters of the one before stay for what is silent there", () => {
+  const { table } = openTable();
+  const known = (): string[] => [...table.names(typeUrls.cluster)];
+  assert.equal(table.setPod(pod("a")), false);
+  table.setPod(pod("b"));
+  table.setModel("x", { slot: 0, podIds: ["a", "b"] });
+  const before = known();
+  const [set = ""] = table.wanted("x").flatMap(({ typeUrl, name }) => (typeUrl === typeUrls.cluster ? [name] : []));
+  assert.ok(table.isCurrent(set));
+
+  assert.equal(table.setPod({ ...pod("a"), losses: 1 }), true);
+  assert.equal(table.setPod({ ...pod("a"), losses: 1 }), false);
+  assert.ok(!table.isCurrent(set));
+  assert.deepEqual(table.podsOf(set), ["a", "b"], "what comes from there is still known");
+  assert.deepEqual(podsOf(table, "x")?.length, 1, "the other pod still has it");
+  const added = known().filter((name) => !before.includes(name));
+  assert.equal(added.filter((name) => name.startsWith("pod-")).length, 2);
+  assert.deepEqual(
+    before.filter((name) => !known().includes(name)),
+    [],
+  );
+
+  table.setModel("x", { slot: 0, podIds: ["a", "b"] });
+  assert.ok(table.wanted("x").every(({ name }) => !before.includes(name)));
+  for (let sweeps = 0; sweeps < 4; sweeps++) table.sweep(() => true);
+  // Of pod b, and all of pod a as it is now.
+  const left = before.filter((name) => known().includes(name));
+  assert.deepEqual(
+    left,
+    before.filter((name) => table.podsOf(name.replace(/^(?:pod|last)-/, "set-"))?.join() === "b"),
+  );
+  assert.ok(left.length > 0 && added.every((name) => known().includes(name)));
+});
+
 test("models with another patience share other routes to the same pods, with their own time for a silent try", () => {
   const { table } = openTable();
   table.setPod(pod("a"));

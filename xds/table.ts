@@ -62,7 +62,8 @@ export interface ResourceRef {
 export interface RouteTable {
   get(typeUrl: string, name: string): EncodedResource | undefined;
   names(typeUrl: string): Iterable<string>;
-  setPod(pod: PodAddress): void;
+  /** True: the pod was known as something else, and the models that it held lose it. */
+  setPod(pod: PodAddress): boolean;
   /** The models that the pod held lose it; with their last pod they lose their scope. */
   removePod(podId: string): void;
   /**
@@ -75,6 +76,8 @@ export interface RouteTable {
   entry(podId: string, slot: number): string | undefined;
   /** Ids of the pods of the set that this cluster is of; undefined when no such set is in use. */
   podsOf(cluster: string): readonly string[] | undefined;
+  /** Whether what is sent to this cluster, of a set in use, reaches its pods as they are now. */
+  isCurrent(cluster: string): boolean;
   /** All that Envoy must have, at these versions, before it treats the model or entry of this name as this table does. */
   wanted(name: string): readonly ResourceRef[];
   /** Takes out sets that no model has used for two sweeps, when Envoy is done with their scopes. */
@@ -102,6 +105,9 @@ export interface TableOptions {
   readonly auth: boolean;
 }
 
+/** As long as the shortest patience at least, which is what requests have that were sent to a pod alone. */
+const lingeringSweeps = 2;
+
 export function createRouteTable(onChange: OnChange, check: CheckResource, { auth }: TableOptions = { auth: false }): RouteTable {
   const clusters = createResourceStore(typeUrls.cluster, onChange, check);
   const routes = createResourceStore(typeUrls.routes, onChange, check);
@@ -116,6 +122,8 @@ export function createRouteTable(onChange: OnChange, check: CheckResource, { aut
   const sets = createSetBook(clusters, routes, onChange, { auth, limited: false });
   if (auth) extensions.put(TypedExtensionConfigSchema, filters.limit, buildLimit(undefined));
   const pods = new Map<string, PodAddress>();
+  /** Clusters of pods that are no more, and how many sweeps they stay: a request that is silent there is sent on by them. */
+  const lingering = new Map<string, number>();
   const models = new Map<string, PlanEntry>();
   const principals = createPrincipals();
   routes.put(RouteConfigurationSchema, serverRoutesName, buildServerRoutes());
@@ -199,7 +207,17 @@ export function createRouteTable(onChange: OnChange, check: CheckResource, { aut
       const target = withoutPod(plan, podId);
       for (const name of Array.from(of)) setModel(name, target);
     }
-    for (const { name } of podClusters(pod)) clusters.drop(name);
+    for (const { name } of podClusters(pod)) lingering.set(name, lingeringSweeps);
+  }
+
+  function sweepClusters(): void {
+    for (const [name, sweeps] of lingering) {
+      if (sweeps > 1) lingering.set(name, sweeps - 1);
+      else {
+        lingering.delete(name);
+        clusters.drop(name);
+      }
+    }
   }
 
   return {
@@ -218,16 +236,21 @@ export function createRouteTable(onChange: OnChange, check: CheckResource, { aut
     },
     setPod(pod) {
       const was = pods.get(pod.podId);
-      if (was !== undefined && buildSet([was]).id === buildSet([pod]).id) return;
+      if (was !== undefined && isSame(was, pod)) return false;
       removePod(pod.podId);
       pods.set(pod.podId, pod);
-      for (const cluster of podClusters(pod)) clusters.put(ClusterSchema, cluster.name, cluster);
+      for (const cluster of podClusters(pod)) {
+        lingering.delete(cluster.name);
+        clusters.put(ClusterSchema, cluster.name, cluster);
+      }
       sets.openLeg([pod], 0);
+      return was !== undefined;
     },
     removePod,
     setModel,
     setUsageSample: (millionths) => runtime.put(RuntimeSchema, runtimeLayer, buildRuntime(millionths)),
     podsOf: (cluster) => sets.podsOf(cluster)?.map(({ podId }) => podId),
+    isCurrent: (cluster) => sets.podsOf(cluster)?.every((pod) => isSame(pods.get(pod.podId), pod)) === true,
     entry(podId, slot) {
       const pod = pods.get(podId);
       return pod === undefined ? undefined : entryName(sets.openLeg([pod], slot).set, slot);
@@ -255,6 +278,7 @@ export function createRouteTable(onChange: OnChange, check: CheckResource, { aut
     sweep(isAcked) {
       principals.sweep((scope) => isAcked({ typeUrl: typeUrls.scope, name: scope, version: undefined }));
       // A pod's own set stays as long as the pod, so that its next model finds everything in Envoy.
+      sweepClusters();
       const own = new Set([...pods.values()].map((pod) => buildSet([pod]).id));
       sets.sweep(
         (set) => own.has(set.id),
@@ -296,6 +320,10 @@ export function createRouteTable(onChange: OnChange, check: CheckResource, { aut
       return sets.size;
     },
   };
+}
+
+function isSame(known: PodAddress | undefined, pod: PodAddress): boolean {
+  return known !== undefined && buildSet([known]).id === buildSet([pod]).id;
 }
 
 function podClusters(pod: PodAddress): readonly Cluster[] {

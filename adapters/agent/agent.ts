@@ -25,7 +25,8 @@ import { type AgentWatch, type DepartureWatch, noWatch } from "./watch.ts";
 /** What goes to gateways. */
 export type AgentMessage =
   | Extract<HoldingEffect, { readonly kind: "publish" | "tell" | "refuse" | "draining" }>
-  | { readonly kind: "server-died" };
+  /** `losses`: with this one. `died`: it did not only fall silent. */
+  | { readonly kind: "server-lost"; readonly losses: number; readonly died: boolean };
 
 export interface Agent {
   post(event: HoldingEvent): void;
@@ -33,6 +34,8 @@ export interface Agent {
   verify(key: string, signal: AbortSignal): Promise<boolean>;
   views(): readonly CopyView[];
   gauges(): HoldingGauges;
+  /** How often its model server was lost. */
+  readonly losses: number;
   /** Resolves once the model server has answered for the first time. */
   readonly up: Promise<void>;
   /** Watches over the model server until the signal is aborted, and ends what is under way. Rejects at a fault. */
@@ -106,6 +109,10 @@ class PodAgent implements Agent {
     });
   }
 
+  get losses(): number {
+    return this.#lives.ended;
+  }
+
   get up(): Promise<void> {
     return this.#firstUp.promise;
   }
@@ -174,7 +181,7 @@ class PodAgent implements Agent {
             this.#parts.kills?.renew();
             const tellOver = this.#lives.end(reason);
             // Before what it held is gone, which gateways look into.
-            if (how === "died") this.#parts.onMessage({ kind: "server-died" });
+            this.#parts.onMessage({ kind: "server-lost", losses: this.losses, died: how === "died" });
             this.post({ kind: "server-lost", silent: how === "silent" });
             for (const serverName of this.#artefacts.names) this.#spawn(this.#artefacts.release(serverName));
             tellOver();

@@ -10,6 +10,8 @@ export interface Life {
 
 export interface Lives {
   readonly current: Life;
+  /** How many are over. */
+  readonly ended: number;
   /** The next one begins. Returns what tells those who wait that the last one is over. */
   end(reason: string): () => void;
 }
@@ -25,14 +27,19 @@ class OneLife implements Life {
 
 export function createLives(): Lives {
   let current = new OneLife();
+  let ended = 0;
   return {
     get current(): Life {
       return current;
+    },
+    get ended(): number {
+      return ended;
     },
     end(reason): () => void {
       const last = current;
       last.suspects = last.loading.size;
       current = new OneLife();
+      ended += 1;
       return () => last.over.abort(new Error(`the model server is lost: ${reason}`));
     },
   };

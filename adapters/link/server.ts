@@ -286,6 +286,7 @@ function openStream(
       formats: [...pod.formats],
       absenceByStatus: pod.absenceByStatus === true,
       idInjections: (pod.idInjections?.() ?? []).map(({ method, path }) => ({ method, path: [...path] })),
+      serverLosses: agent.losses,
       metricsAddress: pod.metricsAddress ?? "",
     },
   });
@@ -314,8 +315,10 @@ function openStream(
             outbox.said({ case: "draining", value: { copies, patienceMs: Math.round(message.patienceMs) } });
           }
           outbox.gauges(buildGauges(agent.gauges()));
-        } else if (message.kind === "server-died") outbox.said({ case: "serverDied", value: {} });
-        else if (message.kind === "tell") outbox.changed(message.changes, message.withdrawals);
+        } else if (message.kind === "server-lost") {
+          if (message.died) outbox.said({ case: "serverDied", value: {} });
+          outbox.said({ case: "serverLost", value: { losses: message.losses } });
+        } else if (message.kind === "tell") outbox.changed(message.changes, message.withdrawals);
         else outbox.changed(message.changes, message.withdraw ? [message.sequence] : []);
         if (message.kind === "publish" && message.changes.some(({ state }) => state === "ready" || state === "failed")) {
           outbox.gauges(buildGauges(agent.gauges()));

@@ -40,6 +40,8 @@ export interface FakePod extends AsyncDisposable {
   readonly loads: number;
   /** Tells every gateway of changed copies. */
   tell(copies: readonly CopyInit[], withdraw?: boolean): void;
+  /** Its model server is lost, and another one takes its place, which holds nothing. */
+  loseServer(): void;
   /** Resolves when every gateway has acknowledged the last withdrawal told. */
   whenWithdrawn(): Promise<void>;
   /** What it answers when it is asked whether it really holds a model; true when never set. */
@@ -56,6 +58,7 @@ export async function openFakePod(options: FakePodOptions): Promise<FakePod> {
   >();
   const held = new Map<string, CopyInit>();
   let loads = 0;
+  let losses = 0;
   let holds = (_model: string): boolean => true;
   let waiters: (() => void)[] = [];
   const keyOf = (copy: CopyInit): string => `${copy.model}@${copy.revision}`;
@@ -92,7 +95,16 @@ export async function openFakePod(options: FakePodOptions): Promise<FakePod> {
         const { restAddress, grpcAddress, streamsByHeader = true } = options;
         send(stream, {
           case: "pod",
-          value: { podId, incarnation: podId, runtime, capacityBytes, restAddress, grpcAddress, streamsByHeader },
+          value: {
+            podId,
+            incarnation: podId,
+            runtime,
+            capacityBytes,
+            restAddress,
+            grpcAddress,
+            streamsByHeader,
+            serverLosses: losses,
+          },
         });
         const copies = [...held.values()];
         for (let at = 0; at === 0 || at < copies.length; at += partSize) {
@@ -159,6 +171,11 @@ export async function openFakePod(options: FakePodOptions): Promise<FakePod> {
       return loads;
     },
     tell,
+    loseServer() {
+      losses += 1;
+      for (const stream of streams.keys()) send(stream, { case: "serverLost", value: { losses } });
+      tell(Array.from(held.values(), (copy) => ({ ...copy, state: CopyState.GONE })));
+    },
     async whenWithdrawn() {
       const { promise, resolve } = Promise.withResolvers<void>();
       waiters.push(resolve);

@@ -1,6 +1,6 @@
 // Owns a pod whose model server answers when it is told to: for what happens to requests that take long.
 import { createServer, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { openRegistry } from "#platform/registry/open.ts";
 import { type FakePod, openFakePod } from "./fakepod.ts";
 import type { TestFleet } from "./fleet.ts";
@@ -11,14 +11,29 @@ export interface SlowPod extends AsyncDisposable {
   readonly asked: ServerResponse[];
   /** Its adapter ends; the model server goes on. */
   endAdapter(): Promise<void>;
+  /**
+   * Its model server is lost and started anew. The connections to the one before stay open, held by what it left behind, and
+   * nothing is said on them.
+   */
+  loseServer(): void;
+  /** Requests on such connections. */
+  readonly unheard: number;
 }
 
 /** The pod is of the runtime `slow`, and linked. Its answers say its id in x-pod. */
 export async function openSlowPod(fleet: TestFleet, podId: string): Promise<SlowPod> {
   await using opening = new AsyncDisposableStack();
   const asked: ServerResponse[] = [];
+  const connections = new Set<Socket>();
+  let leftBehind = new Set<Socket>();
+  let unheard = 0;
   const server = createServer((request, response) => {
     request.resume();
+    connections.add(request.socket);
+    if (leftBehind.has(request.socket)) {
+      unheard += 1;
+      return;
+    }
     response.setHeader("x-pod", podId);
     asked.push(response);
   });
@@ -45,6 +60,14 @@ export async function openSlowPod(fleet: TestFleet, podId: string): Promise<Slow
     asked,
     async endAdapter() {
       await pod[Symbol.asyncDispose]();
+    },
+    loseServer() {
+      leftBehind = new Set(connections);
+      asked.length = 0;
+      pod.loseServer();
+    },
+    get unheard() {
+      return unheard;
     },
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };

@@ -20,6 +20,11 @@ export interface PodAddress {
   readonly grpc: SocketAddress;
   /** Of a stream of requests its model server takes the header mm-model-id for what all its messages mean; else each counts. */
   readonly streamsByHeader?: boolean | undefined;
+  /**
+   * How often its model server was lost. What one leaves behind, such as the processes of its backends, may hold its connections
+   * open and answer nothing: those to another one are none of them, so their clusters have other names.
+   */
+  readonly losses?: number | undefined;
   /** A model that is not there is answered with a status alone, and not marked as the built-in model server does. */
   readonly absenceByStatus?: boolean | undefined;
   /** Methods of its model server whose messages must name the model, and where: `package.Service/Method` to `1.1`. */
@@ -27,7 +32,7 @@ export interface PodAddress {
 }
 
 export interface PlacementSet {
-  /** Short hash over the pods and their addresses. */
+  /** Short hash over the pods, their addresses and the lives of their model servers. */
   readonly id: string;
   /** In order of their ids, without repeats, at least one. */
   readonly pods: readonly PodAddress[];
@@ -47,8 +52,9 @@ const alone = new WeakMap<PodAddress, PlacementSet>();
 function hashSet(pods: Iterable<PodAddress>): PlacementSet {
   const sorted = [...pods].sort((a, b) => (a.podId < b.podId ? -1 : 1));
   const hash = createHash("sha256");
-  for (const { podId, rest, grpc, streamsByHeader = false, absenceByStatus = false, idInjections = new Map() } of sorted) {
-    const facts = [streamsByHeader, absenceByStatus, ...idInjections];
+  for (const { podId, rest, grpc, losses = 0, ...more } of sorted) {
+    const { streamsByHeader = false, absenceByStatus = false, idInjections = new Map() } = more;
+    const facts = [streamsByHeader, absenceByStatus, ...idInjections, ...(losses === 0 ? [] : [losses])];
     hash.update(JSON.stringify([podId, rest.host, rest.port, grpc.host, grpc.port, ...facts]));
   }
   return { id: hash.digest("hex").slice(0, 12), pods: sorted };

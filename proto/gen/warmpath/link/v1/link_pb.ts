@@ -13,7 +13,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file warmpath/link/v1/link.proto.
  */
 export const file_warmpath_link_v1_link: GenFile = /*@__PURE__*/
-  fileDesc("Cht3YXJtcGF0aC9saW5rL3YxL2xpbmsucHJvdG8SEHdhcm1wYXRoLmxpbmsudjEiiAQKDkdhdGV3YXlNZXNzYWdlEigKBWhlbGxvGAEgASgLMhcud2FybXBhdGgubGluay52MS5IZWxsb0gAEiYKBGxvYWQYAiABKAsyFi53YXJtcGF0aC5saW5rLnYxLkxvYWRIABIzCgtjYW5jZWxfbG9hZBgDIAEoCzIcLndhcm1wYXRoLmxpbmsudjEuQ2FuY2VsTG9hZEgAEigKBXVzYWdlGAQgASgLMhcud2FybXBhdGgubGluay52MS5Vc2FnZUgAEjUKDHdpdGhkcmF3X2FjaxgFIAEoCzIdLndhcm1wYXRoLmxpbmsudjEuV2l0aGRyYXdBY2tIABIqCgZ2ZXJpZnkYBiABKAsyGC53YXJtcGF0aC5saW5rLnYxLlZlcmlmeUgAEiYKBHBpbmcYByABKAsyFi53YXJtcGF0aC5saW5rLnYxLlBpbmdIABImCgRkcm9wGAggASgLMhYud2FybXBhdGgubGluay52MS5Ecm9wSAASMwoLc3RhcnRfZHJhaW4YCSABKAsyHC53YXJtcGF0aC5saW5rLnYxLlN0YXJ0RHJhaW5IABIqCgZvd25lcnMYCiABKAsyGC53YXJtcGF0aC5saW5rLnYxLk93bmVyc0gAEiYKBHRyaW0YCyABKAsyFi53YXJtcGF0aC5saW5rLnYxLlRyaW1IAEIJCgdtZXNzYWdlIrcDCgpQb2RNZXNzYWdlEiQKA3BvZBgBIAEoCzIVLndhcm1wYXRoLmxpbmsudjEuUG9kSAASLgoIc25hcHNob3QYAiABKAsyGi53YXJtcGF0aC5saW5rLnYxLlNuYXBzaG90SAASKAoFZGVsdGEYAyABKAsyFy53YXJtcGF0aC5saW5rLnYxLkRlbHRhSAASKgoGZ2F1Z2VzGAQgASgLMhgud2FybXBhdGgubGluay52MS5HYXVnZXNIABIuCgh2ZXJpZmllZBgFIAEoCzIaLndhcm1wYXRoLmxpbmsudjEuVmVyaWZpZWRIABI1Cgxsb2FkX3JlZnVzZWQYBiABKAsyHS53YXJtcGF0aC5saW5rLnYxLkxvYWRSZWZ1c2VkSAASJgoEcG9uZxgHIAEoCzIWLndhcm1wYXRoLmxpbmsudjEuUG9uZ0gAEi4KCGRyYWluaW5nGAggASgLMhoud2FybXBhdGgubGluay52MS5EcmFpbmluZ0gAEjMKC3NlcnZlcl9kaWVkGAkgASgLMhwud2FybXBhdGgubGluay52MS5TZXJ2ZXJEaWVkSABCCQoHbWVzc2FnZSIbCgVIZWxsbxISCgpnYXRld2F5X2lkGAEgASgJIvcCCgNQb2QSDgoGcG9kX2lkGAEgASgJEhMKC2luY2FybmF0aW9uGAIgASgJEg8KB3J1bnRpbWUYAyABKAkSFgoOY2FwYWNpdHlfYnl0ZXMYBCABKAQSFAoMcmVzdF9hZGRyZXNzGAUgASgJEhQKDGdycGNfYWRkcmVzcxgGIAEoCRIxCgZsYWJlbHMYByADKAsyIS53YXJtcGF0aC5saW5rLnYxLlBvZC5MYWJlbHNFbnRyeRIPCgdmb3JtYXRzGAggAygJEhkKEXN0cmVhbXNfYnlfaGVhZGVyGAkgASgIEhkKEWFic2VuY2VfYnlfc3RhdHVzGAogASgIEjQKDWlkX2luamVjdGlvbnMYCyADKAsyHS53YXJtcGF0aC5saW5rLnYxLklkSW5qZWN0aW9uEhcKD21ldHJpY3NfYWRkcmVzcxgPIAEoCRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIisKC0lkSW5qZWN0aW9uEg4KBm1ldGhvZBgBIAEoCRIMCgRwYXRoGAIgAygNIgwKClNlcnZlckRpZWQiwgIKCFJldmlzaW9uEg0KBW1vZGVsGAEgASgJEhAKCHJldmlzaW9uGAIgASgJEgwKBHNsb3QYAyABKA0SDgoGZm9ybWF0GAQgASgJEhMKC3N0b3JhZ2VfdXJpGAUgASgJEhcKD3NpemVfaGludF9ieXRlcxgGIAEoBBIWCg5mb3JtYXRfdmVyc2lvbhgHIAEoCRITCgtzdG9yYWdlX2tleRgIIAEoCRJNChJzdG9yYWdlX3BhcmFtZXRlcnMYCSADKAsyMS53YXJtcGF0aC5saW5rLnYxLlJldmlzaW9uLlN0b3JhZ2VQYXJhbWV0ZXJzRW50cnkSEwoLc2NoZW1hX3BhdGgYCiABKAkaOAoWU3RvcmFnZVBhcmFtZXRlcnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIrMCCgRMb2FkEiwKCHJldmlzaW9uGAEgASgLMhoud2FybXBhdGgubGluay52MS5SZXZpc2lvbhIvCgpsb2FkX2NsYXNzGAIgASgOMhsud2FybXBhdGgubGluay52MS5Mb2FkQ2xhc3MSDwoHd2FpdF9tcxgDIAEoDRIPCgdpZGxlX21zGAQgASgEEiwKCHByaW9yaXR5GAUgASgOMhoud2FybXBhdGgubGluay52MS5Qcmlvcml0eRIOCgZwaW5uZWQYBiABKAgSGwoTcmVxdWVzdHNfcGVyX3NlY29uZBgHIAEoARIOCgZ0ZW5hbnQYCCABKAkSGQoMdGVuYW50X2J5dGVzGAkgASgESACIAQESEwoLdHJhY2VwYXJlbnQYDyABKAlCDwoNX3RlbmFudF9ieXRlcyInCgREcm9wEg0KBW1vZGVsGAEgASgJEhAKCHJldmlzaW9uGAIgASgJImEKBk93bmVycxIvCgdlbnRyaWVzGAEgAygLMh4ud2FybXBhdGgubGluay52MS5Pd25lcnMuRW50cnkaJgoFRW50cnkSDQoFbW9kZWwYASABKAkSDgoGdGVuYW50GAIgASgJIiUKBFRyaW0SDgoGdGVuYW50GAEgASgJEg0KBWJ5dGVzGAIgASgEIgwKClN0YXJ0RHJhaW4iRwoIRHJhaW5pbmcSJgoGY29waWVzGAEgAygLMhYud2FybXBhdGgubGluay52MS5Db3B5EhMKC3BhdGllbmNlX21zGAIgASgNIi0KCkNhbmNlbExvYWQSDQoFbW9kZWwYASABKAkSEAoIcmV2aXNpb24YAiABKAkihAEKBVVzYWdlEi4KB2VudHJpZXMYASADKAsyHS53YXJtcGF0aC5saW5rLnYxLlVzYWdlLkVudHJ5GksKBUVudHJ5Eg0KBW1vZGVsGAEgASgJEhAKCHJldmlzaW9uGAIgASgJEhAKCHJlcXVlc3RzGAMgASgBEg8KB2lkbGVfbXMYBCABKA0iHwoLV2l0aGRyYXdBY2sSEAoIc2VxdWVuY2UYASABKAQiNQoGVmVyaWZ5EgoKAmlkGAEgASgEEg0KBW1vZGVsGAIgASgJEhAKCHJldmlzaW9uGAMgASgJIiUKCFZlcmlmaWVkEgoKAmlkGAEgASgEEg0KBXJlYWR5GAIgASgIIlgKB0ZhaWx1cmUSKwoEa2luZBgBIAEoDjIdLndhcm1wYXRoLmxpbmsudjEuRmFpbHVyZUtpbmQSDgoGcmVhc29uGAIgASgJEhAKCHN1c3BlY3RzGAMgASgNIrIBCgRDb3B5Eg0KBW1vZGVsGAEgASgJEhAKCHJldmlzaW9uGAIgASgJEgwKBHNsb3QYAyABKA0SKgoFc3RhdGUYBCABKA4yGy53YXJtcGF0aC5saW5rLnYxLkNvcHlTdGF0ZRISCgpzaXplX2J5dGVzGAUgASgEEg8KB2lkbGVfbXMYBiABKAQSKgoHZmFpbHVyZRgHIAEoCzIZLndhcm1wYXRoLmxpbmsudjEuRmFpbHVyZSJSCghTbmFwc2hvdBIQCghzZXF1ZW5jZRgBIAEoBBImCgZjb3BpZXMYAiADKAsyFi53YXJtcGF0aC5saW5rLnYxLkNvcHkSDAoEbGFzdBgDIAEoCCJTCgVEZWx0YRIQCghzZXF1ZW5jZRgBIAEoBBImCgZjb3BpZXMYAiADKAsyFi53YXJtcGF0aC5saW5rLnYxLkNvcHkSEAoId2l0aGRyYXcYAyABKAgi+QEKC0xvYWRSZWZ1c2VkEg0KBW1vZGVsGAEgASgJEhAKCHJldmlzaW9uGAIgASgJEi4KA3doeRgDIAEoDjIhLndhcm1wYXRoLmxpbmsudjEuTG9hZFJlZnVzZWQuV2h5Eg4KBnJlYXNvbhgEIAEoCSKIAQoDV2h5EhMKD1dIWV9VTlNQRUNJRklFRBAAEhIKDldIWV9RVUVVRV9GVUxMEAESDwoLV0hZX05PX1JPT00QAhIQCgxXSFlfU1RPUFBJTkcQAxIQCgxXSFlfREVBRExJTkUQBBIPCgtXSFlfSU5WQUxJRBAFEhIKDldIWV9PVkVSX1FVT1RBEAYi1gEKBkdhdWdlcxISCgp1c2VkX2J5dGVzGAEgASgEEg4KBnF1ZXVlZBgCIAEoDRIPCgdsb2FkaW5nGAMgASgNEhYKDm9sZGVzdF9pZGxlX21zGAQgASgEEhEKCWV2aWN0aW9ucxgFIAEoBBINCgVsb2FkcxgGIAEoBBIVCg1sb2FkX2ZhaWx1cmVzGAcgASgEEhAKCGRyYWluaW5nGAggASgIEhsKE3JlcXVlc3RzX3Blcl9zZWNvbmQYCSABKAESFwoPcXVldWVkX2J5X2NsYXNzGA8gAygNIhIKBFBpbmcSCgoCaWQYASABKAQiEgoEUG9uZxIKCgJpZBgBIAEoBCqmAQoJTG9hZENsYXNzEhoKFkxPQURfQ0xBU1NfVU5TUEVDSUZJRUQQABIbChdMT0FEX0NMQVNTX1dBSVRJTkdfVVNFUhABEhUKEUxPQURfQ0xBU1NfRU5TVVJFEAISFwoTTE9BRF9DTEFTU19TQ0FMRV9VUBADEhYKEkxPQURfQ0xBU1NfTUlHUkFURRAEEhgKFExPQURfQ0xBU1NfUFJPQUNUSVZFEAUqXgoIUHJpb3JpdHkSGAoUUFJJT1JJVFlfVU5TUEVDSUZJRUQQABIRCg1QUklPUklUWV9ISUdIEAESEwoPUFJJT1JJVFlfTk9STUFMEAISEAoMUFJJT1JJVFlfTE9XEAMqsAEKCUNvcHlTdGF0ZRIaChZDT1BZX1NUQVRFX1VOU1BFQ0lGSUVEEAASFQoRQ09QWV9TVEFURV9RVUVVRUQQARIWChJDT1BZX1NUQVRFX0xPQURJTkcQAhIUChBDT1BZX1NUQVRFX1JFQURZEAMSFgoSQ09QWV9TVEFURV9MRUFWSU5HEAQSFQoRQ09QWV9TVEFURV9GQUlMRUQQBRITCg9DT1BZX1NUQVRFX0dPTkUQBiqsAQoLRmFpbHVyZUtpbmQSHAoYRkFJTFVSRV9LSU5EX1VOU1BFQ0lGSUVEEAASFgoSRkFJTFVSRV9LSU5EX01PREVMEAESFAoQRkFJTFVSRV9LSU5EX1BPRBACEhgKFEZBSUxVUkVfS0lORF9TVE9SQUdFEAMSGQoVRkFJTFVSRV9LSU5EX0NBUEFDSVRZEAQSHAoYRkFJTFVSRV9LSU5EX1NFUlZFUl9ESUVEEAUyVAoETGluaxJMCgZBdHRhY2gSIC53YXJtcGF0aC5saW5rLnYxLkdhdGV3YXlNZXNzYWdlGhwud2FybXBhdGgubGluay52MS5Qb2RNZXNzYWdlKAEwAWIGcHJvdG8z");
+  fileDesc("Cht3YXJtcGF0aC9saW5rL3YxL2xpbmsucHJvdG8SEHdhcm1wYXRoLmxpbmsudjEiiAQKDkdhdGV3YXlNZXNzYWdlEigKBWhlbGxvGAEgASgLMhcud2FybXBhdGgubGluay52MS5IZWxsb0gAEiYKBGxvYWQYAiABKAsyFi53YXJtcGF0aC5saW5rLnYxLkxvYWRIABIzCgtjYW5jZWxfbG9hZBgDIAEoCzIcLndhcm1wYXRoLmxpbmsudjEuQ2FuY2VsTG9hZEgAEigKBXVzYWdlGAQgASgLMhcud2FybXBhdGgubGluay52MS5Vc2FnZUgAEjUKDHdpdGhkcmF3X2FjaxgFIAEoCzIdLndhcm1wYXRoLmxpbmsudjEuV2l0aGRyYXdBY2tIABIqCgZ2ZXJpZnkYBiABKAsyGC53YXJtcGF0aC5saW5rLnYxLlZlcmlmeUgAEiYKBHBpbmcYByABKAsyFi53YXJtcGF0aC5saW5rLnYxLlBpbmdIABImCgRkcm9wGAggASgLMhYud2FybXBhdGgubGluay52MS5Ecm9wSAASMwoLc3RhcnRfZHJhaW4YCSABKAsyHC53YXJtcGF0aC5saW5rLnYxLlN0YXJ0RHJhaW5IABIqCgZvd25lcnMYCiABKAsyGC53YXJtcGF0aC5saW5rLnYxLk93bmVyc0gAEiYKBHRyaW0YCyABKAsyFi53YXJtcGF0aC5saW5rLnYxLlRyaW1IAEIJCgdtZXNzYWdlIuwDCgpQb2RNZXNzYWdlEiQKA3BvZBgBIAEoCzIVLndhcm1wYXRoLmxpbmsudjEuUG9kSAASLgoIc25hcHNob3QYAiABKAsyGi53YXJtcGF0aC5saW5rLnYxLlNuYXBzaG90SAASKAoFZGVsdGEYAyABKAsyFy53YXJtcGF0aC5saW5rLnYxLkRlbHRhSAASKgoGZ2F1Z2VzGAQgASgLMhgud2FybXBhdGgubGluay52MS5HYXVnZXNIABIuCgh2ZXJpZmllZBgFIAEoCzIaLndhcm1wYXRoLmxpbmsudjEuVmVyaWZpZWRIABI1Cgxsb2FkX3JlZnVzZWQYBiABKAsyHS53YXJtcGF0aC5saW5rLnYxLkxvYWRSZWZ1c2VkSAASJgoEcG9uZxgHIAEoCzIWLndhcm1wYXRoLmxpbmsudjEuUG9uZ0gAEi4KCGRyYWluaW5nGAggASgLMhoud2FybXBhdGgubGluay52MS5EcmFpbmluZ0gAEjMKC3NlcnZlcl9kaWVkGAkgASgLMhwud2FybXBhdGgubGluay52MS5TZXJ2ZXJEaWVkSAASMwoLc2VydmVyX2xvc3QYCiABKAsyHC53YXJtcGF0aC5saW5rLnYxLlNlcnZlckxvc3RIAEIJCgdtZXNzYWdlIhsKBUhlbGxvEhIKCmdhdGV3YXlfaWQYASABKAkijgMKA1BvZBIOCgZwb2RfaWQYASABKAkSEwoLaW5jYXJuYXRpb24YAiABKAkSDwoHcnVudGltZRgDIAEoCRIWCg5jYXBhY2l0eV9ieXRlcxgEIAEoBBIUCgxyZXN0X2FkZHJlc3MYBSABKAkSFAoMZ3JwY19hZGRyZXNzGAYgASgJEjEKBmxhYmVscxgHIAMoCzIhLndhcm1wYXRoLmxpbmsudjEuUG9kLkxhYmVsc0VudHJ5Eg8KB2Zvcm1hdHMYCCADKAkSGQoRc3RyZWFtc19ieV9oZWFkZXIYCSABKAgSGQoRYWJzZW5jZV9ieV9zdGF0dXMYCiABKAgSNAoNaWRfaW5qZWN0aW9ucxgLIAMoCzIdLndhcm1wYXRoLmxpbmsudjEuSWRJbmplY3Rpb24SFQoNc2VydmVyX2xvc3NlcxgMIAEoDRIXCg9tZXRyaWNzX2FkZHJlc3MYDyABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIrCgtJZEluamVjdGlvbhIOCgZtZXRob2QYASABKAkSDAoEcGF0aBgCIAMoDSIMCgpTZXJ2ZXJEaWVkIhwKClNlcnZlckxvc3QSDgoGbG9zc2VzGAEgASgNIsICCghSZXZpc2lvbhINCgVtb2RlbBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoCRIMCgRzbG90GAMgASgNEg4KBmZvcm1hdBgEIAEoCRITCgtzdG9yYWdlX3VyaRgFIAEoCRIXCg9zaXplX2hpbnRfYnl0ZXMYBiABKAQSFgoOZm9ybWF0X3ZlcnNpb24YByABKAkSEwoLc3RvcmFnZV9rZXkYCCABKAkSTQoSc3RvcmFnZV9wYXJhbWV0ZXJzGAkgAygLMjEud2FybXBhdGgubGluay52MS5SZXZpc2lvbi5TdG9yYWdlUGFyYW1ldGVyc0VudHJ5EhMKC3NjaGVtYV9wYXRoGAogASgJGjgKFlN0b3JhZ2VQYXJhbWV0ZXJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKzAgoETG9hZBIsCghyZXZpc2lvbhgBIAEoCzIaLndhcm1wYXRoLmxpbmsudjEuUmV2aXNpb24SLwoKbG9hZF9jbGFzcxgCIAEoDjIbLndhcm1wYXRoLmxpbmsudjEuTG9hZENsYXNzEg8KB3dhaXRfbXMYAyABKA0SDwoHaWRsZV9tcxgEIAEoBBIsCghwcmlvcml0eRgFIAEoDjIaLndhcm1wYXRoLmxpbmsudjEuUHJpb3JpdHkSDgoGcGlubmVkGAYgASgIEhsKE3JlcXVlc3RzX3Blcl9zZWNvbmQYByABKAESDgoGdGVuYW50GAggASgJEhkKDHRlbmFudF9ieXRlcxgJIAEoBEgAiAEBEhMKC3RyYWNlcGFyZW50GA8gASgJQg8KDV90ZW5hbnRfYnl0ZXMiJwoERHJvcBINCgVtb2RlbBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoCSJhCgZPd25lcnMSLwoHZW50cmllcxgBIAMoCzIeLndhcm1wYXRoLmxpbmsudjEuT3duZXJzLkVudHJ5GiYKBUVudHJ5Eg0KBW1vZGVsGAEgASgJEg4KBnRlbmFudBgCIAEoCSIlCgRUcmltEg4KBnRlbmFudBgBIAEoCRINCgVieXRlcxgCIAEoBCIMCgpTdGFydERyYWluIkcKCERyYWluaW5nEiYKBmNvcGllcxgBIAMoCzIWLndhcm1wYXRoLmxpbmsudjEuQ29weRITCgtwYXRpZW5jZV9tcxgCIAEoDSItCgpDYW5jZWxMb2FkEg0KBW1vZGVsGAEgASgJEhAKCHJldmlzaW9uGAIgASgJIoQBCgVVc2FnZRIuCgdlbnRyaWVzGAEgAygLMh0ud2FybXBhdGgubGluay52MS5Vc2FnZS5FbnRyeRpLCgVFbnRyeRINCgVtb2RlbBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoCRIQCghyZXF1ZXN0cxgDIAEoARIPCgdpZGxlX21zGAQgASgNIh8KC1dpdGhkcmF3QWNrEhAKCHNlcXVlbmNlGAEgASgEIjUKBlZlcmlmeRIKCgJpZBgBIAEoBBINCgVtb2RlbBgCIAEoCRIQCghyZXZpc2lvbhgDIAEoCSIlCghWZXJpZmllZBIKCgJpZBgBIAEoBBINCgVyZWFkeRgCIAEoCCJYCgdGYWlsdXJlEisKBGtpbmQYASABKA4yHS53YXJtcGF0aC5saW5rLnYxLkZhaWx1cmVLaW5kEg4KBnJlYXNvbhgCIAEoCRIQCghzdXNwZWN0cxgDIAEoDSKyAQoEQ29weRINCgVtb2RlbBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoCRIMCgRzbG90GAMgASgNEioKBXN0YXRlGAQgASgOMhsud2FybXBhdGgubGluay52MS5Db3B5U3RhdGUSEgoKc2l6ZV9ieXRlcxgFIAEoBBIPCgdpZGxlX21zGAYgASgEEioKB2ZhaWx1cmUYByABKAsyGS53YXJtcGF0aC5saW5rLnYxLkZhaWx1cmUiUgoIU25hcHNob3QSEAoIc2VxdWVuY2UYASABKAQSJgoGY29waWVzGAIgAygLMhYud2FybXBhdGgubGluay52MS5Db3B5EgwKBGxhc3QYAyABKAgiUwoFRGVsdGESEAoIc2VxdWVuY2UYASABKAQSJgoGY29waWVzGAIgAygLMhYud2FybXBhdGgubGluay52MS5Db3B5EhAKCHdpdGhkcmF3GAMgASgIIvkBCgtMb2FkUmVmdXNlZBINCgVtb2RlbBgBIAEoCRIQCghyZXZpc2lvbhgCIAEoCRIuCgN3aHkYAyABKA4yIS53YXJtcGF0aC5saW5rLnYxLkxvYWRSZWZ1c2VkLldoeRIOCgZyZWFzb24YBCABKAkiiAEKA1doeRITCg9XSFlfVU5TUEVDSUZJRUQQABISCg5XSFlfUVVFVUVfRlVMTBABEg8KC1dIWV9OT19ST09NEAISEAoMV0hZX1NUT1BQSU5HEAMSEAoMV0hZX0RFQURMSU5FEAQSDwoLV0hZX0lOVkFMSUQQBRISCg5XSFlfT1ZFUl9RVU9UQRAGItYBCgZHYXVnZXMSEgoKdXNlZF9ieXRlcxgBIAEoBBIOCgZxdWV1ZWQYAiABKA0SDwoHbG9hZGluZxgDIAEoDRIWCg5vbGRlc3RfaWRsZV9tcxgEIAEoBBIRCglldmljdGlvbnMYBSABKAQSDQoFbG9hZHMYBiABKAQSFQoNbG9hZF9mYWlsdXJlcxgHIAEoBBIQCghkcmFpbmluZxgIIAEoCBIbChNyZXF1ZXN0c19wZXJfc2Vjb25kGAkgASgBEhcKD3F1ZXVlZF9ieV9jbGFzcxgPIAMoDSISCgRQaW5nEgoKAmlkGAEgASgEIhIKBFBvbmcSCgoCaWQYASABKAQqpgEKCUxvYWRDbGFzcxIaChZMT0FEX0NMQVNTX1VOU1BFQ0lGSUVEEAASGwoXTE9BRF9DTEFTU19XQUlUSU5HX1VTRVIQARIVChFMT0FEX0NMQVNTX0VOU1VSRRACEhcKE0xPQURfQ0xBU1NfU0NBTEVfVVAQAxIWChJMT0FEX0NMQVNTX01JR1JBVEUQBBIYChRMT0FEX0NMQVNTX1BST0FDVElWRRAFKl4KCFByaW9yaXR5EhgKFFBSSU9SSVRZX1VOU1BFQ0lGSUVEEAASEQoNUFJJT1JJVFlfSElHSBABEhMKD1BSSU9SSVRZX05PUk1BTBACEhAKDFBSSU9SSVRZX0xPVxADKrABCglDb3B5U3RhdGUSGgoWQ09QWV9TVEFURV9VTlNQRUNJRklFRBAAEhUKEUNPUFlfU1RBVEVfUVVFVUVEEAESFgoSQ09QWV9TVEFURV9MT0FESU5HEAISFAoQQ09QWV9TVEFURV9SRUFEWRADEhYKEkNPUFlfU1RBVEVfTEVBVklORxAEEhUKEUNPUFlfU1RBVEVfRkFJTEVEEAUSEwoPQ09QWV9TVEFURV9HT05FEAYqrAEKC0ZhaWx1cmVLaW5kEhwKGEZBSUxVUkVfS0lORF9VTlNQRUNJRklFRBAAEhYKEkZBSUxVUkVfS0lORF9NT0RFTBABEhQKEEZBSUxVUkVfS0lORF9QT0QQAhIYChRGQUlMVVJFX0tJTkRfU1RPUkFHRRADEhkKFUZBSUxVUkVfS0lORF9DQVBBQ0lUWRAEEhwKGEZBSUxVUkVfS0lORF9TRVJWRVJfRElFRBAFMlQKBExpbmsSTAoGQXR0YWNoEiAud2FybXBhdGgubGluay52MS5HYXRld2F5TWVzc2FnZRocLndhcm1wYXRoLmxpbmsudjEuUG9kTWVzc2FnZSgBMAFiBnByb3RvMw");
 
 /**
  * @generated from message warmpath.link.v1.GatewayMessage
@@ -159,6 +159,12 @@ export type PodMessage = Message<"warmpath.link.v1.PodMessage"> & {
      */
     value: ServerDied;
     case: "serverDied";
+  } | {
+    /**
+     * @generated from field: warmpath.link.v1.ServerLost server_lost = 10;
+     */
+    value: ServerLost;
+    case: "serverLost";
   } | { case: undefined; value?: undefined };
 };
 
@@ -262,6 +268,13 @@ export type Pod = Message<"warmpath.link.v1.Pod"> & {
   idInjections: IdInjection[];
 
   /**
+   * How often its model server was lost since this adapter's start: connections to an earlier one may be open still.
+   *
+   * @generated from field: uint32 server_losses = 12;
+   */
+  serverLosses: number;
+
+  /**
    * host:port where /metrics of this adapter is; empty when it has none.
    *
    * @generated from field: string metrics_address = 15;
@@ -318,6 +331,27 @@ export type ServerDied = Message<"warmpath.link.v1.ServerDied"> & {
  */
 export const ServerDiedSchema: GenMessage<ServerDied> = /*@__PURE__*/
   messageDesc(file_warmpath_link_v1_link, 5);
+
+/**
+ * The model server died, was started anew, or answers nothing. What it held is gone, which is told after this.
+ *
+ * @generated from message warmpath.link.v1.ServerLost
+ */
+export type ServerLost = Message<"warmpath.link.v1.ServerLost"> & {
+  /**
+   * With this one, since this adapter's start.
+   *
+   * @generated from field: uint32 losses = 1;
+   */
+  losses: number;
+};
+
+/**
+ * Describes the message warmpath.link.v1.ServerLost.
+ * Use `create(ServerLostSchema)` to create a new message.
+ */
+export const ServerLostSchema: GenMessage<ServerLost> = /*@__PURE__*/
+  messageDesc(file_warmpath_link_v1_link, 6);
 
 /**
  * An immutable revision of a model and where its artefact lies.
@@ -391,7 +425,7 @@ export type Revision = Message<"warmpath.link.v1.Revision"> & {
  * Use `create(RevisionSchema)` to create a new message.
  */
 export const RevisionSchema: GenMessage<Revision> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 6);
+  messageDesc(file_warmpath_link_v1_link, 7);
 
 /**
  * Asks for a copy. Asking again for one that is queued raises its class and extends its deadline.
@@ -472,7 +506,7 @@ export type Load = Message<"warmpath.link.v1.Load"> & {
  * Use `create(LoadSchema)` to create a new message.
  */
 export const LoadSchema: GenMessage<Load> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 7);
+  messageDesc(file_warmpath_link_v1_link, 8);
 
 /**
  * This copy is wanted here no more: it leaves as if it were evicted. One that is queued leaves the queue.
@@ -496,7 +530,7 @@ export type Drop = Message<"warmpath.link.v1.Drop"> & {
  * Use `create(DropSchema)` to create a new message.
  */
 export const DropSchema: GenMessage<Drop> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 8);
+  messageDesc(file_warmpath_link_v1_link, 9);
 
 /**
  * Whose the models of copies are that the pod holds: of copies that outlived their adapter, which was told then, and of
@@ -516,7 +550,7 @@ export type Owners = Message<"warmpath.link.v1.Owners"> & {
  * Use `create(OwnersSchema)` to create a new message.
  */
 export const OwnersSchema: GenMessage<Owners> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 9);
+  messageDesc(file_warmpath_link_v1_link, 10);
 
 /**
  * @generated from message warmpath.link.v1.Owners.Entry
@@ -540,7 +574,7 @@ export type Owners_Entry = Message<"warmpath.link.v1.Owners.Entry"> & {
  * Use `create(Owners_EntrySchema)` to create a new message.
  */
 export const Owners_EntrySchema: GenMessage<Owners_Entry> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 9, 0);
+  messageDesc(file_warmpath_link_v1_link, 10, 0);
 
 /**
  * Copies of this tenant are to take no more than so many bytes here: the least recently used ones leave. For a tenant that
@@ -565,7 +599,7 @@ export type Trim = Message<"warmpath.link.v1.Trim"> & {
  * Use `create(TrimSchema)` to create a new message.
  */
 export const TrimSchema: GenMessage<Trim> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 10);
+  messageDesc(file_warmpath_link_v1_link, 11);
 
 /**
  * The pod is to be emptied: it says Draining and takes no load on any more.
@@ -580,7 +614,7 @@ export type StartDrain = Message<"warmpath.link.v1.StartDrain"> & {
  * Use `create(StartDrainSchema)` to create a new message.
  */
 export const StartDrainSchema: GenMessage<StartDrain> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 11);
+  messageDesc(file_warmpath_link_v1_link, 12);
 
 /**
  * The pod is being emptied: gateways are to find other places for these copies and then to drop them here, the first
@@ -607,7 +641,7 @@ export type Draining = Message<"warmpath.link.v1.Draining"> & {
  * Use `create(DrainingSchema)` to create a new message.
  */
 export const DrainingSchema: GenMessage<Draining> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 12);
+  messageDesc(file_warmpath_link_v1_link, 13);
 
 /**
  * Nobody behind this gateway waits any longer: a load that is only queued may leave the queue.
@@ -631,7 +665,7 @@ export type CancelLoad = Message<"warmpath.link.v1.CancelLoad"> & {
  * Use `create(CancelLoadSchema)` to create a new message.
  */
 export const CancelLoadSchema: GenMessage<CancelLoad> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 13);
+  messageDesc(file_warmpath_link_v1_link, 14);
 
 /**
  * @generated from message warmpath.link.v1.Usage
@@ -648,7 +682,7 @@ export type Usage = Message<"warmpath.link.v1.Usage"> & {
  * Use `create(UsageSchema)` to create a new message.
  */
 export const UsageSchema: GenMessage<Usage> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 14);
+  messageDesc(file_warmpath_link_v1_link, 15);
 
 /**
  * @generated from message warmpath.link.v1.Usage.Entry
@@ -684,7 +718,7 @@ export type Usage_Entry = Message<"warmpath.link.v1.Usage.Entry"> & {
  * Use `create(Usage_EntrySchema)` to create a new message.
  */
 export const Usage_EntrySchema: GenMessage<Usage_Entry> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 14, 0);
+  messageDesc(file_warmpath_link_v1_link, 15, 0);
 
 /**
  * No request goes to these copies through this gateway any more.
@@ -705,7 +739,7 @@ export type WithdrawAck = Message<"warmpath.link.v1.WithdrawAck"> & {
  * Use `create(WithdrawAckSchema)` to create a new message.
  */
 export const WithdrawAckSchema: GenMessage<WithdrawAck> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 15);
+  messageDesc(file_warmpath_link_v1_link, 16);
 
 /**
  * Is this copy really there? Asked after a request failed on it.
@@ -734,7 +768,7 @@ export type Verify = Message<"warmpath.link.v1.Verify"> & {
  * Use `create(VerifySchema)` to create a new message.
  */
 export const VerifySchema: GenMessage<Verify> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 16);
+  messageDesc(file_warmpath_link_v1_link, 17);
 
 /**
  * @generated from message warmpath.link.v1.Verified
@@ -756,7 +790,7 @@ export type Verified = Message<"warmpath.link.v1.Verified"> & {
  * Use `create(VerifiedSchema)` to create a new message.
  */
 export const VerifiedSchema: GenMessage<Verified> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 17);
+  messageDesc(file_warmpath_link_v1_link, 18);
 
 /**
  * @generated from message warmpath.link.v1.Failure
@@ -785,7 +819,7 @@ export type Failure = Message<"warmpath.link.v1.Failure"> & {
  * Use `create(FailureSchema)` to create a new message.
  */
 export const FailureSchema: GenMessage<Failure> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 18);
+  messageDesc(file_warmpath_link_v1_link, 19);
 
 /**
  * @generated from message warmpath.link.v1.Copy
@@ -834,7 +868,7 @@ export type Copy = Message<"warmpath.link.v1.Copy"> & {
  * Use `create(CopySchema)` to create a new message.
  */
 export const CopySchema: GenMessage<Copy> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 19);
+  messageDesc(file_warmpath_link_v1_link, 20);
 
 /**
  * The whole holding, in as many parts as it takes; the last one says so. Deltas go on from its sequence number.
@@ -863,7 +897,7 @@ export type Snapshot = Message<"warmpath.link.v1.Snapshot"> & {
  * Use `create(SnapshotSchema)` to create a new message.
  */
 export const SnapshotSchema: GenMessage<Snapshot> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 20);
+  messageDesc(file_warmpath_link_v1_link, 21);
 
 /**
  * @generated from message warmpath.link.v1.Delta
@@ -892,7 +926,7 @@ export type Delta = Message<"warmpath.link.v1.Delta"> & {
  * Use `create(DeltaSchema)` to create a new message.
  */
 export const DeltaSchema: GenMessage<Delta> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 21);
+  messageDesc(file_warmpath_link_v1_link, 22);
 
 /**
  * A load that was not even queued.
@@ -926,7 +960,7 @@ export type LoadRefused = Message<"warmpath.link.v1.LoadRefused"> & {
  * Use `create(LoadRefusedSchema)` to create a new message.
  */
 export const LoadRefusedSchema: GenMessage<LoadRefused> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 22);
+  messageDesc(file_warmpath_link_v1_link, 23);
 
 /**
  * @generated from enum warmpath.link.v1.LoadRefused.Why
@@ -979,7 +1013,7 @@ export type LoadRefused_Why = (typeof LoadRefused_Why)[keyof typeof LoadRefused_
  * Describes the enum warmpath.link.v1.LoadRefused.Why.
  */
 export const LoadRefused_WhySchema: GenEnum<LoadRefused_Why> = /*@__PURE__*/
-  enumDesc(file_warmpath_link_v1_link, 22, 0);
+  enumDesc(file_warmpath_link_v1_link, 23, 0);
 
 /**
  * @generated from message warmpath.link.v1.Gauges
@@ -1049,7 +1083,7 @@ export type Gauges = Message<"warmpath.link.v1.Gauges"> & {
  * Use `create(GaugesSchema)` to create a new message.
  */
 export const GaugesSchema: GenMessage<Gauges> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 23);
+  messageDesc(file_warmpath_link_v1_link, 24);
 
 /**
  * @generated from message warmpath.link.v1.Ping
@@ -1066,7 +1100,7 @@ export type Ping = Message<"warmpath.link.v1.Ping"> & {
  * Use `create(PingSchema)` to create a new message.
  */
 export const PingSchema: GenMessage<Ping> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 24);
+  messageDesc(file_warmpath_link_v1_link, 25);
 
 /**
  * @generated from message warmpath.link.v1.Pong
@@ -1083,7 +1117,7 @@ export type Pong = Message<"warmpath.link.v1.Pong"> & {
  * Use `create(PongSchema)` to create a new message.
  */
 export const PongSchema: GenMessage<Pong> = /*@__PURE__*/
-  messageDesc(file_warmpath_link_v1_link, 25);
+  messageDesc(file_warmpath_link_v1_link, 26);
 
 /**
  * @generated from enum warmpath.link.v1.LoadClass
