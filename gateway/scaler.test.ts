@@ -133,6 +133,27 @@ test("copies go two minutes after the demand, first as far as its last seconds a
   assert.equal(held(bench), 1);
 });
 
+test("copies that the home before wanted go two minutes after the demand, too", (t) => {
+  using bench = openBench(t);
+  bench.run(5, 1);
+  bench.home = false;
+  for (const podId of ["p1", "p2"]) bench.fleet.change(podId, [ready]);
+  bench.run(5, 500);
+  assert.equal(bench.loads.length, 0);
+  bench.home = true;
+  bench.scaler.onMembers();
+  bench.run(100, 1);
+  assert.equal(held(bench), 3);
+  bench.run(150, 1);
+  assert.equal(held(bench), 1);
+  // Later, two copies for a moment are a move, which is nobody's wish for two.
+  bench.fleet.change("p3", [ready]);
+  bench.run(1, 1);
+  bench.fleet.change("p3", [{ ...ready, state: "gone" }]);
+  bench.run(10, 1);
+  assert.equal(bench.loads.length, 0);
+});
+
 test("maxCopies bounds them", (t) => {
   using bench = openBench(t);
   bench.models.set("x", modelOf({ maxCopies: 2 }));

@@ -14,6 +14,8 @@ export interface Scaler {
   tick(): void;
   /** The model was registered, changed or unregistered. */
   onModel(model: string): void;
+  /** Gateways came or went. */
+  onMembers(): void;
 }
 
 export interface ScalerParts {
@@ -37,11 +39,14 @@ interface Scaled {
 
 const by = "demand";
 const bySettings = "settings";
+/** So long after its start, and after gateways came or went, this one may find copies that the home before it wanted. */
+const inheritingMs = 15_000;
 
 export function createScaler(parts: ScalerParts): Scaler {
   const { copies, rates, clock } = parts;
   /** Models of which more than one copy is wanted, or will be. */
   const scaled = new Map<string, Scaled>();
+  let inheritsUntilMs = clock.monotonicMs() + inheritingMs;
   /** Revisions that a model's settings want copies of. */
   const kept = new Map<string, readonly string[]>();
 
@@ -51,8 +56,15 @@ export function createScaler(parts: ScalerParts): Scaler {
     if (model === undefined || !parts.isHome(name)) return known === undefined ? undefined : release(name, known);
     const { minCopies = 0, maxCopies = maxCopiesLimit } = model;
     const limits = { minCopies, maxCopies: Math.min(maxCopies, Math.max(1, parts.fleet.views().length)) };
-    const wanted = decideCopies(rates.demandOf(name), known?.state ?? noScaling, limits, parts.policy, nowMs);
-    return apply(model, known, wanted);
+    const state = known?.state ?? noScaling;
+    const before = nowMs < inheritsUntilMs ? inherit(model, state) : state;
+    return apply(model, known, decideCopies(rates.demandOf(name), before, limits, parts.policy, nowMs));
+  }
+
+  /** The copies that are there were wanted by the home before this one: they go as those that this one wanted. */
+  function inherit({ name, active }: Model, state: ScalingState): ScalingState {
+    const { ready } = copies.state(name, active);
+    return ready > Math.max(1, state.copies) ? { ...state, copies: ready } : state;
   }
 
   function apply(model: Model, known: Scaled | undefined, wanted: CopiesWanted): void {
@@ -108,6 +120,9 @@ export function createScaler(parts: ScalerParts): Scaler {
       else kept.set(name, wanted);
       for (const id of wanted) copies.want(name, id, minCopies, "ensure", { by: bySettings });
       if (scaled.has(name)) consider(name, clock.monotonicMs());
+    },
+    onMembers() {
+      inheritsUntilMs = clock.monotonicMs() + inheritingMs;
     },
   };
 }

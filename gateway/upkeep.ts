@@ -90,6 +90,7 @@ export function createUpkeep(parts: UpkeepParts): Upkeep {
     },
     onMembers() {
       copies.onMembers();
+      scaler.onMembers();
       revisions.onMembers();
       drains.onMembers();
     },
