@@ -14,7 +14,7 @@ import { createProcessMetrics } from "#platform/processmetrics.ts";
 import { openRegistry } from "#platform/registry/open.ts";
 import { flagsOfTarget, parseRegistryTarget } from "#platform/registry/target.ts";
 import { runController } from "./controller.ts";
-import { createKubeClient, type KubeClient } from "./engine/client.ts";
+import { type ClientOptions, createKubeClient, type KubeClient } from "./engine/client.ts";
 import { runLeader } from "./engine/leader.ts";
 import { createGatewayClient } from "./gateway.ts";
 import { type ControllerFacts, collectController, createControllerMetrics, watchReconciles } from "./metrics.ts";
@@ -25,7 +25,10 @@ const nothingYet: Pick<ControllerFacts, "objects" | "queued"> = {
   queued: { model: 0, runtime: 0, policy: 0 },
 };
 
-/** Runs until the signal is aborted; throws when leadership is lost, so that whoever started it starts it again. */
+/** A few of them fit into the time in which the lease must be renewed. */
+const leaseCallMs = 5_000;
+
+/** Runs until the signal is aborted; who loses the lease stands by again. */
 export async function runControllerProcess(
   argv: readonly string[],
   signal: AbortSignal,
@@ -39,7 +42,9 @@ export async function runControllerProcess(
   const identity = options.identity ?? `${hostname()}_${randomUUID().slice(0, 8)}`;
   const target = parseRegistryTarget(options);
   const registry = stack.use(await openRegistry(target, log));
-  const client = stack.use(openClient(options.kubeconfig));
+  // Its calls wait behind no others of ours.
+  const calls = { reads: 0, writes: 0 };
+  const election = stack.use(openClient(options.kubeconfig, { deadlineMs: leaseCallMs, counts: calls }));
   const gateway = stack.use(
     createGatewayClient({
       urls: options.gateways,
@@ -52,14 +57,24 @@ export async function runControllerProcess(
   process.stdout.write(`${JSON.stringify({ ready: true })}\n`);
   const metrics = createControllerMetrics({ log, more: createProcessMetrics() });
   let counts: () => Pick<ControllerFacts, "objects" | "queued"> = () => nothingYet;
-  collectController(metrics, () => ({ isLeading: state === "leading", isSynced, ...client.counts, ...counts() }));
+  collectController(metrics, () => ({ isLeading: state === "leading", isSynced, ...calls, ...counts() }));
   if (options.healthPort !== undefined) {
     stack.use(await openHealth(options.healthPort, metrics, log, () => ({ state, isSynced })));
   }
   const flags = options.adapterRegistry ?? Object.entries(flagsOfTarget(target)).flatMap(([flag, value]) => [`--${flag}`, value]);
-  const ended = await runLeader(
-    { client, namespace: options.namespace, name: options.leaseName, identity, clock, log },
+  await runLeader(
+    { client: election, namespace: options.namespace, name: options.leaseName, identity, clock, log },
     async (leading) => {
+      await using work = new AsyncDisposableStack();
+      const client = work.use(openClient(options.kubeconfig, { counts: calls }));
+      // Another may lead soon: what is still being written when the lease is lost ends with it.
+      const cut = (): void => void (signal.aborted ? undefined : client[Symbol.asyncDispose]());
+      leading.addEventListener("abort", cut, { once: true });
+      work.defer(() => {
+        state = "standing by";
+        isSynced = false;
+        counts = () => nothingYet;
+      });
       state = "leading";
       await runController(
         {
@@ -98,7 +113,6 @@ export async function runControllerProcess(
     },
     signal,
   );
-  if (ended === "lost") throw new StartupError("leadership was lost: ending, to begin anew");
 }
 
 /** The options, for help. */
@@ -134,9 +148,9 @@ function settingsOf(
   };
 }
 
-function openClient(kubeconfig: string | undefined): KubeClient {
+function openClient(kubeconfig: string | undefined, more: ClientOptions): KubeClient {
   try {
-    return createKubeClient(kubeconfig);
+    return createKubeClient(kubeconfig, more);
   } catch (cause) {
     throw new StartupError("no API server is known: run inside a cluster, or give --kubeconfig FILE", { cause });
   }

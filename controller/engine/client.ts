@@ -80,21 +80,33 @@ const maxLineBytes = 16 << 20;
 /** A bookmark comes each minute: a watch that is silent for longer has lost its connection. */
 const silenceMs = 150_000;
 
-/** The cluster that the process runs in, or the one that the file, KUBECONFIG or `~/.kube/config` names. */
-export function createKubeClient(kubeconfig: string | undefined): KubeClient {
+export interface ClientOptions {
+  /** A call that has no answer by then has failed. */
+  readonly deadlineMs?: number;
+  /** Where calls are counted, if several clients are counted as one. */
+  readonly counts?: Record<"reads" | "writes", number>;
+}
+
+/**
+ * The cluster that the process runs in, or the one that the file, KUBECONFIG or `~/.kube/config` names. What is under way when
+ * it is disposed of ends at once, and nothing begins afterwards.
+ */
+export function createKubeClient(kubeconfig: string | undefined, options: ClientOptions = {}): KubeClient {
+  const { deadlineMs = callMs, counts = { reads: 0, writes: 0 } } = options;
   const config = new KubeConfig();
   if (kubeconfig === undefined) config.loadFromDefault();
   else config.loadFromFile(kubeconfig);
   const cluster = config.getCurrentCluster();
   if (cluster === null || !URL.canParse(cluster.server)) throw new Error("no Kubernetes is configured");
   const base = cluster.server.replace(/\/+$/, "");
-  const counts = { reads: 0, writes: 0 };
   let agent: { readonly key: string; readonly agent: Agent } | undefined;
+  let isClosed = false;
 
   /** Certificates and tokens are read anew by the library when they change on disk; the connections follow. */
   async function authenticate(): Promise<{ readonly agent: Agent; readonly headers: Record<string, string> }> {
     const options: RequestOptions = {};
     await config.applyToHTTPSOptions(options);
+    if (isClosed) throw new Error("the client of the API server is closed");
     const { ca, cert, key, servername, rejectUnauthorized } = options;
     const connect = { ca, cert, key, servername, ...(rejectUnauthorized === undefined ? {} : { rejectUnauthorized }) };
     const hash = createHash("sha256");
@@ -125,7 +137,7 @@ export function createKubeClient(kubeconfig: string | undefined): KubeClient {
       dispatcher: agent,
       headers: { ...headers, accept: "application/json", ...(body === undefined ? {} : { "content-type": body.type }) },
       ...(body === undefined ? {} : { body: JSON.stringify(body.value) }),
-      signal: AbortSignal.timeout(callMs),
+      signal: AbortSignal.timeout(deadlineMs),
     });
     const json = parseJson(await readBounded(answer.body));
     if (answer.statusCode < 300) return json;
@@ -224,6 +236,7 @@ export function createKubeClient(kubeconfig: string | undefined): KubeClient {
       return (await absent(call("DELETE", pathOf(type, namespace, name), {}))) !== undefined;
     },
     async [Symbol.asyncDispose]() {
+      isClosed = true;
       await agent?.agent.destroy();
     },
   };

@@ -1,12 +1,15 @@
 // Owns the election: one of several controllers works, by a Lease of Kubernetes.
 //
-//   standing by --lease free or expired, taken--> leading --cannot renew in time--> lost (the process ends)
+//   standing by --lease free or expired, taken--> leading
+//        ^                                          | cannot renew in time
+//        +----------- its work has ended -----------+
 //
 // Invariants: whoever leads stops before another may begin. It counts its own time from before the request that renewed
-// the lease, and gives up `renewMs` later, which is well before `leaseMs` are over for those who watch it; its signal
-// ends every write that is under way. Clocks of machines are never compared: a rival waits until it has itself seen the
-// lease unchanged for `leaseMs`. What a leader writes to the registry it writes with the revision that it read, so a
-// write that was held up for longer than any of this meets a conflict.
+// the lease, and gives up `renewMs` later, which is well before `leaseMs` are over for those who watch it. Clocks of
+// machines are never compared: a rival waits until it has itself seen the lease unchanged for `leaseMs`. What a leader
+// writes to the registry it writes with the revision that it read, so a write that was held up for longer than any of this
+// meets a conflict. Who has lost the lease stands by again in the same process: an API server that was slow for a while
+// costs nobody a restart.
 import { type Clock, sleep } from "#platform/clock.ts";
 import type { Log } from "#platform/log.ts";
 import { type KubeClient, KubeError } from "./client.ts";
@@ -21,6 +24,7 @@ const leases: ResourceType = {
 };
 
 export interface LeaderOptions {
+  /** Of its own, with deadlines well below `renewMs`: a call that hangs, or waits behind the leader's work, costs the lease. */
   readonly client: Pick<KubeClient, "get" | "create" | "replace">;
   readonly namespace: string;
   readonly name: string;
@@ -33,26 +37,30 @@ export interface LeaderOptions {
   readonly retryMs?: number;
 }
 
-export type Ended = "stopped" | "lost";
-
-/** Waits to lead, then runs `lead` under a signal that is aborted when leadership is lost or `signal` is aborted. */
+/**
+ * Waits to lead, then runs `lead` under a signal that is aborted when leadership is lost or `signal` is aborted; and again,
+ * until `signal` is aborted. Rejects when `lead` does.
+ */
 export async function runLeader(
   options: LeaderOptions,
   lead: (signal: AbortSignal) => Promise<void>,
   signal: AbortSignal,
-): Promise<Ended> {
+): Promise<void> {
   const { client, namespace, name, identity, clock, log } = options;
-  const { leaseMs = 15_000, renewMs = 10_000, retryMs = 2_000 } = options;
+  const { leaseMs = 30_000, renewMs = 20_000, retryMs = 2_000 } = options;
   let seen: { readonly version: string; readonly atMs: number } | undefined;
   let renewedMs = Number.NEGATIVE_INFINITY;
+  /** As we wrote it last: renewing is one call for as long as nobody else writes it. */
+  let held: KubeObject | undefined;
 
   /** True when the lease is ours now. */
   async function attempt(): Promise<boolean> {
     const startedMs = clock.monotonicMs();
-    const current = await client.get(leases, namespace, name);
+    const current = held ?? (await client.get(leases, namespace, name));
+    held = undefined;
     const nowText = new Date(clock.now()).toISOString().replace("Z", "000Z");
     if (current === undefined) {
-      await client.create(leases, namespace, {
+      held = await client.create(leases, namespace, {
         apiVersion: "coordination.k8s.io/v1",
         kind: "Lease",
         metadata: { name, namespace },
@@ -70,7 +78,8 @@ export async function runLeader(
     }
     const transitions = Number(spec["leaseTransitions"] ?? 0) + (holder === identity ? 0 : 1);
     const acquired = holder === identity ? (text(spec["acquireTime"]) ?? nowText) : nowText;
-    await client.replace(leases, namespace, name, withSpec(current, specOf(identity, leaseMs, acquired, nowText, transitions)));
+    const next = withSpec(current, specOf(identity, leaseMs, acquired, nowText, transitions));
+    held = await client.replace(leases, namespace, name, next);
     renewedMs = startedMs;
     return true;
   }
@@ -85,35 +94,39 @@ export async function runLeader(
     }
   }
 
-  while (!(await tried())) {
-    await sleep(retryMs, signal).catch(() => undefined);
-    if (signal.aborted) return "stopped";
+  while (!signal.aborted) {
+    if (await tried()) await leadOnce();
+    else await sleep(retryMs, signal).catch(() => undefined);
   }
-  if (signal.aborted) return "stopped";
-  log.info("leading", { name, identity });
 
-  const lost = new AbortController();
-  const leading = AbortSignal.any([signal, lost.signal]);
-  const watch = setInterval(() => {
-    if (clock.monotonicMs() - renewedMs > renewMs) lost.abort(new Error("the lease could not be renewed in time"));
-  }, 100);
-  const renewing = (async (): Promise<void> => {
-    while (!leading.aborted) {
-      await sleep(retryMs, leading).catch(() => undefined);
-      if (!leading.aborted) await tried();
+  async function leadOnce(): Promise<void> {
+    log.info("leading", { name, identity });
+    const lost = new AbortController();
+    const leading = AbortSignal.any([signal, lost.signal]);
+    const watch = setInterval(() => {
+      if (clock.monotonicMs() - renewedMs <= renewMs) return;
+      log.warn("the lease could not be renewed in time; standing by", { name, identity });
+      clearInterval(watch);
+      lost.abort(new Error("the lease could not be renewed in time"));
+    }, 100);
+    const renewing = (async (): Promise<void> => {
+      while (!leading.aborted) {
+        await sleep(retryMs, leading).catch(() => undefined);
+        if (!leading.aborted) await tried();
+      }
+    })();
+    try {
+      await lead(leading);
+    } finally {
+      const isLost = lost.signal.aborted;
+      clearInterval(watch);
+      lost.abort(new Error("the work is done"));
+      await renewing;
+      // A successor need not wait for the lease to expire.
+      if (!isLost) await release().catch(() => undefined);
+      held = undefined;
     }
-  })();
-  try {
-    await lead(leading);
-  } finally {
-    const ended = lost.signal.aborted;
-    lost.abort(new Error("the work is done"));
-    clearInterval(watch);
-    await renewing;
-    // A successor need not wait for the lease to expire.
-    if (!ended) await release().catch(() => undefined);
   }
-  return signal.aborted ? "stopped" : "lost";
 
   async function release(): Promise<void> {
     const current = await client.get(leases, namespace, name);
