@@ -1,9 +1,11 @@
 // What all drivers of foreign model servers owe to it, over a server that is only a few promises: one thing at a time under a
 // name, whoever gives up.
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
-import { systemClock } from "#platform/clock.ts";
+import { sleep, systemClock } from "#platform/clock.ts";
 import { openRunFolder } from "#platform/tempdir.ts";
 import { waitFor } from "#platform/testing.ts";
 import { createForeignDriver } from "./foreign.ts";
@@ -129,4 +131,44 @@ test("a server that is dead lists nothing, also when nothing is held that it cou
   assert.equal((await driver.list(never)).kind, "failed");
   live = true;
   assert.deepEqual(await driver.list(never), { kind: "ok", held: [] });
+});
+
+test("a server that answers nothing while it loads is lost only once requests get no answer either", async () => {
+  await using folder = await openRunFolder();
+  const { server, finish } = createBench();
+  const listener = createServer().listen(0, "127.0.0.1");
+  await once(listener, "listening");
+  let live = true;
+  const silenceMs = 200;
+  await using driver = createForeignDriver(
+    { ...server, address: `127.0.0.1:${(listener.address() as AddressInfo).port}`, live: async () => live },
+    createRecord(join(folder.path, "copies")),
+    { clock: systemClock, pollMs: 5, silenceMs },
+  );
+  const stop = new AbortController();
+  const told: string[] = [];
+  const running = driver.start({ onUp: () => void told.push("up"), onLost: (_, how) => void told.push(how) }, stop.signal);
+  await waitFor(() => told.length === 1);
+
+  // Busy for longer than it may be silent.
+  const first = driver.load(request("a"));
+  live = false;
+  await sleep(3 * silenceMs);
+  live = true;
+  finish();
+  assert.equal((await first).kind, "ok");
+  assert.deepEqual(told, ["up"]);
+
+  const second = driver.load(request("b"));
+  live = false;
+  driver.doubt(silenceMs);
+  await waitFor(() => told.length === 2);
+  assert.deepEqual(told, ["up", "silent"]);
+  finish();
+  await second;
+  live = true;
+  await waitFor(() => told.length === 3);
+  stop.abort();
+  await Promise.allSettled([running]);
+  listener.close();
 });

@@ -201,9 +201,13 @@ class ForeignDriver implements Driver {
       measure?.fail();
       // After a failure of the pod nothing is known; whoever asked unloads.
       if (loaded.failure === "pod") this.#watch.hurry();
-      else await this.#forget(serverName);
+      else {
+        this.#watch.heard();
+        await this.#forget(serverName);
+      }
       return loaded;
     }
+    this.#watch.heard();
     const grownBytes = await measure?.end();
     const known = [loaded.sizeBytes ?? grownBytes, loaded.leastBytes].filter((bytes) => bytes !== undefined);
     const toldBytes = known.length > 0 ? Math.max(...known) : undefined;
@@ -300,14 +304,12 @@ class ForeignDriver implements Driver {
   async #pulse(signal: AbortSignal): Promise<Pulse> {
     const seen = await this.#lifeline.look(signal);
     if (seen.kind !== "up") return seen;
+    const loading = this.#loading > 0;
     using deadline = openDeadline(liveTimeoutMs, signal);
     const live = (await this.#server.live?.(deadline.signal).catch(() => false)) ?? true;
     signal.throwIfAborted();
-    if (!live) {
-      // Some answer nothing while they load. The load has a deadline of its own.
-      const life = this.#watch.up && this.#loading > 0 ? this.#lifeOf(seen.life) : undefined;
-      return life === undefined ? { kind: "silent", reason: "the model server does not answer" } : { kind: "alive", life };
-    }
+    // Some answer nothing while they load.
+    if (!live) return { kind: "silent", reason: "the model server does not answer", busy: loading || this.#loading > 0 };
     const before = this.#seen;
     if (before?.life === seen.life && before.doubts !== seen.doubts && !(await this.#livesOn(before, seen, signal))) {
       this.#restarts += 1;
