@@ -134,6 +134,14 @@ describe("models that fail", { skip }, () => {
         JSON.stringify({ ...runtime, spec: { ...runtime.spec, containers: [...runtime.spec.containers, { name: "mm-x" }] } }),
         /reserved/,
       ],
+      ...(
+        [
+          [{ builtInAdapter: { serverType: "tritn" }, containers: [{ name: "tritn" }] }, /must be one of onnx, mlserver/],
+          [{ builtInAdapter: undefined, grpcEndpoint: undefined }, /grpcEndpoint must say where the model server takes loads/],
+          [{ builtInAdapter: undefined, grpcEndpoint: "tcp:8085" }, /grpcEndpoint must be port:NUMBER or unix/],
+          [{ grpcEndpoint: "port:8085", grpcDataEndpoint: "8001" }, /grpcDataEndpoint must be port:NUMBER or unix/],
+        ] as const
+      ).map(([wrong, says]) => [JSON.stringify({ ...runtime, spec: { ...runtime.spec, ...wrong } }), says] as const),
       [buildInferenceService("bad", "s3://a/b", { storage: { path: "c" } }), /storageUri or storage.path, not both/],
     ];
     for (const [object, says] of refusals) await assert.rejects(it.plane.kubectl.apply(object), says);
