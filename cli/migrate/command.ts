@@ -5,7 +5,9 @@ import type { Command } from "commander";
 import { parseAllDocuments } from "yaml";
 import type { ResourceType } from "#controller/engine/objects.ts";
 import { checkMigration, describeReport, listObjects } from "#controller/migrate/check.ts";
+import { storageSecretOf } from "#controller/migrate/settings.ts";
 import { StartupError } from "#platform/lifecycle.ts";
+import { storageRules } from "./rules.ts";
 
 interface Options {
   readonly cluster?: boolean;
@@ -34,7 +36,7 @@ export function addMigrate(program: Command, setExitCode: (code: number) => void
       if (options.cluster !== true && files.length === 0) throw new StartupError("name files or folders, or give --cluster");
       if (options.cluster === true && files.length > 0) throw new StartupError("give files or --cluster, not both");
       const objects = options.cluster === true ? await readCluster(options) : files.flatMap(readFiles);
-      const report = checkMigration(objects);
+      const report = checkMigration(objects, storageRules);
       process.stdout.write(`${options.json === true ? JSON.stringify(report) : describeReport(report)}\n`);
       setExitCode(report.counts.change > 0 ? 1 : 0);
     });
@@ -84,17 +86,23 @@ async function readCluster({ kubeconfig, namespace }: Options): Promise<readonly
     kinds.clusterServingRuntimes,
     kinds.inferenceServices,
     kinds.predictors,
-    core("secrets", "Secret"),
+    // They may say how the secret is called.
     core("configmaps", "ConfigMap"),
+    core("secrets", "Secret"),
   ];
   await using client = createKubeClient(kubeconfig);
   const found: unknown[] = [];
+  const names = new Set(["storage-config", "model-serving-etcd", "model-serving-config", "model-serving-config-defaults"]);
   for (const type of types) {
     try {
       for (let continueFrom: string | undefined, more = true; more; ) {
         const page = await client.list(type, namespace, { limit: 500, continueFrom });
         // A list leaves out what kind its items are.
-        for (const { body } of page.items) if (isConcerned(type, body)) found.push({ ...body, kind: type.kind });
+        for (const object of page.items) {
+          if (type.group === "" && !names.has(object.metadata.name)) continue;
+          if (type.kind === "ConfigMap") names.add(storageSecretOf(object) ?? object.metadata.name);
+          found.push({ ...object.body, kind: type.kind });
+        }
         continueFrom = page.continueFrom;
         more = continueFrom !== undefined;
       }
@@ -106,12 +114,4 @@ async function readCluster({ kubeconfig, namespace }: Options): Promise<readonly
     }
   }
   return found;
-}
-
-const secretNames = new Set(["storage-config", "model-serving-etcd", "model-serving-config", "model-serving-config-defaults"]);
-
-function isConcerned(type: ResourceType, body: Readonly<Record<string, unknown>>): boolean {
-  if (type.group !== "") return true;
-  const { metadata } = body;
-  return typeof metadata === "object" && metadata !== null && "name" in metadata && secretNames.has(String(metadata.name));
 }

@@ -1,31 +1,51 @@
 // Owns what is said of a ModelMesh installation before it is moved: what will work as it is, what differs, what to change.
 // Pure: objects in, findings out. It changes nothing, and repeats no value of a secret.
-import { z } from "zod";
-import { type KubeObject, list, parseObject, record, text, texts } from "../engine/objects.ts";
+import { isRecord } from "#core/fields.ts";
+import { type KubeObject, parseObject, record, text } from "../engine/objects.ts";
 import { annotations } from "../kinds.ts";
 import { selectRuntime } from "../model/selection.ts";
 import { parseInferenceService, parsePredictor, type Source } from "../model/source.ts";
 import { bindServer } from "../runtime/binding.ts";
 import { parseRuntime, type Runtime } from "../runtime/runtime.ts";
 import { type Finding, type Verdict, verdicts } from "./finding.ts";
-import { checkSettings } from "./settings.ts";
+import { checkSettings, storageSecretOf } from "./settings.ts";
+import { checkArtefact, checkEntries, dataOf, readSettings, type StorageRules, type StorageSettings } from "./storage.ts";
 
 export interface Report {
   readonly findings: readonly Finding[];
   readonly counts: Readonly<Record<Verdict, number>>;
 }
 
-/** `values`: any objects of Kubernetes, those of other kinds too. */
-export function checkMigration(values: readonly unknown[]): Report {
+const plainSecret = "storage-config";
+
+/** What objects are compared with. */
+interface Surroundings {
+  readonly runtimes: readonly Runtime[];
+  readonly settings: (namespace: string) => StorageSettings | undefined;
+  readonly rules: StorageRules;
+}
+
+/** `values`: any objects of Kubernetes, those of other kinds too. Files may leave namespaces out: those are one namespace. */
+export function checkMigration(values: readonly unknown[], rules: StorageRules): Report {
   const objects = values.flatMap((value) => parseObject(value) ?? []);
   const of = (kind: string): readonly KubeObject[] => objects.filter(({ body }) => body["kind"] === kind);
-  const runtimes = [...of("ServingRuntime"), ...of("ClusterServingRuntime")].map(parseRuntime);
-  const claims = new Set(of("Secret").flatMap(claimsOfSecret));
+  const runtimes = [
+    ...of("ServingRuntime").map((object): Runtime => ({ ...parseRuntime(object), namespace: object.metadata.namespace ?? "" })),
+    ...of("ClusterServingRuntime").map((object): Runtime => ({ ...parseRuntime(object), namespace: undefined })),
+  ];
+  const secretNames = new Set([plainSecret, ...of("ConfigMap").flatMap((object) => storageSecretOf(object) ?? [])]);
+  const isStorage = ({ metadata }: KubeObject): boolean => secretNames.has(metadata.name);
+  const settings = new Map(
+    of("Secret")
+      .filter(isStorage)
+      .map((object) => [object.metadata.namespace ?? "", readSettings(object)]),
+  );
+  const around: Surroundings = { runtimes, settings: (namespace) => settings.get(namespace), rules };
   const findings: Finding[] = [
     ...runtimes.map(checkRuntime),
-    ...of("InferenceService").map((object) => checkInferenceService(object, runtimes, claims)),
-    ...of("Predictor").map((object) => checkPredictor(object, runtimes, claims)),
-    ...of("Secret").flatMap(checkSecret),
+    ...of("InferenceService").map((object) => checkInferenceService(object, around)),
+    ...of("Predictor").map((object) => checkPredictor(object, around)),
+    ...of("Secret").flatMap((object) => checkSecret(object, isStorage(object), rules)),
     ...of("ConfigMap").flatMap((object) => {
       const found = checkSettings(object);
       return found === undefined ? [] : [found];
@@ -45,7 +65,7 @@ export function checkMigration(values: readonly unknown[]): Report {
 /** As lines for people. */
 export function describeReport({ findings, counts }: Report): string {
   const lines = findings.flatMap(({ verdict, kind, namespace, name, notes }) => [
-    `${titles[verdict].padEnd(8)} ${kind} ${namespace === undefined ? "" : `${namespace}/`}${name}`,
+    `${titles[verdict].padEnd(8)} ${kind} ${namespace === undefined || namespace === "" ? "" : `${namespace}/`}${name}`,
     ...notes.map((note) => `         - ${note}`),
   ]);
   const sum = verdicts.map((verdict) => `${counts[verdict]} ${says[verdict]}`).join(", ");
@@ -107,7 +127,7 @@ function checkRuntime(runtime: Runtime): Finding {
   return finding(at, kind, runtime.faults, differs);
 }
 
-function checkInferenceService(object: KubeObject, runtimes: readonly Runtime[], claims: ReadonlySet<string>): Finding {
+function checkInferenceService(object: KubeObject, around: Surroundings): Finding {
   const kind = "InferenceService";
   const source = parseInferenceService(object);
   if (source === undefined) {
@@ -135,10 +155,10 @@ function checkInferenceService(object: KubeObject, runtimes: readonly Runtime[],
         `${field} had no effect in this mode and has none: see the annotations warmpath.dev/min-copies and max-copies`,
       );
   }
-  return checkSource(object, kind, source, runtimes, claims, change, differs);
+  return checkSource(object, kind, source, around, change, differs);
 }
 
-function checkPredictor(object: KubeObject, runtimes: readonly Runtime[], claims: ReadonlySet<string>): Finding {
+function checkPredictor(object: KubeObject, around: Surroundings): Finding {
   const spec = record(object.body["spec"]);
   const storage = record(spec["storage"]);
   const old = [
@@ -146,53 +166,49 @@ function checkPredictor(object: KubeObject, runtimes: readonly Runtime[], claims
     ...(spec["schemaPath"] === undefined ? [] : ["schemaPath (now storage.schemaPath)"]),
     ...(storage["s3"] === undefined ? [] : ["storage.s3 (now storage.key and storage.parameters)"]),
   ];
-  const differs = old.map((field) => `the deprecated ${field} still works`);
+  const source = parsePredictor(object);
+  const differs = source.invalid === undefined ? old.map((field) => `the deprecated ${field} still works`) : [];
   for (const field of ["gpu", "serviceAccountName"])
     if (spec[field] !== undefined) differs.push(`${field} had no effect and has none`);
-  return checkSource(object, "Predictor", parsePredictor(object), runtimes, claims, [], differs);
+  return checkSource(object, "Predictor", source, around, [], differs);
 }
 
 function checkSource(
   object: KubeObject,
   kind: string,
   source: Source,
-  runtimes: readonly Runtime[],
-  claims: ReadonlySet<string>,
+  { runtimes, settings, rules }: Surroundings,
   change: string[],
   differs: string[],
 ): Finding {
-  if (source.invalid !== undefined)
-    return finding(object, kind, [...change, `${source.invalid}; ModelMesh did not say so in its status`], differs);
+  if (source.invalid !== undefined) {
+    const silently = kind === "InferenceService" ? "; ModelMesh did not say so in its status" : "";
+    return finding(object, kind, [...change, `${source.invalid}${silently}`], differs);
+  }
   const fine: string[] = [];
   for (const revision of source.revisions) {
-    const visible = runtimes.filter(({ namespace }) => namespace === undefined || namespace === source.namespace);
+    const { namespace: own } = source;
+    const visible = runtimes.filter(({ namespace = own }) => namespace === own || namespace === "" || own === "");
     const selection = selectRuntime(revision, visible);
-    if (selection.kind === "none")
-      change.push(visible.length === 0 ? "no runtime was given to compare with" : `${selection.message}: ${selection.why}`);
+    if (visible.length === 0)
+      differs.push(`no runtime was given to compare with: see that one serves ${revision.format}, as the chart's own may`);
+    else if (selection.kind === "none") change.push(`${selection.message}: ${selection.why}`);
     else {
       fine.push(selection.why);
       if (revision.runtime === undefined && / preferred to /.test(selection.why))
         differs.push(`ModelMesh placed it on any runtime that matched; here it is ${selection.runtime.name}, in KServe's order`);
     }
-    const claim = /^pvc:\/\/([^/]+)/.exec(revision.storageUri)?.[1];
-    if (claim !== undefined && !claims.has(claim))
-      differs.push(`the claim ${claim} is not in storage-config: set allowAnyPVC, as it must have been before`);
-    if (Object.keys(revision.storageParameters).some((name) => /url|endpoint|host|uri/i.test(name)))
-      change.push(
-        "storage parameters may not lead to another address with the entry's credentials: give the address an entry of its own",
-      );
+    const artefact = checkArtefact(revision, settings(own), rules);
+    change.push(...artefact.change);
+    differs.push(...artefact.differs);
   }
   return finding(object, kind, change, differs, fine);
 }
 
-const storageTypes = ["s3", "gcs", "azure", "http", "pvc", "hdfs", "webhdfs", "hf", "oci"];
-const entryForm = z.looseObject({ type: z.string() });
-
 /** Names of entries and of missing fields only. */
-function checkSecret(object: KubeObject): readonly Finding[] {
-  const entries = Object.entries(dataOf(object)).map(([key, value]) => ({ key, entry: entryForm.safeParse(parseJson(value)) }));
-  const isStorage = object.metadata.name === "storage-config";
-  if (object.metadata.name === "model-serving-etcd" || texts(record(object.body["data"]))["etcd_connection"] !== undefined) {
+function checkSecret(object: KubeObject, isStorage: boolean, rules: StorageRules): readonly Finding[] {
+  const data = dataOf(object);
+  if (object.metadata.name === "model-serving-etcd" || data["etcd_connection"] !== undefined) {
     return [
       finding(
         object,
@@ -205,41 +221,10 @@ function checkSecret(object: KubeObject): readonly Finding[] {
     ];
   }
   if (!isStorage) return [];
-  const change: string[] = [];
-  for (const { key, entry } of entries) {
-    if (!entry.success) change.push(`the entry ${key} is no JSON object with a type`);
-    else if (!storageTypes.includes(entry.data.type))
-      change.push(`the entry ${key} has the unknown type ${entry.data.type.slice(0, 40)}`);
-    else for (const field of missingFields(entry.data)) change.push(`the entry ${key} lacks ${field}`);
-  }
-  return [finding(object, "Secret", change, [], [`${entries.length} entr${entries.length === 1 ? "y" : "ies"}`])];
-}
-
-function missingFields(entry: Readonly<Record<string, unknown>>): readonly string[] {
-  const wanted: Readonly<Record<string, readonly string[]>> = {
-    s3: ["access_key_id", "secret_access_key", "endpoint_url", "region"],
-    gcs: ["bucket"],
-    azure: ["account_name", "container"],
-    http: ["url"],
-    pvc: ["name"],
-  };
-  return (wanted[text(entry["type"]) ?? ""] ?? []).filter((field) => text(entry[field]) === undefined);
-}
-
-function claimsOfSecret(object: KubeObject): readonly string[] {
-  return Object.values(dataOf(object)).flatMap((value) => {
-    const parsed = entryForm.safeParse(parseJson(value));
-    const name = parsed.success && parsed.data.type === "pvc" ? text(parsed.data["name"]) : undefined;
-    return name === undefined ? [] : [name];
-  });
-}
-
-function dataOf({ body }: KubeObject): Readonly<Record<string, string>> {
-  const decoded = Object.entries(texts(record(body["data"]))).map(([key, value]) => [
-    key,
-    Buffer.from(value, "base64").toString("utf8"),
-  ]);
-  return { ...Object.fromEntries(decoded), ...texts(record(body["stringData"])) };
+  const { name } = object.metadata;
+  const count = Object.keys(data).length;
+  const renamed = name === plainSecret ? [] : [`its name is given to the chart: storageSecretName=${name}`];
+  return [finding(object, "Secret", checkEntries(object, rules), renamed, [`${count} entr${count === 1 ? "y" : "ies"}`])];
 }
 
 /** One name of two kinds in a namespace stands for one model only. */
@@ -266,17 +251,12 @@ function checkNames(objects: readonly KubeObject[]): readonly Finding[] {
   return found;
 }
 
-function parseJson(value: string): unknown {
-  try {
-    const parsed: unknown = JSON.parse(value);
-    return parsed;
-  } catch {
-    return undefined;
-  }
-}
-
-/** Documents hold objects, or lists of them. */
+/** Documents hold objects, or lists of them; a list of one kind leaves it out of its items. */
 export function listObjects(value: unknown): readonly unknown[] {
-  const items = record(value)["items"];
-  return Array.isArray(items) ? list(items) : [value];
+  const { items, kind } = record(value);
+  if (!Array.isArray(items)) return [value];
+  const each = /^(.+)List$/.exec(text(kind) ?? "")?.[1];
+  return items.flatMap((item: unknown) =>
+    listObjects(isRecord(item) && item["kind"] === undefined && each !== undefined ? { ...item, kind: each } : item),
+  );
 }

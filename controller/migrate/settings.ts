@@ -1,7 +1,7 @@
 // Owns what becomes of the predecessor's settings (ConfigMap model-serving-config): each key's value in the chart. Pure.
 import { parse } from "yaml";
 import { isRecord } from "#core/fields.ts";
-import { type KubeObject, record, texts } from "../engine/objects.ts";
+import { type KubeObject, record, text, texts } from "../engine/objects.ts";
 import type { Finding } from "./finding.ts";
 
 /** Key in lower case -> what it is now; undefined when it needs nothing. */
@@ -42,21 +42,39 @@ const keys: Readonly<Record<string, string | undefined>> = {
   modelmeshendpoint: "not there",
 };
 
-export function checkSettings(object: KubeObject): Finding | undefined {
-  const { name, namespace } = object.metadata;
-  if (!/^model-serving-config(?:-defaults)?$/.test(name)) return undefined;
-  const [file = ""] = Object.entries(texts(record(object.body["data"]))).flatMap(([key, value]) =>
+/** The name of the secret with the storage settings, where these settings say one. */
+export function storageSecretOf(object: KubeObject): string | undefined {
+  const settings = readSettings(object);
+  if (settings?.kind !== "ok" || !isRecord(settings.value)) return undefined;
+  return text(Object.entries(settings.value).find(([key]) => key.toLowerCase() === "storagesecretname")?.[1]);
+}
+
+/** Undefined when the object holds no settings of ModelMesh. */
+function readSettings({
+  metadata,
+  body,
+}: KubeObject): { readonly kind: "ok"; readonly value: unknown } | { readonly kind: "malformed" } | undefined {
+  if (!/^model-serving-config(?:-defaults)?$/.test(metadata.name)) return undefined;
+  const [file = ""] = Object.entries(texts(record(body["data"]))).flatMap(([key, value]) =>
     /config.*\.ya?ml$/.test(key) ? [value] : [],
   );
-  let settings: unknown;
   try {
-    settings = parse(file);
+    return { kind: "ok", value: parse(file) };
   } catch {
+    return { kind: "malformed" };
+  }
+}
+
+export function checkSettings(object: KubeObject): Finding | undefined {
+  const { name, namespace } = object.metadata;
+  const settings = readSettings(object);
+  if (settings === undefined) return undefined;
+  if (settings.kind === "malformed") {
     return { verdict: "change", kind: "ConfigMap", namespace, name, notes: ["its settings are no YAML"] };
   }
   const notes: string[] = [];
   const unknown: string[] = [];
-  for (const path of pathsOf(settings)) {
+  for (const path of pathsOf(settings.value)) {
     const key = Object.keys(keys).find((known) => path.toLowerCase() === known || path.toLowerCase().startsWith(`${known}.`));
     if (key === undefined) unknown.push(`the setting ${path} is unknown`);
     else notes.push(keys[key] === undefined ? `${path} is not needed any more` : `${path}: ${keys[key]}`);

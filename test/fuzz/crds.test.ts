@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import * as fc from "fast-check";
 import { z } from "zod";
+import { storageRules } from "#cli/migrate/rules.ts";
 import { parseObject } from "#controller/engine/objects.ts";
 import { checkMigration } from "#controller/migrate/check.ts";
 import { buildRecord } from "#controller/model/desired.ts";
@@ -215,7 +216,7 @@ describe("objects of Kubernetes", () => {
   test("the migration check reads all of them too", () => {
     fc.assert(
       fc.property(fc.array(fc.oneof(...Object.values(bases).map(mutated), fc.anything()), { maxLength: 4 }), (values) => {
-        checkMigration(values);
+        checkMigration(values, storageRules);
       }),
       { numRuns: 2_000 },
     );
