@@ -79,6 +79,8 @@ describe("the chart", { skip }, () => {
       ["auth.enable=true", /enable/],
       ["auth.enabled=true,auth.clientCertificates=dns", /needs tls.clientAuth: require/],
       ["sleep.afterSeconds=soon", /afterSeconds/],
+      ["adapter.resources.limit.memory=1Gi", /'limit' not allowed/],
+      ["gateway.affinity.nodeAfinity.x=y", /'nodeAfinity' not allowed/],
     ];
     for (const [setting, says] of refusals) {
       const { code, error } = await render("--set", setting);
