@@ -108,8 +108,8 @@ export function createModelReconciler(parts: ModelParts): ModelReconciler {
     for (const [at, revision] of source.revisions.entries()) {
       const selection = selectRuntime(revision, runtimes);
       if (selection.kind === "none") {
-        const { reason, message } = selection;
-        return { kind: "runtime", reason, message, why: selection.why };
+        const { reason, message, isPending } = selection;
+        return { kind: "runtime", reason, message, why: selection.why, isPending };
       }
       placed.push({ revision, runtime: selection.runtime.name, formatVersion: selection.formatVersion });
       if (at === source.active) ({ why } = selection);

@@ -20,6 +20,8 @@ export type Selection =
       readonly message: string;
       /** What each runtime lacks. */
       readonly why: string;
+      /** A runtime for one model at a time would serve it: the predecessor's users see such a model wait, not fail. */
+      readonly isPending: boolean;
     };
 
 export type Wish = Pick<SourceRevision, "format" | "formatVersion" | "protocol" | "runtime">;
@@ -39,6 +41,7 @@ export function selectRuntime(wish: Wish, runtimes: Iterable<Runtime>): Selectio
       reason: "NoSupportingRuntime",
       message: "No ServingRuntime supports specified model type and/or protocol",
       why: visible.length === 0 ? "there is no runtime" : listed(judged.map(({ runtime, lacks }) => `${runtime.name} ${lacks}`)),
+      isPending: visible.some((runtime) => isForOne(wish, runtime)),
     };
   }
   const others = suitable.length - 1;
@@ -60,6 +63,7 @@ function selectNamed(wish: Wish, name: string, all: readonly Runtime[]): Selecti
       reason: "RuntimeNotRecognized",
       message: "Specified runtime name not recognized",
       why: `there is no runtime named ${name}`,
+      isPending: false,
     };
   }
   const lacks =
@@ -71,6 +75,7 @@ function selectNamed(wish: Wish, name: string, all: readonly Runtime[]): Selecti
       reason: "NoSupportingRuntime",
       message: `Specified runtime ${name} ${lacks}`,
       why: `${name} ${lacks}`,
+      isPending: isForOne(wish, runtime),
     };
   }
   return { kind: "selected", runtime, formatVersion: undefined, why: `the runtime ${name} is named by the spec` };
@@ -97,6 +102,10 @@ function judge(wish: Wish, runtime: Runtime): Omit<Judged, "runtime"> {
   if (wish.protocol !== undefined && runtime.protocols.length > 0 && !speaks(runtime, wish.protocol))
     return no(`does not speak ${wish.protocol}`);
   return { format: chosen[0], lacks: undefined };
+}
+
+function isForOne({ format }: Wish, { multiModel, disabled, formats }: Runtime): boolean {
+  return !multiModel && !disabled && formats.some(({ name }) => name === format);
 }
 
 /** What speaks V2 over gRPC is called over REST as well. */

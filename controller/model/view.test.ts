@@ -180,7 +180,7 @@ describe("what is said when", () => {
       nowMs,
     });
     const view = viewObstacle(
-      { kind: "runtime", reason: "NoSupportingRuntime", message: "none", why: "a is disabled" },
+      { kind: "runtime", reason: "NoSupportingRuntime", message: "none", why: "a is disabled", isPending: false },
       served,
       nowMs,
     );

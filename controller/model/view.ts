@@ -81,6 +81,7 @@ export type Obstacle =
       readonly reason: "NoSupportingRuntime" | "RuntimeNotRecognized";
       readonly message: string;
       readonly why: string;
+      readonly isPending: boolean;
     };
 
 export function viewModel(seen: ModelSeen): ModelView {
@@ -132,7 +133,7 @@ export function viewObstacle(obstacle: Obstacle, served: ModelView | undefined, 
     case "runtime":
       return {
         ...base,
-        activeState: served?.activeState ?? "FailedToLoad",
+        activeState: served?.activeState ?? (obstacle.isPending ? "Pending" : "FailedToLoad"),
         targetState: served === undefined ? "" : "FailedToLoad",
         transition: served === undefined ? "UpToDate" : "BlockedByFailedLoad",
         failure: { location: undefined, reason: obstacle.reason, message: obstacle.message, revision: undefined, time },

@@ -43,6 +43,7 @@ describe("models that fail", { skip }, () => {
     const status = await it.until("isvc", "failing", "has failed", (seen) => stateOf(seen) === "FailedToLoad");
     assert.equal(status.modelStatus.transitionStatus, "UpToDate");
     assert.equal(status.modelStatus.lastFailureInfo.reason, "ModelLoadFailed");
+    assert.match(status.modelStatus.lastFailureInfo.location, /./);
     assert.ok(Date.now() - Date.parse(status.modelStatus.lastFailureInfo.time) < 120_000);
     assert.equal(status.conditions.find(({ type }: { type: string }) => type === "Ready").status, "False");
     const events = await waitUntil(
@@ -154,6 +155,7 @@ describe("models that fail", { skip }, () => {
     assert.deepEqual([status.available, status.transitionStatus, status.targetModelState], [false, "UpToDate", ""]);
     assert.equal(status.lastFailureInfo.reason, "ModelLoadFailed");
     assert.match(status.lastFailureInfo.message, /not-there/);
+    assert.match(status.lastFailureInfo.location, /./);
     assert.notEqual(status.lastFailureInfo.time, undefined);
     // Another one names its storage rightly, and is hindered by nothing.
     await it.plane.kubectl.apply(buildInferenceService("beside-it", it.artefact("iris-t0001")));
@@ -213,7 +215,10 @@ describe("models that fail", { skip }, () => {
     await it.plane.kubectl.apply(onnxRuntime("lone", formats));
     await it.plane.kubectl.apply(buildPredictor("alone", { modelType: { name: "lone" }, storage: { path: "a" } }));
     const status = await it.until("predictor", "alone", "says why", (seen) => seen.lastFailureInfo !== undefined);
-    assert.equal(status.available, false);
+    assert.deepEqual(
+      [status.available, status.activeModelState, status.targetModelState, status.transitionStatus],
+      [false, "Pending", "", "UpToDate"],
+    );
     assert.equal(status.lastFailureInfo.reason, "NoSupportingRuntime");
     assert.equal(await it.plane.kubectl.get("deployment", "modelmesh-serving-lone"), undefined);
   });
