@@ -2,6 +2,7 @@
 // they are, and accounts of the cluster at the management API. Real pods; what the values say is seen to hold at each gateway.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { isDeepStrictEqual } from "node:util";
 import { credentials } from "@grpc/grpc-js";
 import { Agent, request } from "undici";
 import { createClient } from "#platform/grpc.ts";
@@ -170,11 +171,24 @@ describe("an installation of two gateways on an etcd of one's own that asks call
     const everybody = ["pod's metrics", "REST", "gRPC", "health"];
     const of = (...more: readonly string[]): readonly string[] =>
       doors.flatMap(([door]) => ([...everybody, ...more].includes(door) ? [door] : []));
+    /** The network of the cluster learns of pods that have just come after a moment. */
+    const untilOpenFrom = (
+      pod: string,
+      container: string,
+      expected: readonly string[],
+      namespace = it.namespace,
+    ): Promise<unknown> =>
+      waitUntil(
+        `${pod} reaches ${expected.join(", ")}`,
+        () => openFrom(pod, container, namespace),
+        (open) => isDeepStrictEqual(open, expected),
+        podsMs,
+      );
     const toServers = ["link", "server's REST", "server's gRPC"];
-    assert.deepEqual(await openFrom(gateway.metadata.name, "gateway"), of(...toServers, "peers"));
-    assert.deepEqual(await openFrom(controller.metadata.name, "controller"), of("management"));
-    assert.deepEqual(await openFrom(runtime.metadata.name, "warmpath-adapter"), of());
-    for (const [pod, namespace] of strangers) assert.deepEqual(await openFrom(pod, "idle", namespace), of(), pod);
+    await untilOpenFrom(gateway.metadata.name, "gateway", of(...toServers, "peers"));
+    await untilOpenFrom(controller.metadata.name, "controller", of("management"));
+    await untilOpenFrom(runtime.metadata.name, "warmpath-adapter", of());
+    for (const [pod, namespace] of strangers) await untilOpenFrom(pod, "idle", of(), namespace);
   });
 
   testClaims(() => it);
@@ -197,7 +211,7 @@ describe("an installation of two gateways on an etcd of one's own that asks call
     const stringData = { "tls.crt": server.cert, "tls.key": server.key, "ca.crt": authority.cert };
     await it.apply(JSON.stringify({ apiVersion: "v1", kind: "Secret", metadata: { name: "brought" }, stringData }));
     const set = ["tls.secretName=brought", "tls.clientAuth=require", "auth.clientCertificates=dns"];
-    const how = ["--reuse-values", "--wait", "--timeout", "5m", ...set.flatMap((value) => ["--set", value])];
+    const how = ["--reuse-values", "--wait", "--timeout", "10m", ...set.flatMap((value) => ["--set", value])];
     const { code, stderr } = await it.helm("upgrade", "warmpath", chartFolder, ...how);
     assert.equal(code, 0, stderr);
     const strangers = await createAuthority("brought", certificateMs);
@@ -215,7 +229,7 @@ describe("an installation of two gateways on an etcd of one's own that asks call
       for (const { pair, ...expected } of shown) {
         await using own = new AsyncDisposableStack();
         const connect = { ca: authority.cert, servername: servingHost, ...pair };
-        const agent = own.adopt(new Agent({ connect }), (made) => made.destroy());
+        const agent = own.adopt(new Agent({ connect: { ...connect, timeout: podsMs } }), (made) => made.destroy());
         const [key, cert] = pair === undefined ? [null, null] : [Buffer.from(pair.key), Buffer.from(pair.cert)];
         using channel = createClient(
           GRPCInferenceService,

@@ -181,7 +181,12 @@ export async function openCluster(
     },
   );
   stack.defer(() => void tunnel.kill("SIGKILL"));
-  await once(tunnel.stdout, "data");
+  await Promise.race([
+    once(tunnel.stdout, "data"),
+    once(tunnel, "exit").then(([code]) => {
+      throw new Error(`the way into the node's network ended with ${String(code)}`);
+    }),
+  ]);
   const api = stack.use(await openForward(socket, address, apiPort));
   const kubeconfigFor = async (name: string, token: string): Promise<string> => {
     const file = inside(`${name}.outside`);

@@ -40,6 +40,8 @@ export interface Installation extends AsyncDisposable {
   secret(name: string): Promise<Readonly<Record<string, string>>>;
   /** One request for an iris model over REST, that may wait for so long. */
   inferIris(model: string, ms: number, signal?: AbortSignal): Promise<{ readonly status: number; readonly text: string }>;
+  /** Deletes a pod; once it is gone, by what codes its containers have ended. Those that never ran are left out. */
+  endPod(name: string): Promise<Readonly<Record<string, number>>>;
   /** What the release's processes have printed, for a failure that is to be understood. */
   logs(): Promise<string>;
 }
@@ -101,7 +103,7 @@ export async function openInstallation(values: readonly string[] = [], more: Ins
     chartFolder,
     "--wait",
     "--timeout",
-    "5m",
+    "10m",
     ...[...testValues, ...values, ...prepared].flatMap((value) => ["--set", value]),
   );
   if (installed.code !== 0) {
@@ -140,13 +142,26 @@ export async function openInstallation(values: readonly string[] = [], more: Ins
       await kubectl("delete", kind, name, "--namespace", namespace, "--ignore-not-found");
     },
     get,
-    until: (kind, name, what, holds, ms = 120_000) =>
+    until: (kind, name, what, holds, ms = 240_000) =>
       waitUntil(`${kind} ${name} ${what}`, async () => (await get(kind, name))?.status ?? {}, holds, ms).catch(
         async (error: unknown) => {
           throw new Error(`${String(error)}\n${await logsOf(cluster)}`, { cause: error });
         },
       ),
-    ask: (path, body) => client.ask(path, body === undefined ? {} : { body, headers: [["content-type", "application/json"]] }),
+    // A connection of its own, here and below: one that is kept may be closed the moment it is used again.
+    ask: (path, body) =>
+      client.ask(
+        path,
+        body === undefined
+          ? { headers: [["connection", "close"]] }
+          : {
+              body,
+              headers: [
+                ["connection", "close"],
+                ["content-type", "application/json"],
+              ],
+            },
+      ),
     async pods(selector) {
       const { items } = await reader.list(pods, namespace, { limit: 500, labelSelector: selector });
       return items.map(({ body }) => body);
@@ -163,9 +178,26 @@ export async function openInstallation(values: readonly string[] = [], more: Ins
         headers: { "content-type": "application/json" },
         headersTimeout: ms,
         bodyTimeout: ms,
+        reset: true,
         ...(signal === undefined ? {} : { signal }),
       });
       return { status: statusCode, text: await answer.text() };
+    },
+    async endPod(name) {
+      const stop = new AbortController();
+      const { resourceVersion } = await reader.list(pods, namespace, { limit: 500 });
+      const watch = reader.watch(pods, namespace, { resourceVersion, timeoutSeconds: 3_600, signal: stop.signal });
+      await kubectl("delete", "pod", name, "--namespace", namespace, "--wait=false");
+      for await (const event of watch) {
+        if (event.kind !== "deleted" || event.object.metadata.name !== name) continue;
+        // The node tells how all of them have ended before it lets the pod go.
+        const { status = {} }: KubeValue = event.object.body;
+        const containers: readonly KubeValue[] = [...(status.initContainerStatuses ?? []), ...(status.containerStatuses ?? [])];
+        return Object.fromEntries(
+          containers.flatMap(({ name: of, state }) => (state?.terminated === undefined ? [] : [[of, state.terminated.exitCode]])),
+        );
+      }
+      throw new Error(`${name}: nobody told that it is gone`);
     },
     logs: () => logsOf(cluster),
     [Symbol.asyncDispose]: () => parts.disposeAsync(),

@@ -60,7 +60,7 @@ export async function openCallers(it: Installation, model: string): Promise<Call
   const agentFor = async (secret: string, servername: string): Promise<readonly [Agent, Buffer]> => {
     const ca = (await it.secret(secret))["ca.crt"] ?? "";
     // A connection for each request: it may go to another gateway than the one before.
-    const agent = new Agent({ connect: { ca, servername }, pipelining: 0 });
+    const agent = new Agent({ connect: { ca, servername, timeout: podsMs }, pipelining: 0 });
     return [stack.adopt(agent, (made) => made.destroy()), Buffer.from(ca)];
   };
   const [serving, servingCa] = await agentFor("warmpath-serving", servingHost);
@@ -149,7 +149,11 @@ export async function openCallers(it: Installation, model: string): Promise<Call
       );
       assert.ok(rest !== undefined && grpc !== undefined);
       await using own = new AsyncDisposableStack();
-      const keeping = new Agent({ connect: { ca: servingCa, servername: servingHost }, connections: 1, pipelining: 1 });
+      const keeping = new Agent({
+        connect: { ca: servingCa, servername: servingHost, timeout: podsMs },
+        connections: 1,
+        pipelining: 1,
+      });
       const kept = own.adopt(keeping, (made) => made.destroy());
       using channel = createServingClient(grpc, { "grpc.enable_retries": 0 });
       const began = performance.now();

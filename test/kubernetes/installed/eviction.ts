@@ -10,6 +10,7 @@ export function testEviction(of: () => Callers): void {
     const callers = of();
     const { told, summary } = await callers.tellUnderLoad(async () => {
       for (const selector of [gateways, runtimePods]) {
+        await untilOneMayGo(callers, selector === gateways ? "warmpath-gateway" : "modelmesh-serving-onnx");
         const gone = await callers.namesOf(selector);
         assert.equal(gone.length, 2);
         const said = await Promise.all(gone.map((pod) => evict(callers, pod)));
@@ -28,6 +29,16 @@ export function testEviction(of: () => Callers): void {
     context.diagnostic(summary);
     assert.deepEqual([...told.keys()], ["right"], summary);
   });
+}
+
+/** Until the cluster has counted what the budget is about. */
+async function untilOneMayGo({ it }: Callers, budget: string): Promise<void> {
+  await waitUntil(
+    `the budget ${budget} lets one of two go`,
+    async () => (await it.get("poddisruptionbudget", budget))?.status,
+    (status) => status?.currentHealthy === 2 && status.expectedPods === 2 && status.disruptionsAllowed === 1,
+    podsMs,
+  );
 }
 
 /** What the API server says to an Eviction (policy/v1). */

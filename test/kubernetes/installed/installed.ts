@@ -34,7 +34,7 @@ export function createInstalled(it: Installation, values: readonly string[]): In
     const { "ca.crt": ca = "" } = await it.secret("warmpath-management-tls");
     await using stack = new AsyncDisposableStack();
     const isSecured = selector === gatewayPods;
-    const connect = isSecured ? { ca, servername: "warmpath-management" } : {};
+    const connect = { timeout: podsMs, ...(isSecured ? { ca, servername: "warmpath-management" } : {}) };
     // A connection of its own: one that is kept may be closed the moment it is used again.
     const dispatcher = stack.adopt(new Agent({ connect }), (agent) => agent.destroy());
     const [pod] = await it.pods(selector);
@@ -47,7 +47,7 @@ export function createInstalled(it: Installation, values: readonly string[]): In
     it,
     async upgrade(...more) {
       const set = [...testValues, ...values, ...more].flatMap((value) => ["--set", value]);
-      const { code, stderr } = await it.helm("upgrade", "warmpath", chartFolder, "--wait", "--timeout", "5m", ...set);
+      const { code, stderr } = await it.helm("upgrade", "warmpath", chartFolder, "--wait", "--timeout", "10m", ...set);
       assert.equal(code, 0, stderr);
     },
     deployment: (runtime = "onnx") => it.get("deployment", `modelmesh-serving-${runtime}`),
