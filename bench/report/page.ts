@@ -18,7 +18,17 @@ pre { padding: 10px 14px; overflow-x: auto; }
 .soft { color: var(--soft); }
 ${plotStyle}`;
 
-export function buildReportPage(results: Results, benchmarks: readonly Benchmark[]): string {
+/** A run of this report that came to no result. */
+export interface FailedRun {
+  readonly name: string;
+  /** ISO 8601. */
+  readonly at: string;
+  readonly reason: string;
+}
+
+const maxReasonLength = 2_000;
+
+export function buildReportPage(results: Results, benchmarks: readonly Benchmark[], failures: readonly FailedRun[] = []): string {
   const there = benchmarks.flatMap((benchmark) => {
     const run = results.runs[benchmark.name];
     return run === undefined ? [] : [{ benchmark, run }];
@@ -34,11 +44,28 @@ export function buildReportPage(results: Results, benchmarks: readonly Benchmark
 <body>
 <h1>Warmpath: what was measured</h1>
 ${introduction}
+${describeFailures(results, failures)}
+${describeMissing(results, benchmarks)}
 <nav aria-label="Benchmarks"><ul>${there.map(({ benchmark: { name, summary } }) => `<li><a href="#${name}">${name}</a>: ${withCode(summary)}</li>`).join("\n")}</ul></nav>
 ${buildSections(results, benchmarks)}
 </body>
 </html>
 `;
+}
+
+/** A result from before is shown in its part still; that the last run failed says more. */
+function describeFailures(results: Results, failures: readonly FailedRun[]): string {
+  if (failures.length === 0) return "";
+  const items = failures.map(({ name, at, reason }) => {
+    const kept = results.runs[name] === undefined ? "" : " What is shown of it below is of an earlier run.";
+    return `<li><strong>${escape(name)}</strong> at ${escape(at.slice(0, 16).replace("T", " "))} UTC.${kept}<pre>${escape(reason.slice(0, maxReasonLength))}</pre></li>`;
+  });
+  return `<section aria-labelledby="failures"><h2 id="failures">Runs that failed</h2><ul>${items.join("\n")}</ul></section>`;
+}
+
+function describeMissing(results: Results, benchmarks: readonly Benchmark[]): string {
+  const missing = benchmarks.flatMap(({ name }) => (results.runs[name] === undefined ? [`<code>${escape(name)}</code>`] : []));
+  return missing.length === 0 ? "" : `<p>Without a result here: ${missing.join(", ")}.</p>`;
 }
 
 const introduction = `<p>Each part below is one command on one machine, named with its date and what it ran. <code>results.json</code> beside

@@ -1,5 +1,5 @@
 // Owns `npm run bench -- report`: each benchmark as a command of its own, one after another, then one page and its data. One
-// that fails is told and does not keep the others from running; what was kept of it before stays.
+// that fails is told, on the page as well, and does not keep the others from running; what was kept of it before stays.
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -9,7 +9,7 @@ import type { Benchmark } from "../benchmark.ts";
 import { runCommand } from "../command.ts";
 import { describeMachine, readVersions } from "./machine.ts";
 import { replaceMeasured } from "./measured.ts";
-import { buildReportPage } from "./page.ts";
+import { buildReportPage, type FailedRun } from "./page.ts";
 import { finite, formatResults, noResults, outcomeSchema, type Results, type Run, readResults } from "./results.ts";
 
 export interface ReportOptions {
@@ -35,9 +35,8 @@ export async function runReport(options: ReportOptions, signal: AbortSignal): Pr
   const { benchmarks, only, say, keep } = options;
   const outFolder = resolve(options.outFolder);
   await mkdir(outFolder, { recursive: true });
-  const resultsFile = join(outFolder, "results.json");
-  let results = (await readResults(keep ? keptFile : resultsFile)) ?? noResults;
-  const failed: string[] = [];
+  let results = (await readResults(keep ? keptFile : join(outFolder, "results.json"))) ?? noResults;
+  const failures: FailedRun[] = [];
   const chosen = benchmarks.filter(({ name }) => only.includes(name));
   for (const [at, benchmark] of chosen.entries()) {
     say(`${at + 1} of ${chosen.length}: ${benchmark.name}`);
@@ -46,15 +45,17 @@ export async function runReport(options: ReportOptions, signal: AbortSignal): Pr
       results = { ...results, runs: { ...results.runs, [benchmark.name]: run } };
     } catch (error) {
       signal.throwIfAborted();
-      failed.push(benchmark.name);
+      failures.push({ name: benchmark.name, at: new Date().toISOString(), reason: errorMessage(error) });
       say(`${benchmark.name} failed: ${errorMessage(error)}`);
     }
     // After each: what an interrupted report has is not lost.
-    await write(results, resultsFile, join(outFolder, "index.html"), options);
+    await write(results, failures, outFolder, options);
+    await keepInRepository(results, options).catch((error: unknown) => say(`it could not be kept yet: ${errorMessage(error)}`));
   }
-  await write(results, resultsFile, join(outFolder, "index.html"), options);
+  await write(results, failures, outFolder, options);
+  await keepInRepository(results, options);
   say(`the report: ${join(outFolder, "index.html")}`);
-  return failed;
+  return failures.map(({ name }) => name);
 }
 
 async function measure(benchmark: Benchmark, options: ReportOptions, signal: AbortSignal): Promise<Run> {
@@ -67,17 +68,24 @@ async function measure(benchmark: Benchmark, options: ReportOptions, signal: Abo
   const say = (line: string): void => options.say(`  ${line}`);
   await runCommand(benchmark.name, [main, benchmark.name, "--json", "--into", into, ...flags], say, signal);
   const outcome = outcomeSchema.parse(JSON.parse(await readFile(into, "utf8")));
-  const again = benchmark.command ?? ["npm run bench --", benchmark.name, "--json", ...options.flags].join(" ");
+  const again = benchmark.command ?? ["npm run bench --", benchmark.name, "--json", ...flags].join(" ");
   const seconds = Math.round((Date.now() - at.getTime()) / 1_000);
   return { command: again, at: at.toISOString(), seconds, isQuick: options.isQuick, machine, versions, ...outcome };
 }
 
-async function write(results: Results, resultsFile: string, pageFile: string, options: ReportOptions): Promise<void> {
-  const text = formatResults(results);
-  await writeFile(resultsFile, text);
-  await writeFile(pageFile, buildReportPage(results, options.benchmarks));
-  if (!options.keep) return;
-  await writeFile(keptFile, text);
+async function write(
+  results: Results,
+  failures: readonly FailedRun[],
+  outFolder: string,
+  { benchmarks }: ReportOptions,
+): Promise<void> {
+  await writeFile(join(outFolder, "results.json"), formatResults(results));
+  await writeFile(join(outFolder, "index.html"), buildReportPage(results, benchmarks, failures));
+}
+
+async function keepInRepository(results: Results, { keep }: ReportOptions): Promise<void> {
+  if (!keep) return;
+  await writeFile(keptFile, formatResults(results));
   await writeFile(readmeFile, replaceMeasured(await readFile(readmeFile, "utf8"), results));
 }
 

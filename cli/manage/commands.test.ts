@@ -168,7 +168,10 @@ test("trace tells where the time of a slow request went, and says so when there 
   assert.match(explained.out, /^miss of (?:m|other), .*\n[\s\S]*pull and load/);
   await run(["models", "unregister", "m", "--url", url]);
   assert.match((await run(["explain", "a".repeat(32), "--url", url])).out, /^miss of/);
-  assert.equal((await run(["explain", "b".repeat(32), "--url", url])).code, 3, "neither a request nor a model");
+  assert.match((await run(["explain", `00-${"A".repeat(32)}-${"c".repeat(16)}-01`, "--url", url])).out, /^miss of/);
+  const neither = await run(["explain", "b".repeat(32), "--url", url]);
+  assert.equal(neither.code, 3, "neither a request nor a model");
+  assert.match(neither.error, /no request of the trace b+ is remembered: each gateway keeps the latest 64/);
   assert.equal((JSON.parse((await trace("m", "--json")).out) as { requests: unknown[] }).requests.length, 1);
 });
 

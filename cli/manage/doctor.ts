@@ -6,6 +6,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { promisify } from "node:util";
 import type { Command } from "commander";
+import { envoyBinary, envoyIsThere } from "../setup/envoy.mjs";
 import {
   addGatewayOptions,
   listOf,
@@ -86,9 +87,12 @@ function checkNode(): Finding {
       };
 }
 
-async function checkEnvoy(binary: string | undefined): Promise<Finding> {
+/** `named`: by WARMPATH_ENVOY; else the one that set-up has brought is looked at. */
+async function checkEnvoy(named: string | undefined): Promise<Finding> {
   const check = "envoy";
-  if (binary === undefined) return { check, verdict: "ok", says: "brought by `warmpath up`; not looked at" };
+  if (named === undefined && !envoyIsThere())
+    return { check, verdict: "ok", says: "none is here; `warmpath up` brings the one that is tested" };
+  const binary = named ?? envoyBinary();
   if (!existsSync(binary)) {
     return {
       check,

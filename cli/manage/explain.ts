@@ -14,10 +14,10 @@ import {
 } from "./context.ts";
 import { CommandError } from "./failure.ts";
 import { formatTable, printable } from "./table.ts";
-import { describeRequest, findRequest } from "./trace.ts";
+import { describeRequest, findRequest, whatIsRemembered } from "./trace.ts";
 
-/** A model may be called so as well: then no request is found, and the model is explained. */
-const traceForm = /^[0-9a-f]{32}$/;
+/** The id of a trace, alone or in a W3C traceparent. A model may be called so as well: then it is explained when no request is found. */
+const traceForm = /^(?:00-)?([0-9a-f]{32})(?:-[0-9a-f]{16}-[0-9a-f]{2})?$/i;
 
 export function addExplain(program: Command, terminal: Terminal): void {
   addGatewayOptions(program.command("explain"))
@@ -26,14 +26,19 @@ export function addExplain(program: Command, terminal: Terminal): void {
     .option("--pods", "also what speaks for and against each pod")
     .action(async (name: string, options: Options) => {
       const session = openSession(terminal, options);
-      const request = traceForm.test(name) ? await findRequest(session, name) : undefined;
+      const traceId = traceForm.exec(name)?.[1]?.toLowerCase();
+      const request = traceId === undefined ? undefined : await findRequest(session, traceId);
       if (request !== undefined) {
         const model = await explainModel(session, textOf(request["model"]) ?? "");
         const said = Array.isArray(model["lines"]) ? model["lines"].map((line) => printable(String(line))) : [];
         session.show({ request, model }, () => [describeRequest(request, session), "", ...said].join("\n"));
         return;
       }
-      const { body } = await session.client.ask("GET", modelPath(name, "/explain"));
+      const { body } = await session.client.ask("GET", modelPath(name, "/explain")).catch((error: unknown) => {
+        throw traceId !== undefined && error instanceof CommandError && error.kind === "not-found"
+          ? new CommandError("not-found", `no request of the trace ${traceId} is remembered: ${whatIsRemembered}`)
+          : error;
+      });
       const lines = Array.isArray(body["lines"]) ? body["lines"].map((line) => printable(String(line))) : [];
       session.show(body, () =>
         [...lines, ...(options["pods"] === true ? ["", formatVerdicts(body, terminal.width)] : [])].join("\n"),

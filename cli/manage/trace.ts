@@ -25,6 +25,8 @@ interface Bar {
 }
 
 const barWidth = 40;
+export const whatIsRemembered =
+  "each gateway keeps the latest 64 of those that failed or waited longer than nine of ten; hits are seen by no gateway";
 
 export function addTrace(program: Command, terminal: Terminal): void {
   addGatewayOptions(program.command("trace"))
@@ -48,7 +50,7 @@ export function addTrace(program: Command, terminal: Terminal): void {
 function nothing(model: string | undefined, others: number): string {
   const of = model === undefined ? "" : ` of ${model}`;
   const rest = others === 0 ? "" : `; there are ${others} of other models`;
-  return `no slow or failed request${of} is remembered${rest}: only those are kept that failed or waited longer than nine of ten`;
+  return `no slow or failed request${of} is remembered${rest}: ${whatIsRemembered}`;
 }
 
 /** The remembered request of this trace, and what is known of where its time went. */
