@@ -1,18 +1,21 @@
 // Owns the pull of an artefact that lies elsewhere: settings, source, list, cache, transfer.
 // Invariants: a store is asked what there is each time, so that nobody gets from the cache what they may not read, nor what
-// has changed since; only when it cannot be reached, what came from the same source last is given out.
+// has changed since; only when it cannot be reached, or says nothing, what came from the same source last is given out.
 
 import { join } from "node:path";
+import { systemClock } from "#platform/clock.ts";
 import type { Log } from "#platform/log.ts";
 import type { Failure } from "../drivers/driver.ts";
 import { parseAddress, showAddress } from "./address.ts";
 import { type DiskCache, keyOf, type Lease } from "./cache/cache.ts";
 import { fetchArtefact, noSchema, type Wish } from "./fetch.ts";
 import { findLocal } from "./local.ts";
+import { originOf, storeOf } from "./origin.ts";
 import { baseName } from "./paths.ts";
 import type { Artefact, Probed, Pulled, Puller } from "./puller.ts";
 import type { StorageSettings } from "./settings/settings.ts";
 import { resolveSource, type Source, schemaPathOf, wantedType } from "./settings/source.ts";
+import { createSilences } from "./silence.ts";
 import type { Store, StoredFile } from "./store.ts";
 import type { TransferOptions } from "./transfer.ts";
 import { PullError } from "./trouble.ts";
@@ -32,6 +35,8 @@ export interface RemotePullerOptions {
   readonly pvcRoot: string;
   readonly log: Log;
   readonly transfer?: TransferOptions;
+  /** How long a store may be asked what it has; 8 s for a probe and 30 s for a pull when absent. */
+  readonly listMs?: number;
 }
 
 interface Place {
@@ -54,12 +59,16 @@ interface Plan {
 /** So long what a probe has found serves the pull behind it. */
 const freshMs = 10_000;
 const maxPlans = 256;
+/** What a store has may be asked for so long; whoever probes waits somewhat longer than that. */
+const probeListMs = 8_000;
+const pullListMs = 30_000;
 /** An object that is replaced all the time is never got whole. */
 const maxRelists = 3;
 
 export function createRemotePuller(options: RemotePullerOptions): Puller {
   const { settings, stores, cache, pvcRoot, log } = options;
   const plans = new Map<string, Plan>();
+  const silences = createSilences({ clock: systemClock });
   let anonymous = 0;
 
   const locate = async ({ storageUri, storageKey, storageParameters = {}, schemaPath }: Artefact): Promise<Place> => {
@@ -77,7 +86,18 @@ export function createRemotePuller(options: RemotePullerOptions): Puller {
     return { source: resolved.source, what: showAddress(address), schema };
   };
 
-  const list = async (place: Place, source: RemoteSource, sourceKey: string, signal: AbortSignal): Promise<Plan> => {
+  const list = async (
+    place: Place,
+    source: RemoteSource,
+    sourceKey: string,
+    timeoutMs: number,
+    signal: AbortSignal,
+  ): Promise<Plan> => {
+    const question = { store: keyOf([storeOf(source)]), what: place.what, timeoutMs };
+    return await silences.ask(question, signal, (ended) => listNow(place, source, sourceKey, ended));
+  };
+
+  const listNow = async (place: Place, source: RemoteSource, sourceKey: string, signal: AbortSignal): Promise<Plan> => {
     const store = await stores.open(source);
     const listing = await store.list(signal);
     const { schema, inside } = await findSchema(place, store, listing, signal);
@@ -104,7 +124,7 @@ export function createRemotePuller(options: RemotePullerOptions): Puller {
     let plan = takePlan(plans, sourceKey);
     for (let relists = 0; ; relists++) {
       try {
-        plan ??= await list(place, source, sourceKey, signal);
+        plan ??= await list(place, source, sourceKey, options.listMs ?? pullListMs, signal);
       } catch (error) {
         signal.throwIfAborted();
         if (!(error instanceof PullError) || error.trouble !== "unreachable") throw error;
@@ -159,7 +179,7 @@ export function createRemotePuller(options: RemotePullerOptions): Puller {
         const { source } = place;
         if (source.kind === "pvc") return await local(place, source, signal);
         const sourceKey = keyOf([source, place.schema?.path ?? ""]);
-        const plan = await list(place, source, sourceKey, signal).catch(async (error: unknown) => {
+        const plan = await list(place, source, sourceKey, options.listMs ?? probeListMs, signal).catch(async (error: unknown) => {
           signal.throwIfAborted();
           if (!(error instanceof PullError) || error.trouble !== "unreachable") throw error;
           using last = leased(await cache.takeLast(sourceKey, signal));
@@ -226,24 +246,6 @@ function besideUrl(url: string, schemaPath: string): string | undefined {
     return schemaPathOf({ kind: "storage", path: "" }, folder === "" ? schemaPath : `${folder}/${schemaPath}`, true);
   } catch {
     return undefined;
-  }
-}
-
-/** Which store it is, whoever asks it: the same object by the credentials of two is one. */
-function originOf(source: RemoteSource): readonly unknown[] {
-  switch (source.kind) {
-    case "s3":
-      return [source.kind, source.endpoint ?? "", source.bucket];
-    case "gcs":
-      return [source.kind, source.entry?.endpoint ?? "", source.bucket];
-    case "azure":
-      return [source.kind, source.host ?? source.entry?.connectionString ?? "", source.container];
-    case "http":
-      return [source.kind];
-    case "hf":
-      return [source.kind, source.entry?.endpoint ?? "", source.repository];
-    case "oci":
-      return [source.kind, source.registry, source.repository];
   }
 }
 

@@ -299,4 +299,33 @@ describe("artefacts on web servers", { timeout: 120_000 }, () => {
     assert.equal(never.failure, "storage");
     assert.match(never.reason, /cannot be reached for .*other.*ECONNREFUSED/);
   });
+
+  test("when the server says nothing, what came from it last is used, and soon it is left alone for a while", async () => {
+    const hung = await openTestWebServer();
+    await using impatient = await openPullBench({ listMs: 300 });
+    hung.files.set("/m", Buffer.from("kept"));
+    const pullOf = (path: string): ReturnType<typeof impatient.puller.pull> =>
+      impatient.puller.pull({ storageUri: `${hung.url}${path}` }, never);
+    const first = await pullOf("/m");
+    assert.ok(first.kind === "ok");
+    await first.release();
+    const nothing: Script = (request) => void request.resume();
+    for (const path of ["/m", "/other"])
+      hung.scripts.set(
+        path,
+        Array.from({ length: 50 }, () => nothing),
+      );
+    for (let time = 0; time < 4; time++) {
+      const kept = await pullOf("/m");
+      assert.ok(kept.kind === "ok");
+      assert.equal(await readFile(kept.path, "utf8"), "kept");
+      await kept.release();
+    }
+    const asked = hung.requests.length;
+    const other = await pullOf("/other");
+    assert.ok(other.kind === "failed");
+    assert.deepEqual([other.failure, /has been silent, and is left alone/.test(other.reason)], ["storage", true], other.reason);
+    assert.equal(hung.requests.length, asked, "it was asked");
+    await hung[Symbol.asyncDispose]();
+  });
 });

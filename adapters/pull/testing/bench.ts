@@ -23,10 +23,11 @@ export interface PullBenchOptions {
   readonly maxBytes?: number;
   readonly allowPrivate?: boolean;
   readonly silenceMs?: number;
+  readonly listMs?: number;
 }
 
 export async function openPullBench(options: PullBenchOptions = {}): Promise<PullBench> {
-  const { maxBytes = 2 ** 30, allowPrivate = true, silenceMs = 30_000 } = options;
+  const { maxBytes = 2 ** 30, allowPrivate = true, silenceMs = 30_000, listMs } = options;
   await using opening = new AsyncDisposableStack();
   const folder = opening.use(await openRunFolder()).path;
   const at = (name: string): string => join(folder, name);
@@ -37,7 +38,9 @@ export async function openPullBench(options: PullBenchOptions = {}): Promise<Pul
   const transfer = { silenceMs, firstPauseMs: 5 };
   const open = async (): Promise<{ cache: DiskCache; puller: Puller }> => {
     const cache = await openDiskCache({ folder: at("cache"), maxBytes, log });
-    return { cache, puller: createRemotePuller({ settings, stores, cache, pvcRoot: at("claims"), log, transfer }) };
+    const lists = listMs === undefined ? {} : { listMs };
+    const pulls = { settings, stores, cache, pvcRoot: at("claims"), log, transfer, ...lists };
+    return { cache, puller: createRemotePuller(pulls) };
   };
   let now = await open();
   opening.defer(() => now.cache[Symbol.asyncDispose]());
