@@ -261,6 +261,10 @@ describe("artefacts on web servers", { timeout: 120_000 }, () => {
       "0x7f.1",
       "0.0.0.0",
       "169.254.169.254",
+      "168.63.129.16",
+      "[::ffff:a83f:8110]",
+      "[64:ff9b::a9fe:a9fe]",
+      "[fd00:ec2::254]",
     ]) {
       assert.match(await reasonOf({ storageUri: `http://${host}:${port}/m` }), /private address/, host);
     }
