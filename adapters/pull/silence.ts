@@ -62,7 +62,8 @@ export function createSilences({ clock, enough = 3, restMs = 10_000, maxStores =
       const known = silent.get(store);
       if (known !== undefined && rests(known))
         throw new PullError("unreachable", `the store of ${what} has been silent, and is left alone for some seconds`);
-      if (known !== undefined && known.times >= enough) known.trying = true;
+      const tries = known !== undefined && known.times >= enough;
+      if (tries) known.trying = true;
       using deadline = openDeadline(timeoutMs, signal);
       try {
         const answer = await work(deadline.signal);
@@ -77,7 +78,7 @@ export function createSilences({ clock, enough = 3, restMs = 10_000, maxStores =
         note(store);
         throw new PullError("unreachable", `the store is silent about ${what}`, { cause: error });
       } finally {
-        if (known !== undefined) known.trying = false;
+        if (tries) known.trying = false;
       }
     },
   };
