@@ -2,6 +2,7 @@
 // that is allowed. One that is not there is left out, so that it keeps no pod from starting; the models that need it say so.
 import { z } from "zod";
 import type { Clock } from "#platform/clock.ts";
+import { parseJson } from "#platform/json.ts";
 import type { KubeClient } from "./engine/client.ts";
 import { type ResourceType, record, texts } from "./engine/objects.ts";
 import { claims as claimType } from "./kinds.ts";
@@ -64,13 +65,4 @@ export function createClaims(parts: {
       return sorted.filter((_, at) => found[at]);
     },
   };
-}
-
-function parseJson(text: string): unknown {
-  try {
-    const value: unknown = JSON.parse(text);
-    return value;
-  } catch {
-    return undefined;
-  }
 }

@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { Agent, buildConnector, request } from "undici";
 import { z } from "zod";
 import { type ErrorCode, isErrorCode } from "#core/errors.ts";
+import { parseJson } from "#platform/json.ts";
 import type { CopySeen } from "./model/view.ts";
 
 export type Described =
@@ -181,13 +182,4 @@ function trusting(caFile: string): buildConnector.connector {
     }
     buildConnector({ ca, maxCachedSessions: 0 })(options, done);
   };
-}
-
-function parseJson(text: string): unknown {
-  try {
-    const value: unknown = JSON.parse(text);
-    return value;
-  } catch {
-    return undefined;
-  }
 }

@@ -3,6 +3,7 @@
 import { type Dispatcher, errors, Pool } from "undici";
 import { errorMessage } from "#core/errors.ts";
 import { openDeadline } from "#platform/deadline.ts";
+import { parseJson } from "#platform/json.ts";
 import type { Failure } from "./driver.ts";
 
 export type Answer =
@@ -110,15 +111,6 @@ export async function readText(body: AsyncIterable<Buffer>): Promise<string> {
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString("utf8");
-}
-
-export function parseJson(text: string): unknown {
-  try {
-    const json: unknown = JSON.parse(text);
-    return json;
-  } catch {
-    return undefined;
-  }
 }
 
 const goneCodes: ReadonlySet<string> = new Set(["ECONNREFUSED", "ENOENT", "ECONNRESET", "EPIPE"]);

@@ -6,6 +6,7 @@ import { z } from "zod";
 import { errorMessage } from "#core/errors.ts";
 import type { Clock } from "#platform/clock.ts";
 import { openDeadline } from "#platform/deadline.ts";
+import { parseJson } from "#platform/json.ts";
 import type { Driver, DriverListener, Failure, Listed, LoadRequest } from "./driver.ts";
 import { createWatch, type Pulse } from "./watch.ts";
 
@@ -165,15 +166,6 @@ async function readText(body: AsyncIterable<Buffer>): Promise<string> {
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString("utf8");
-}
-
-function parseJson(text: string): unknown {
-  try {
-    const json: unknown = JSON.parse(text);
-    return json;
-  } catch {
-    return undefined;
-  }
 }
 
 const goneCodes: ReadonlySet<string> = new Set(["ECONNREFUSED", "ENOENT", "ECONNRESET", "EPIPE"]);

@@ -8,10 +8,11 @@ import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { z } from "zod";
 import { sleep } from "#platform/clock.ts";
+import { parseJson } from "#platform/json.ts";
 import { layoutOvms } from "../layout/ovms.ts";
 import type { Failure } from "./driver.ts";
 import type { Done, ForeignServer } from "./foreignserver.ts";
-import { createHttpCaller, failedWith, parseJson, unanswered, wordsOf } from "./http.ts";
+import { createHttpCaller, failedWith, unanswered, wordsOf } from "./http.ts";
 import { createRepository } from "./repository.ts";
 
 export interface OvmsOptions {

@@ -2,11 +2,12 @@
 // anew knows what was loaded before, in which revision and of which size. Model servers keep only names.
 // Invariants: a file is there before the model server is asked to load, and goes when the copy is known to be gone, so
 // nothing that may be held is forgotten; files are replaced whole. Writing costs the same however many there are.
+
 import { createHash } from "node:crypto";
 import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
-import { parseJson } from "./http.ts";
+import { parseJson } from "#platform/json.ts";
 
 export interface Remembered {
   readonly serverName: string;

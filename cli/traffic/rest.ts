@@ -1,6 +1,7 @@
 // Owns calls over REST: POST /v2/models/NAME/infer on connections that are kept open, one for each client.
 import { Pool } from "undici";
 import { type InferBody, parseAnswer } from "#cli/library/answer.ts";
+import { parseJson } from "#platform/json.ts";
 import { type Caller, type CallResult, type ClientTls, loadHeader } from "./caller.ts";
 
 export interface RestOptions {
@@ -46,12 +47,4 @@ async function post(pool: Pool, model: string, body: InferBody): Promise<CallRes
   return outputs === undefined
     ? { kind: "failed", reason: `REST: no V2 answer: ${text}` }
     : { kind: "answered", outputs, miss: answer.headers[loadHeader] !== undefined };
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

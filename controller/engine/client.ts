@@ -7,6 +7,7 @@ import type { RequestOptions } from "node:https";
 import { KubeConfig } from "@kubernetes/client-node";
 import { Agent, type Dispatcher, request } from "undici";
 import { isRecord } from "#core/fields.ts";
+import { parseJson } from "#platform/json.ts";
 import { apiVersionOf, type KubeObject, parseObject, pathOf, type ResourceType, text } from "./objects.ts";
 
 export interface ListPage {
@@ -285,15 +286,6 @@ async function* linesOf(body: AsyncIterable<Buffer>): AsyncIterable<string> {
     parts.push(chunk.subarray(from));
     bytes += chunk.length - from;
     if (bytes > maxLineBytes) throw new Error(`a watch event has more than ${maxLineBytes} bytes`);
-  }
-}
-
-function parseJson(text: string): unknown {
-  try {
-    const value: unknown = JSON.parse(text);
-    return value;
-  } catch {
-    return undefined;
   }
 }
 

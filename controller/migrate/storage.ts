@@ -1,5 +1,6 @@
 // Owns what is said of a ModelMesh installation's storage settings, and of what models ask of them. Pure; names of entries only:
 // no value of a secret is repeated.
+import { parseJson } from "#platform/json.ts";
 import { type KubeObject, record, text, texts } from "../engine/objects.ts";
 import { annotations } from "../kinds.ts";
 import type { SourceRevision } from "../model/source.ts";
@@ -70,13 +71,4 @@ export function dataOf({ body }: KubeObject): Readonly<Record<string, string>> {
     Buffer.from(value, "base64").toString("utf8"),
   ]);
   return { ...Object.fromEntries(decoded), ...texts(record(body["stringData"])) };
-}
-
-function parseJson(value: string): unknown {
-  try {
-    const parsed: unknown = JSON.parse(value);
-    return parsed;
-  } catch {
-    return undefined;
-  }
 }

@@ -4,6 +4,7 @@
 import { type Found, isRecord, refused } from "#core/fields.ts";
 import { parseRevision } from "#core/model.ts";
 import type { RevisionSpec } from "#core/revision.ts";
+import { parseJson } from "#platform/json.ts";
 
 export interface ModelInfoStrings {
   readonly type: string;
@@ -105,12 +106,4 @@ function readKey(key: string): Found<Key> {
 /** Go's JSON writes an absent text as an empty one. */
 function textOf(value: unknown): string | undefined {
   return typeof value === "string" && value !== "" ? value : undefined;
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { openFleet, type TestFleet } from "../harness/fleet.ts";
-import { openSlowPod, type SlowPod } from "../harness/slowpod.ts";
+import { openSlowPod } from "../harness/slowpod.ts";
 import { startTraffic } from "../harness/traffic.ts";
 import { waitUntil } from "../harness/wait.ts";
 
@@ -49,13 +49,6 @@ for (const [what, names] of frozen) {
 
 const call = (): Promise<Response> => fetch(`${fleet.restUrl}/v2/models/slow/infer`, { method: "POST", body: "{}" });
 
-const whenAsked = (pod: SlowPod, count: number): Promise<number> =>
-  waitUntil(
-    "the pod is asked",
-    () => pod.asked.length,
-    (length) => length === count,
-  );
-
 const whenHedged = async (since: number): Promise<unknown> =>
   waitUntil(
     "the gateway is asked for the request",
@@ -69,11 +62,11 @@ test("a pod that is slow and well keeps its request, and is asked once; given up
 
   const { reroutes } = await fleet.stats();
   const slow = call();
-  await whenAsked(first, 1);
+  await first.whenAsked(1);
   await whenHedged(reroutes);
   // As long again as it took the gateway to hear of it: it does not ask the pod anew.
   const other = call();
-  await whenAsked(first, 2);
+  await first.whenAsked(2);
   await whenHedged(reroutes + 1);
   assert.equal(first.asked.length, 2, "a request was computed twice");
   for (const response of first.asked.splice(0)) response.end("{}");
@@ -81,10 +74,10 @@ test("a pod that is slow and well keeps its request, and is asked once; given up
 
   await using second = await openSlowPod(fleet, "slow-1");
   const stuck = call();
-  await whenAsked(first, 1);
+  await first.whenAsked(1);
   await whenHedged(reroutes + 2);
   await first.endAdapter();
-  await whenAsked(second, 1);
+  await second.whenAsked(1);
   second.asked[0]?.end("{}");
   const answer = await stuck;
   assert.deepEqual([answer.status, answer.headers.get("x-pod")], [200, "slow-1"]);
@@ -98,14 +91,14 @@ test("a pod that is slow and well keeps its request, and is asked once; given up
   );
   await using third = await openSlowPod(fleet, "slow-2");
   const twice = call();
-  await whenAsked(second, 2);
+  await second.whenAsked(2);
   await whenHedged(reroutes + 3);
   await second.endAdapter();
-  await whenAsked(third, 1);
+  await third.whenAsked(1);
   await whenHedged(reroutes + 4);
   await using fourth = await openSlowPod(fleet, "slow-3");
   await third.endAdapter();
-  await whenAsked(fourth, 1);
+  await fourth.whenAsked(1);
   fourth.asked[0]?.end("{}");
   const last = await twice;
   assert.deepEqual([last.status, last.headers.get("x-pod")], [200, "slow-3"]);

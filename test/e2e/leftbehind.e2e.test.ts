@@ -4,7 +4,6 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { openFleet, type TestFleet } from "../harness/fleet.ts";
 import { openSlowPod, type SlowPod } from "../harness/slowpod.ts";
-import { waitUntil } from "../harness/wait.ts";
 
 const atOnce = 8;
 
@@ -20,17 +19,10 @@ after(async () => {
 
 const call = (): Promise<Response> => fetch(`${fleet.restUrl}/v2/models/slow/infer`, { method: "POST", body: "{}" });
 
-const whenAsked = (pod: SlowPod, count: number): Promise<number> =>
-  waitUntil(
-    "the pod is asked",
-    () => pod.asked.length,
-    (length) => length === count,
-  );
-
 /** As many connections as requests, since none of these is answered before all are there. */
 async function callAll(pod: SlowPod): Promise<void> {
   const calls = Array.from({ length: atOnce }, call);
-  await whenAsked(pod, atOnce);
+  await pod.whenAsked(atOnce);
   for (const response of pod.asked.splice(0)) response.end("{}");
   const answers = await Promise.all(calls);
   assert.deepEqual(new Set(answers.map(({ status }) => status)), new Set([200]));
@@ -45,11 +37,11 @@ test("connections to a model server that is lost are used for nothing any more, 
     // Warm now: these go by the set's own connections.
     await callAll(pod);
     const under = call();
-    await whenAsked(pod, 1);
+    await pod.whenAsked(1);
     const { reroutes } = await fleet.stats();
     pod.loseServer();
     // What was under way there is sent to the next one when it has been silent for long enough.
-    await whenAsked(pod, 1);
+    await pod.whenAsked(1);
     assert.ok((await fleet.stats()).reroutes > reroutes, "the gateway was not asked for it");
     pod.asked.splice(0)[0]?.end("{}");
     assert.equal((await under).status, 200);

@@ -1,5 +1,6 @@
 // Owns plain calls over HTTP whose path and headers go out exactly as given.
 import { Client } from "undici";
+import { parseJson } from "#platform/json.ts";
 
 export interface RestAsk {
   readonly method?: "GET" | "POST" | "PUT" | "DELETE" | "HEAD";
@@ -54,12 +55,4 @@ export function createRestClient(url: string, ca?: Buffer): RestClient {
     },
     [Symbol.asyncDispose]: () => client.destroy(),
   };
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

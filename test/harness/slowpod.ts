@@ -9,6 +9,8 @@ import { waitUntil } from "./wait.ts";
 export interface SlowPod extends AsyncDisposable {
   /** Requests that wait for their answers, in the order they came. */
   readonly asked: ServerResponse[];
+  /** Resolves when so many wait. */
+  whenAsked(count: number): Promise<void>;
   /** Its adapter ends; the model server goes on. */
   endAdapter(): Promise<void>;
   /**
@@ -58,6 +60,13 @@ export async function openSlowPod(fleet: TestFleet, podId: string): Promise<Slow
   const resources = opening.move();
   return {
     asked,
+    async whenAsked(count) {
+      await waitUntil(
+        "the pod is asked",
+        () => asked.length,
+        (length) => length === count,
+      );
+    },
     async endAdapter() {
       await pod[Symbol.asyncDispose]();
     },

@@ -2,6 +2,7 @@
 // The revision is turned into a commit first, so that what is listed and what is fetched are one state. What a hub sends is
 // checked by the SHA-256 of large files and the Git object id of the others.
 import { z } from "zod";
+import { parseJson } from "#platform/json.ts";
 import { baseName, parseRelativePath, showName } from "../paths.ts";
 import type { Source } from "../settings/source.ts";
 import { type Digest, type Listing, maxFiles, type Reading, type Store, type StoredFile } from "../store.ts";
@@ -123,13 +124,4 @@ function nextPage(answer: WebAnswer, url: string, base: string): string | undefi
   const next = URL.canParse(link, url) ? new URL(link, url) : undefined;
   if (next?.origin !== new URL(base).origin) throw new PullError("corrupt", "the hub's list goes on elsewhere");
   return next.href;
-}
-
-function parseJson(text: string): unknown {
-  try {
-    const json: unknown = JSON.parse(text);
-    return json;
-  } catch {
-    return undefined;
-  }
 }

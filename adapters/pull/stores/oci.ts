@@ -4,6 +4,7 @@
 // names, and to the token server that this registry names over https or that is on the same host.
 import { createHash } from "node:crypto";
 import { z } from "zod";
+import { parseJson } from "#platform/json.ts";
 import type { ArchiveKind } from "../archive/kinds.ts";
 import { baseName, parseRelativePath, showName } from "../paths.ts";
 import type { Source } from "../settings/source.ts";
@@ -213,14 +214,5 @@ async function* told(body: AsyncIterable<Uint8Array>, what: string, signal: Abor
   } catch (error) {
     signal.throwIfAborted();
     throw connectionError(error, what);
-  }
-}
-
-function parseJson(text: string): unknown {
-  try {
-    const json: unknown = JSON.parse(text);
-    return json;
-  } catch {
-    return undefined;
   }
 }
