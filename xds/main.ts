@@ -33,7 +33,11 @@ export interface XdsListener {
 
 export function createXds(listener: XdsListener, log: Log, options: TableOptions = { auth: false }): Xds {
   const handlers = createXdsHandlers({
-    view: { get: (typeUrl, name) => table.get(typeUrl, name), names: (typeUrl) => table.names(typeUrl) },
+    view: {
+      get: (typeUrl, name) => table.get(typeUrl, name),
+      names: (typeUrl) => table.names(typeUrl),
+      needs: (typeUrl, name) => table.needs(typeUrl, name),
+    },
     log,
     onAcked: ({ typeUrl, resources, tookMs }) =>
       listener.onAcked(

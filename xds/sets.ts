@@ -1,10 +1,11 @@
 // Owns the placement sets and plans in use and what each needs in Envoy: of a set two clusters; of a plan its route
-// configuration; and for each set and slot an entry scope, which keeps the plain route configuration in Envoy and takes in
-// requests that have waited. A plain plan belongs to its set; a mixed one (split, mirror, more patience) holds on to all its sets.
+// configuration, and an entry scope, by which Envoy asks for that before any model's scope names it, and keeps it. Through the
+// entry of a set and slot come requests that have waited too. A plain plan belongs to its set; a mixed one (split, mirror,
+// more patience) holds on to all its sets.
 // Life of a set: used -> idle (seen without a model by one sweep) -> leaving (entries taken back by the next) -> gone
 // (clusters and routes dropped when Envoy is done with the entries). A model that comes back makes it used again. A mixed
 // plan stays without a model as long as its patience: so long a request that took it may be silent before Envoy looks for
-// the cluster again, to send a hedge there, and fails the request when there is none.
+// the cluster again, to send a hedge there, and fails the request when there is none. Then it leaves as a set does.
 import { patienceMs } from "#core/patience.ts";
 import { ClusterSchema } from "#proto/gen/envoy/config/cluster/v3/cluster_pb.ts";
 import { RouteConfigurationSchema } from "#proto/gen/envoy/config/route/v3/route_pb.ts";
@@ -14,6 +15,7 @@ import {
   buildSet,
   clusterName,
   entryName,
+  entryOfRoutes,
   type Leg,
   type PlacementSet,
   type Plan,
@@ -71,8 +73,8 @@ interface SetEntry {
 
 interface MixedEntry extends PlanEntry {
   readonly sets: readonly SetEntry[];
-  /** So many sweeps in a row have seen it without a model. */
-  idleSweeps: number;
+  /** So many sweeps in a row have seen it without a model; undefined: it is leaving. */
+  idleSweeps: number | undefined;
 }
 
 export const wires: readonly Wire[] = ["rest", "grpc"];
@@ -82,8 +84,8 @@ export function createSetBook(clusters: ResourceStore, routes: ResourceStore, on
   const entries = new Map<string, SetEntry>();
   const mixes = new Map<string, MixedEntry>();
   const byPod = new Map<string, Set<SetEntry>>();
-  /** Entry scope -> its route configuration's name and its set. */
-  const scopes = new Map<string, { readonly routes: string; readonly set: PlacementSet }>();
+  /** Entry scope -> its route configuration's name, and its set when the plan is plain. */
+  const scopes = new Map<string, { readonly routes: string; readonly set?: PlacementSet }>();
 
   function create(set: PlacementSet): SetEntry {
     const entry: SetEntry = { set, slots: new Map(), mixed: new Set(), phase: "used" };
@@ -100,14 +102,18 @@ export function createSetBook(clusters: ResourceStore, routes: ResourceStore, on
       routes.put(RouteConfigurationSchema, name, buildRoutes(plan, edge));
       slots.set(slot, { plan, routes: name, models: new Set() });
     }
-    const scope = entryName(set, slot);
+    enter({ routes: name, set });
+  }
+
+  function enter(of: { readonly routes: string; readonly set?: PlacementSet }): void {
+    const scope = entryOfRoutes(of.routes);
     if (scopes.has(scope)) return;
-    scopes.set(scope, { routes: name, set });
+    scopes.set(scope, of);
     onChange(typeUrls.scope, [scope]);
   }
 
   function createMix(name: string, plan: Plan): MixedEntry {
-    const sets = [...new Set(planLegs(plan).map(({ set }) => entryOf(set)))];
+    const sets = [...new Set(planLegs(plan).map(({ set }) => setEntryOf(set)))];
     const mixed: MixedEntry = { plan, routes: name, models: new Set(), sets, idleSweeps: 0 };
     mixes.set(name, mixed);
     for (const { mixed: of } of sets) of.add(mixed);
@@ -115,7 +121,7 @@ export function createSetBook(clusters: ResourceStore, routes: ResourceStore, on
     return mixed;
   }
 
-  function entryOf(set: PlacementSet): SetEntry {
+  function setEntryOf(set: PlacementSet): SetEntry {
     const entry = entries.get(set.id);
     if (entry === undefined) throw new RangeError("a plan's legs are opened before the plan");
     return entry;
@@ -129,9 +135,22 @@ export function createSetBook(clusters: ResourceStore, routes: ResourceStore, on
 
   function leave(entry: SetEntry): void {
     entry.phase = "leaving";
-    const names = [...entry.slots.keys()].map((slot) => entryName(entry.set, slot));
+    takeBack([...entry.slots.keys()].map((slot) => entryName(entry.set, slot)));
+  }
+
+  function takeBack(names: readonly string[]): void {
     for (const name of names) scopes.delete(name);
     onChange(typeUrls.scope, names);
+  }
+
+  function sweepMix(mixed: MixedEntry, isGone: (scope: string) => boolean): void {
+    if (mixed.models.size > 0) mixed.idleSweeps = 0;
+    else if (mixed.idleSweeps === undefined) {
+      if (isGone(entryOfRoutes(mixed.routes))) dropMix(mixed);
+    } else if (mixed.idleSweeps * sweepMs >= patienceMs[mixed.plan.patience]) {
+      mixed.idleSweeps = undefined;
+      takeBack([entryOfRoutes(mixed.routes)]);
+    } else mixed.idleSweeps += 1;
   }
 
   function drop({ set, slots }: SetEntry): void {
@@ -159,10 +178,11 @@ export function createSetBook(clusters: ResourceStore, routes: ResourceStore, on
     },
     openPlan(plan) {
       const name = planName(plan);
-      const plain = entryOf(plan.active.set).slots.get(plan.active.slot);
+      const plain = setEntryOf(plan.active.set).slots.get(plan.active.slot);
       if (plain?.routes === name) return plain;
       const mixed = mixes.get(name) ?? createMix(name, plan);
       mixed.idleSweeps = 0;
+      enter({ routes: name });
       return mixed;
     },
     plansOfPod: (podId) => [
@@ -180,11 +200,7 @@ export function createSetBook(clusters: ResourceStore, routes: ResourceStore, on
     },
     sweep(keep, isGone) {
       // Sets and plans number the combinations of pods in use, not models.
-      for (const mixed of Array.from(mixes.values())) {
-        if (mixed.models.size > 0) mixed.idleSweeps = 0;
-        else if (mixed.idleSweeps * sweepMs >= patienceMs[mixed.plan.patience]) dropMix(mixed);
-        else mixed.idleSweeps += 1;
-      }
+      for (const mixed of Array.from(mixes.values())) sweepMix(mixed, isGone);
       for (const entry of Array.from(entries.values())) {
         if (isUsed(entry) || keep(entry.set)) entry.phase = "used";
         else if (entry.phase === "used") entry.phase = "idle";

@@ -62,6 +62,8 @@ export interface ResourceRef {
 export interface RouteTable {
   get(typeUrl: string, name: string): EncodedResource | undefined;
   names(typeUrl: string): Iterable<string>;
+  /** The route configuration that a scope names. */
+  needs(typeUrl: string, name: string): { readonly typeUrl: string; readonly name: string } | undefined;
   /** True: the pod was known as something else, and the models that it held lose it. */
   setPod(pod: PodAddress): boolean;
   /** The models that the pod held lose it; with their last pod they lose their scope. */
@@ -233,6 +235,10 @@ export function createRouteTable(onChange: OnChange, check: CheckResource, { aut
         if (!auth) yield* models.keys();
         else for (const model of principals.models()) yield* principals.scopes(model);
       } else yield* stores.get(typeUrl)?.names() ?? [];
+    },
+    needs(typeUrl, name) {
+      const target = typeUrl === typeUrls.scope ? scopeTarget(name) : undefined;
+      return target === undefined ? undefined : { typeUrl: typeUrls.routes, name: target };
     },
     setPod(pod) {
       const was = pods.get(pod.podId);

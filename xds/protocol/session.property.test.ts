@@ -15,6 +15,9 @@ const types = [typeUrls.cluster, typeUrls.route, typeUrls.scope] as const;
 const names = ["a", "b", "c", "d", "e", "f"] as const;
 const maxResponseBytes = 350;
 
+/** Scopes of these names need the route configuration of the same name. */
+const needy: readonly string[] = ["a", "b", "c"];
+
 /** Envoy refuses a response with any such version in it. */
 const isBad = (version: string): boolean => Number(version) % 4 === 3;
 
@@ -155,6 +158,8 @@ class World {
         return version === undefined ? undefined : { version, bytes: Buffer.alloc(20) };
       },
       names: (typeUrl: string) => this.table.get(typeUrl)?.keys() ?? [],
+      needs: (typeUrl: string, name: string) =>
+        typeUrl === typeUrls.scope && needy.includes(name) ? { typeUrl: typeUrls.route, name } : undefined,
     };
     return createDeltaSession(view, { maxResponseBytes });
   }
@@ -224,6 +229,13 @@ class World {
     }
   }
 
+  /** Envoy has the scope, though not at this version, and not what it needs to change to it. */
+  isHeld(typeUrl: string, name: string, version: string | undefined, has: string | undefined): boolean {
+    if (typeUrl !== typeUrls.scope || !needy.includes(name) || version === undefined) return false;
+    const routes = this.envoy.find((type) => type.typeUrl === typeUrls.route);
+    return has !== undefined && has !== version && routes?.accepted.has(name) !== true;
+  }
+
   check(): void {
     const refused = new Set(this.session.refused().map(({ typeUrl, name, version }) => `${typeUrl} ${name} ${version}`));
     const expected = new Set<string>();
@@ -236,6 +248,9 @@ class World {
         if (!type.covers(name)) {
           assert.equal(has, undefined);
           if (version !== undefined) assert.equal(this.session.isLive(type.typeUrl, name, version), false);
+        } else if (this.isHeld(type.typeUrl, name, version, has)) {
+          assert.equal(this.session.isLive(type.typeUrl, name, version), false);
+          if (version !== undefined && refused.has(`${key} ${version}`)) expected.add(`${key} ${version}`);
         } else if (version !== undefined && isBad(version)) {
           expected.add(`${key} ${version}`);
           assert.equal(this.session.isLive(type.typeUrl, name, version), false);

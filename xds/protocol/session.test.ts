@@ -250,3 +250,89 @@ describe("flow", () => {
     assert.ok(costUs(200_000) < few * 10 + 20);
   });
 });
+
+describe("what a change needs", () => {
+  /** A scope's version is the name of its route configuration, and only scopes whose name begins with ~ need none. */
+  const opened = (initial: Record<string, Record<string, string>>) => {
+    const scopes = new Map(Object.entries(initial[scope] ?? {}));
+    const f = fixture(initial, {}, (typeUrl, name) => {
+      const target = typeUrl === scope ? scopes.get(name) : undefined;
+      return target === undefined ? undefined : { typeUrl: route, name: target };
+    });
+    const move = (changes: Record<string, string>): void => {
+      for (const [name, target] of Object.entries(changes)) scopes.set(name, target);
+      f.set(scope, changes);
+    };
+    return { ...f, move };
+  };
+
+  test("what Envoy has changes only when it has what it then needs; what is new to it goes at once", () => {
+    const f = opened({ [scope]: { m: "old" }, [route]: { old: "1" } });
+    f.request(scope);
+    f.ack(f.one());
+    f.request(route, { subscribe: ["old"] });
+    f.ack(f.one());
+    f.set(route, { next: "1" });
+    f.move({ m: "next", "~next": "next", n: "next" });
+    const response = f.one();
+    assert.equal(short(response), "~next@next n@next");
+    f.ack(response);
+    assert.equal(f.session.isLive(scope, "m", "next"), false);
+    f.request(route, { subscribe: ["next"] });
+    const routes = f.one();
+    assert.equal(short(routes), "next@1");
+    assert.deepEqual(f.sent(), [], "it is not acknowledged yet");
+    f.ack(routes);
+    const moved = f.one();
+    assert.equal(short(moved), "m@next");
+    f.ack(moved);
+    assert.ok(f.session.isLive(scope, "m", "next"));
+  });
+
+  test("what is held goes where it is to go when that has changed meanwhile, or goes away", () => {
+    const f = opened({ [scope]: { m: "old", n: "old", o: "old" }, [route]: { old: "1", other: "1" } });
+    f.request(scope);
+    f.ack(f.one());
+    f.request(route, { subscribe: ["old", "other"] });
+    f.ack(f.one());
+    f.move({ m: "next", n: "next", o: "next" });
+    assert.deepEqual(f.sent(), []);
+    f.move({ m: "other" });
+    f.set(scope, { n: undefined });
+    const response = f.one();
+    assert.equal(short(response), "m@other -n");
+    f.ack(response);
+    f.move({ o: "old" });
+    assert.deepEqual(f.sent(), [], "it has that");
+    f.set(route, { next: "1" });
+    f.request(route, { subscribe: ["next"] });
+    f.ack(f.one());
+    assert.deepEqual(f.sent(), []);
+  });
+
+  test("after a reconnect it is held until Envoy has said what routes it has", () => {
+    const f = opened({ [scope]: { m: "next" }, [route]: { next: "1" } });
+    f.request(scope, { initialResourceVersions: { m: "old" } });
+    const first = f.one();
+    assert.equal(short(first), "", "the wildcard is answered");
+    f.ack(first);
+    assert.deepEqual(f.sent(), []);
+    f.request(route, { subscribe: ["next"], initialResourceVersions: { next: "1" } });
+    assert.equal(short(f.one()), "m@next");
+  });
+
+  test("when Envoy refuses what is needed, what it has stays", () => {
+    const f = opened({ [scope]: { m: "old" }, [route]: { old: "1", next: "1" } });
+    f.request(scope);
+    f.ack(f.one());
+    f.request(route, { subscribe: ["old"] });
+    f.ack(f.one());
+    f.move({ m: "next" });
+    f.request(route, { subscribe: ["next"] });
+    f.nack(f.one());
+    assert.deepEqual(f.sent(), []);
+    f.set(route, { next: "2" });
+    f.ack(f.one());
+    assert.equal(short(f.one()), "m@next");
+  });
+});

@@ -1,12 +1,14 @@
 // Owns one delta xDS stream without its IO: all types of one Envoy, the nonces, and the order between types.
 // Deterministic: the same events and the same table give the same responses and effects.
 // Order: a type is held back while a type before it in `chain` has something unsent, so that what is referred to
-// (clusters, then route configurations) reaches Envoy before what refers to it. Other types go independently.
+// (clusters, then route configurations) reaches Envoy before what refers to it. Other types go independently. Envoy asks for
+// a route configuration only when a scope names it; so what Envoy has already changes only when it has what it then needs.
 import { Subscription } from "./subscription.ts";
 import type {
   DeltaRequest,
   DeltaResponse,
   RefusedResource,
+  ResourceName,
   ResourceView,
   SessionEffect,
   SessionEvent,
@@ -63,6 +65,11 @@ class Session implements DeltaSession {
     return String(this.#nonces);
   };
 
+  readonly #lacks = (typeUrl: string, name: string): ResourceName | undefined => {
+    const needed = this.#view.needs?.(typeUrl, name);
+    return needed === undefined || this.#types.get(needed.typeUrl)?.has(needed.name) === true ? undefined : needed;
+  };
+
   constructor(view: ResourceView, limits: SessionLimits) {
     this.#view = view;
     this.#limits = limits;
@@ -109,12 +116,22 @@ class Session implements DeltaSession {
     const { typeUrl, subscribe, unsubscribe } = request;
     const type = this.#types.get(typeUrl);
     if (type === undefined) {
-      const first = new Subscription(typeUrl, this.#view, this.#limits, request.initialResourceVersions);
+      const first = new Subscription(typeUrl, this.#view, this.#limits, request.initialResourceVersions, this.#lacks);
       this.#types.set(typeUrl, first);
-      return [first.open(subscribe, unsubscribe)].filter((effect) => effect !== undefined);
+      return this.#tell([first.open(subscribe, unsubscribe)]);
     }
     // The verdict comes first: it is on what was subscribed before.
     const verdict = request.responseNonce === "" ? undefined : type.resolve(request.responseNonce, request.errorDetail);
-    return [verdict, type.update(subscribe, unsubscribe)].filter((effect) => effect !== undefined);
+    return this.#tell([verdict, type.update(subscribe, unsubscribe)]);
+  }
+
+  /** Lets go what waited for what Envoy has now. */
+  #tell(effects: readonly (SessionEffect | undefined)[]): readonly SessionEffect[] {
+    const told = effects.filter((effect) => effect !== undefined);
+    for (const effect of told) {
+      if (effect.kind !== "acked") continue;
+      for (const type of this.#types.values()) type.release(effect.typeUrl, effect.resources);
+    }
+    return told;
   }
 }

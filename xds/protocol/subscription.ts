@@ -2,17 +2,21 @@
 // Rules: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#incremental-xds
 //
 //   change, subscribe --> urgent, backlog --> in flight --ACK--> acked
-//                                                 |
+//                            ^     |              |
+//                            |     +--> held      |   (a change of what Envoy has, to what needs something that it lacks)
+//                            +------------+       |
 //                                                 +--NACK, several--> two retry groups --> in flight ...
 //                                                 +--NACK, alone----> refused until the version changes
 //
 // Invariants: one response is in flight, what happens meanwhile meets in the next; a change costs the same whatever the
 // number of names; nothing is sent twice unless Envoy asked for it or refused it.
 // (More responses in flight were tried: a sync of 100,000 scopes took Envoy the same second with one and with eight.)
+import { createHeld } from "./held.ts";
 import type {
   AckedResource,
   DeltaResponse,
   RefusedResource,
+  ResourceName,
   ResourceView,
   SentResource,
   SessionEffect,
@@ -59,6 +63,8 @@ export class Subscription {
   readonly #groups: (readonly string[])[] = [];
   readonly #inGroup = new Set<string>();
   readonly #refused = new Map<string, RefusedResource>();
+  readonly #held = createHeld();
+  readonly #lacks: (typeUrl: string, name: string) => ResourceName | undefined;
   #inFlight: InFlight | undefined;
   /** The wildcard is answered even when it matches nothing: Envoy's start waits for it. */
   #owesAnswer = false;
@@ -66,8 +72,15 @@ export class Subscription {
   /** What Envoy had and has just unsubscribed from. */
   #dropped: AckedResource[] = [];
 
-  /** The first request of the type on the stream. */
-  constructor(typeUrl: string, view: ResourceView, limits: SessionLimits, initial: Readonly<Record<string, string>>) {
+  /** `initial`: of the first request of the type on the stream. `lacks`: what Envoy needs for it, and does not have. */
+  constructor(
+    typeUrl: string,
+    view: ResourceView,
+    limits: SessionLimits,
+    initial: Readonly<Record<string, string>>,
+    lacks: (typeUrl: string, name: string) => ResourceName | undefined,
+  ) {
+    this.#lacks = lacks;
     this.#typeUrl = typeUrl;
     this.#view = view;
     this.#limits = limits;
@@ -80,6 +93,11 @@ export class Subscription {
   /** Something waits that was not sent yet (retries of refused responses aside). */
   get unsent(): boolean {
     return this.#urgent.size > 0 || this.#backlog.size > 0 || this.#owesAnswer;
+  }
+
+  /** Envoy has acknowledged it, at whatever version. */
+  has(name: string): boolean {
+    return this.#acked.has(name);
   }
 
   isLive(name: string, version: string | undefined): boolean {
@@ -137,6 +155,15 @@ export class Subscription {
     if (!this.#covers(name)) return;
     this.#backlog.delete(name);
     this.#enqueue(name, this.#urgent);
+  }
+
+  /** Envoy has these now: what was held for one of them is looked at again. */
+  release(typeUrl: string, resources: readonly AckedResource[]): void {
+    if (this.#held.size === 0) return;
+    for (const needed of resources) {
+      if (needed.version === undefined) continue;
+      for (const name of this.#held.release({ typeUrl, name: needed.name })) this.#enqueue(name, this.#urgent);
+    }
   }
 
   /** Envoy's verdict on one response. A nonce that is not in flight is stale and says nothing. */
@@ -220,6 +247,7 @@ export class Subscription {
       this.#refused,
       this.#urgent,
       this.#backlog,
+      this.#held,
     ];
     const names = new Set(holders.flatMap((holder) => [...holder.keys()]));
     for (const name of names) if (!this.#named.has(name)) this.#forget(name);
@@ -230,6 +258,7 @@ export class Subscription {
     if (this.#acked.delete(name)) this.#dropped.push({ name, version: undefined });
     this.#forced.delete(name);
     this.#refused.delete(name);
+    this.#held.delete(name);
     this.#urgent.delete(name);
     this.#backlog.delete(name);
     this.#inGroup.delete(name);
@@ -268,10 +297,17 @@ export class Subscription {
       this.#forced.delete(name);
       return true;
     }
+    this.#held.delete(name);
     const now = this.#view.get(this.#typeUrl, name);
     const refused = this.#refused.get(name);
     if (refused !== undefined && refused.version === now?.version) return true;
-    if (!this.#forced.has(name) && this.#acked.get(name) === now?.version) return true;
+    const isForced = this.#forced.has(name);
+    if (!isForced && this.#acked.get(name) === now?.version) return true;
+    const lacking = isForced || now === undefined || !this.#acked.has(name) ? undefined : this.#lacks(this.#typeUrl, name);
+    if (lacking !== undefined) {
+      this.#held.add(name, lacking);
+      return true;
+    }
     const sizeBytes = overheadBytes + name.length + (now === undefined ? 0 : now.bytes.length + now.version.length);
     if (draft.items.size > 0 && draft.sizeBytes + sizeBytes > this.#limits.maxResponseBytes) return false;
     draft.sizeBytes += sizeBytes;

@@ -5,6 +5,7 @@ import {
   type DeltaRequest,
   type DeltaResponse,
   type DeltaSession,
+  type ResourceView,
   type SessionEffect,
   type SessionLimits,
 } from "./session.ts";
@@ -23,7 +24,11 @@ export interface Fixture {
 }
 
 /** A table, a session on it, and short words for what goes in and out. */
-export function fixture(initial: Record<string, Record<string, string>> = {}, limits: Partial<SessionLimits> = {}): Fixture {
+export function fixture(
+  initial: Record<string, Record<string, string>> = {},
+  limits: Partial<SessionLimits> = {},
+  needs: NonNullable<ResourceView["needs"]> = () => undefined,
+): Fixture {
   const table = new Map<string, Map<string, string>>();
   for (const [typeUrl, resources] of Object.entries(initial)) table.set(typeUrl, new Map(Object.entries(resources)));
   const session = createDeltaSession(
@@ -33,6 +38,7 @@ export function fixture(initial: Record<string, Record<string, string>> = {}, li
         return version === undefined ? undefined : { version, bytes: Buffer.from(`${name}@${version}`) };
       },
       names: (typeUrl) => table.get(typeUrl)?.keys() ?? [],
+      needs,
     },
     limits,
   );

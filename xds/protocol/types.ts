@@ -6,6 +6,15 @@ export interface ResourceView {
   get(typeUrl: string, name: string): ResourceState | undefined;
   /** All names of a type; read only when Envoy subscribes to the wildcard. */
   names(typeUrl: string): Iterable<string>;
+  /**
+   * What Envoy must have before something that it has may become this: until then it would have neither. Nothing when absent.
+   */
+  needs?(typeUrl: string, name: string): ResourceName | undefined;
+}
+
+export interface ResourceName {
+  readonly typeUrl: string;
+  readonly name: string;
 }
 
 export interface ResourceState {

@@ -140,5 +140,10 @@ export function planLegs({ active, split, mirror }: Plan): readonly Leg[] {
  * it: no model's name holds a `~`, and over REST its routes want a header that is taken away at the edge.
  */
 export function entryName(set: PlacementSet, slot: number): string {
-  return `~${routesName(set, slot)}`;
+  return entryOfRoutes(routesName(set, slot));
+}
+
+/** The scope that makes Envoy ask for a route configuration, and keep it, when no model's scope names it. */
+export function entryOfRoutes(routes: string): string {
+  return `~${routes}`;
 }
