@@ -49,6 +49,56 @@ describe("the agent", () => {
     stop.abort();
   });
 
+  test("starts other loads while a pull stands still, and takes it up again when it moves", async () => {
+    const parsed = parseRevision({ id: "r1", slot: 0, format: "onnx", storageUri: "file:///a", sizeHintBytes: 1 });
+    assert.ok(parsed.kind === "ok");
+    const { revision } = parsed;
+    const goOn = Promise.withResolvers<void>();
+    const fast = await puller.pull(revision, AbortSignal.timeout(1_000));
+    const pulls: string[] = [];
+    const server = createFakeServer();
+    await using driver = server.openDriver(systemClock);
+    const holding = createHolding({ capacityBytes: 1_000, loadConcurrency: 1 });
+    const agent = createAgent({
+      holding,
+      driver,
+      puller: {
+        ...puller,
+        async pull({ storageUri }) {
+          pulls.push(storageUri);
+          if (storageUri === "file:///hangs") await goOn.promise;
+          return fast;
+        },
+      },
+      clock: systemClock,
+      log: silentLog,
+      onMessage: () => undefined,
+      progress: { everyMs: 20 },
+    });
+    const stop = new AbortController();
+    const run = agent.run(stop.signal);
+    await using ending = new AsyncDisposableStack();
+    ending.defer(async () => {
+      stop.abort();
+      await run;
+    });
+    await agent.up;
+    agent.post({ kind: "gateway-attached", gatewayId: "g" });
+    const ask = (model: string): void => {
+      const of = { ...revision, storageUri: `file:///${model}` };
+      const asked = { gatewayId: "g", model, revision: of, serverName: model, waitMs: 10_000, idleMs: 0 };
+      agent.post({ kind: "load-asked", loadClass: "waiting-user", ...asked });
+    };
+    const state = (model: string): string | undefined => holding.view(`${model}@r1`)?.state;
+    for (const model of ["hangs", "a", "b"]) ask(model);
+    assert.equal(state("a"), "queued");
+    await waitFor(() => state("a") === "ready" && state("b") === "ready");
+    assert.equal(state("hangs"), "loading");
+    goOn.resolve();
+    await waitFor(() => state("hangs") === "ready");
+    assert.deepEqual(pulls, ["file:///hangs", "file:///a", "file:///b"]);
+  });
+
   test("says aloud what the model server asks for and does not get", async () => {
     const server = createFakeServer();
     await using driver = server.openDriver(systemClock);

@@ -20,6 +20,8 @@ import type { Holding } from "./holding.ts";
 import { createKeptArtefacts } from "./kept.ts";
 import { createLives } from "./lives.ts";
 import { createLoader, failedBy } from "./loading.ts";
+import type { ProgressOptions } from "./progress.ts";
+import { createTurns } from "./turns.ts";
 import { type AgentWatch, type DepartureWatch, noWatch } from "./watch.ts";
 
 /** What goes to gateways. */
@@ -60,6 +62,8 @@ export interface AgentParts {
   readonly unloadTimeoutMs?: number;
   /** How often holding and model server are compared; 10 s when absent. */
   readonly compareMs?: number;
+  /** When a pull counts as one that stands still. */
+  readonly progress?: Omit<ProgressOptions, "onStall"> | undefined;
 }
 
 const probeTimeoutMs = 10_000;
@@ -82,6 +86,7 @@ class PodAgent implements Agent {
   readonly #underWay = new Set<Promise<void>>();
   readonly #stop = new AbortController();
   readonly #lives = createLives();
+  readonly #turns = createTurns((key) => this.post({ kind: "pulled", key }));
   readonly #loader;
   #timer: NodeJS.Timeout | undefined;
   /** By key, of copies that are leaving. */
@@ -102,6 +107,9 @@ class PodAgent implements Agent {
       log,
       watch: this.#watch,
       lives: this.#lives,
+      turns: this.#turns,
+      onStall: (key, stalled) => this.post({ kind: "pull-stalled", key, stalled }),
+      progress: parts.progress,
       artefacts: this.#artefacts,
       stop: this.#stop.signal,
       loadTimeoutMs,
@@ -268,6 +276,8 @@ class PodAgent implements Agent {
         return this.#spawn(withLogKeys({}, () => this.#probe(effect)));
       case "load":
         return this.#spawn(withLogKeys(logKeysOf(effect.traceparent), () => this.#load(effect)));
+      case "admit":
+        return this.#turns.admit(effect.key);
       case "unload":
         return this.#spawn(withLogKeys({}, () => this.#unload(effect)));
     }

@@ -61,6 +61,10 @@ export type HoldingEvent =
       readonly reason: string;
       readonly suspects?: number | undefined;
     }
+  /** Of a load that fetches its artefact: nothing comes, or something comes again. */
+  | { readonly kind: "pull-stalled"; readonly key: string; readonly stalled: boolean }
+  /** The load has its artefact, and waits for `admit`. */
+  | { readonly kind: "pulled"; readonly key: string }
   | { readonly kind: "unloaded"; readonly key: string }
   | { readonly kind: "unload-failed"; readonly key: string }
   /** The model server answers; these are all the copies it holds. */
@@ -108,6 +112,8 @@ export type HoldingEffect =
       readonly queuedMs: number;
       readonly traceparent: string | undefined;
     }
+  /** The model server may be asked for it now. */
+  | { readonly kind: "admit"; readonly key: string }
   | { readonly kind: "unload"; readonly key: string; readonly serverName: string }
   /** To every gateway. Sequence numbers have no gap. `withdraw`: wants an ack of this sequence from each. */
   | {

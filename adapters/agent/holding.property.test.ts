@@ -37,6 +37,8 @@ function tenantOf(model: string): string {
   return model < "m3" ? "some" : "others";
 }
 
+type Phase = "pulling" | "stalled" | "pulled" | "admitted";
+
 class World {
   readonly holding = createHolding({
     capacityBytes,
@@ -54,7 +56,7 @@ class World {
   readonly gateways = new Set<string>();
   /** What the model server holds, by its names. */
   readonly server = new Map<string, HeldCopy>();
-  readonly loading = new Map<string, { name: Name; reservedBytes: number }>();
+  readonly loading = new Map<string, { name: Name; reservedBytes: number; phase: Phase }>();
   readonly unloading = new Set<string>();
   readonly probing = new Set<string>();
   readonly told = new Map<string, CopyState>();
@@ -95,13 +97,20 @@ class World {
           assert.ok(this.up, "loaded while the server is down");
           assert.ok(!this.server.has(effect.serverName), "two copies of one name on the server");
           assert.ok(!Array.from(this.loading.values()).some((other) => other.name.serverName === effect.serverName));
-          this.loading.set(effect.key, { name, reservedBytes: effect.reservedBytes });
+          this.loading.set(effect.key, { name, reservedBytes: effect.reservedBytes, phase: "pulling" });
           // Gateways tell whose copies are that outlived their adapter as soon as they hear of them.
           if (event.kind !== "server-up") {
             const later = effects.slice(at + 1).flatMap((each) => (each.kind === "load" ? [each.key] : []));
             this.checkTenant(tenantOf(name.model), this.tenantBytes.get(effect.key), new Set(later));
           }
           started = true;
+          break;
+        }
+        case "admit": {
+          const load = this.loading.get(effect.key);
+          assert.equal(load?.phase, "pulled", "admitted what does not wait for it");
+          if (load !== undefined) load.phase = "admitted";
+          assert.ok(this.count("admitted") <= loadConcurrency, "the model server loads too many at a time");
           break;
         }
         case "unload": {
@@ -146,6 +155,18 @@ class World {
     this.check(started);
   }
 
+  count(phase: Phase): number {
+    return Array.from(this.loading.values()).filter((load) => load.phase === phase).length;
+  }
+
+  pull(at: number, phase: "stalled" | "pulling" | "pulled"): void {
+    const [key, load] = pick([...this.loading], at) ?? [];
+    if (key === undefined || load === undefined || load.phase === "pulled" || load.phase === "admitted") return;
+    if (load.phase === phase) return;
+    load.phase = phase;
+    this.post(phase === "pulled" ? { kind: "pulled", key } : { kind: "pull-stalled", key, stalled: phase === "stalled" });
+  }
+
   checkTenant(tenant: string, mayBytes: number | undefined, later: ReadonlySet<string>): void {
     if (mayBytes === undefined) return;
     const copies = this.holding.views().filter(({ model, state }) => tenantOf(model) === tenant && holds.has(state));
@@ -174,7 +195,9 @@ class World {
     assert.equal(gauges.reservedBytes, bytes("loading"));
     if (started) assert.ok(gauges.usedBytes + gauges.reservedBytes <= capacityBytes, "promised more than there is");
     assert.equal(gauges.loading, this.loading.size);
-    assert.ok(this.loading.size <= loadConcurrency);
+    assert.ok(this.loading.size <= loadConcurrency + names.length);
+    if (started) assert.ok(this.loading.size - this.count("stalled") <= loadConcurrency);
+    assert.ok(this.count("pulled") === 0 || this.count("admitted") === loadConcurrency, "a load waits for no reason");
     assert.ok(this.unloading.size <= unloadConcurrency);
     assert.ok(views.filter(({ state }) => state === "failed").length <= maxFailed);
     for (const view of views) assert.equal(this.told.get(copyKey(view)), view.state, "gateways were told otherwise");
@@ -204,7 +227,10 @@ class World {
   finishLoad(at: number, sizeBytes: number, ok: boolean): void {
     const found = pick([...this.loading], at);
     if (found === undefined) return;
-    const [key, { name }] = found;
+    const [key, load] = found;
+    const { name } = load;
+    if (ok && load.phase !== "admitted") this.pull(at, "pulled");
+    if (ok && load.phase !== "admitted") return;
     this.loading.delete(key);
     if (ok) {
       const { model, serverName, revision } = name;
@@ -318,6 +344,10 @@ class World {
       () => (c % 8 === 0 ? this.lose() : undefined),
       () => this.rise(a),
       () => this.forget(a),
+      () => this.pull(a, "stalled"),
+      () => this.pull(a, "stalled"),
+      () => this.pull(a, "pulling"),
+      () => this.pull(a, "pulled"),
     ];
     pick(actions, what)();
   }
@@ -326,7 +356,7 @@ class World {
     this.rise(0);
     for (let round = 0; round < 200; round++) {
       while (this.probing.size > 0) this.finishProbe(0, 100, true);
-      while (this.loading.size > 0) this.finishLoad(0, 100, true);
+      for (let at = 0; this.loading.size > 0; at++) this.finishLoad(at, 100, true);
       while (this.unloading.size > 0) this.finishUnload(0, true);
       this.advance(100);
     }

@@ -1,7 +1,7 @@
 // What the holding decides, case by case. What copies weigh is in weights.test.ts.
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { createBench, kinds, loads, refusals, states } from "../testing/bench.ts";
+import { admitted, createBench, kinds, loads, refusals, states } from "../testing/bench.ts";
 import type { HoldingEffect } from "./events.ts";
 
 describe("holding", () => {
@@ -366,5 +366,79 @@ describe("holding", () => {
     assert.equal(bench.holding.gauges(0).usedBytes, 100);
     bench.nowMs = bench.holding.nextDueMs() ?? Number.NaN;
     assert.deepEqual(kinds(bench.step({ kind: "tick" })), ["unload"]);
+  });
+});
+
+describe("loads that stand still", () => {
+  const stall = (model: string, stalled = true) => ({ kind: "pull-stalled", key: `${model}@r1`, stalled }) as const;
+  const pulled = (model: string) => ({ kind: "pulled", key: `${model}@r1` }) as const;
+
+  test("hold up no others, and the model server still loads so many at a time and no more", () => {
+    const bench = createBench({ capacityBytes: 1_000, loadConcurrency: 1 });
+    assert.deepEqual(loads(bench.ask("hangs")), ["hangs"]);
+    assert.deepEqual(loads(bench.ask("next")), []);
+    assert.deepEqual(loads(bench.step(stall("hangs"))), ["next"]);
+    assert.deepEqual(admitted(bench.step(pulled("next"))), ["next"]);
+    bench.step(stall("hangs", false));
+    assert.deepEqual(admitted(bench.step(pulled("hangs"))), [], "it has its artefact, and it is not its turn");
+    assert.deepEqual(loads(bench.ask("third")), [], "two are under way");
+    const effects = bench.loaded("next");
+    assert.deepEqual(admitted(effects), ["hangs"]);
+    assert.deepEqual(loads(effects), []);
+    assert.deepEqual(loads(bench.loaded("hangs")), ["third"]);
+  });
+
+  test("wait for their turn at the model server behind what is more urgent", () => {
+    const bench = createBench({ capacityBytes: 1_000, loadConcurrency: 1 });
+    bench.ask("background", { loadClass: "proactive" });
+    bench.step(stall("background"));
+    bench.ask("user");
+    bench.step(stall("user"));
+    bench.ask("first");
+    bench.step(pulled("first"));
+    bench.step(pulled("background"));
+    bench.step(pulled("user"));
+    assert.deepEqual(admitted(bench.loaded("first")), ["user"]);
+    assert.deepEqual(admitted(bench.loaded("user")), ["background"]);
+  });
+
+  test("are so many and no more", () => {
+    const bench = createBench({ capacityBytes: 10_000, loadConcurrency: 1 });
+    for (let n = 0; n < 40; n++) {
+      bench.ask(`m${n}`);
+      bench.step(stall(`m${n}`));
+    }
+    assert.equal(bench.holding.gauges(0).loading, 17);
+    assert.equal(bench.state("m20"), "queued");
+  });
+
+  test("give no reason to wait for the room that they take", () => {
+    const bench = createBench({ capacityBytes: 300, loadConcurrency: 1 });
+    bench.ask("hangs", { hint: 200 });
+    assert.deepEqual(refusals(bench.ask("large", { hint: 150 })), []);
+    assert.deepEqual(refusals(bench.step(stall("hangs"))), ["g1 large no-room"]);
+  });
+
+  test("and so it is with what is looked up: another store is asked meanwhile", () => {
+    const bench = createBench({ capacityBytes: 1_000, loadConcurrency: 1 });
+    for (const model of ["a", "b"]) assert.deepEqual(kinds(bench.ask(model, { hint: undefined })).slice(0, 1), ["probe"]);
+    assert.deepEqual(loads(bench.ask("healthy")), []);
+    assert.equal(bench.holding.nextDueMs(), bench.nowMs + 1_000);
+    bench.nowMs += 1_000;
+    assert.deepEqual(loads(bench.step({ kind: "tick" })), ["healthy"]);
+  });
+
+  test("end with the model server, and their places are free again", () => {
+    const bench = createBench({ capacityBytes: 1_000, loadConcurrency: 1 });
+    for (const model of ["a", "b"]) {
+      bench.ask(model);
+      bench.step(stall(model));
+    }
+    bench.step({ kind: "server-lost" });
+    for (const model of ["a", "b"])
+      bench.step({ kind: "load-failed", key: `${model}@r1`, failure: "pod", reason: "the model server is lost" });
+    bench.step({ kind: "server-up", held: [] });
+    assert.deepEqual(loads(bench.ask("c")), ["c"]);
+    assert.deepEqual(loads(bench.ask("d")), []);
   });
 });

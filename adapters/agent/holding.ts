@@ -1,7 +1,7 @@
 // Owns the holding of one pod: the only writer of its copies. A deterministic machine without IO: events and the time go
 // in, effects come out, in the order in which they must be performed. copies.ts draws the states, ledger.ts keeps the
 // copies and their bytes, weights.ts what they take, intake.ts what an ask meets, asks.ts its way to the start of a load,
-// room.ts makes room, departures.ts owns the way from `leaving` to unloaded.
+// room.ts makes room, pulls.ts owns a load's way into the model server, departures.ts the way from `leaving` to unloaded.
 //
 // Invariants:
 // - A copy asked for while it is leaving goes its way to the end and is queued again behind it: gateways may have taken
@@ -16,7 +16,9 @@ import type { HeldCopy, HoldingEffect, HoldingEvent } from "./events.ts";
 import { buildGauges, type HoldingGauges } from "./gauges.ts";
 import { createIntake } from "./intake.ts";
 import { Ledger, viewOf } from "./ledger.ts";
+import { createProbes } from "./probes.ts";
 import { createPublication } from "./publication.ts";
+import { createPulls } from "./pulls.ts";
 import { createRoom } from "./room.ts";
 import { createServerState } from "./serverstate.ts";
 import { newCopyOf, queuedView } from "./views.ts";
@@ -58,6 +60,8 @@ const maxParked = 100;
 /** A pod that is emptied lets go at once of what was not used for so long. */
 const worthMovingMs = 3_600_000;
 const maxProbing = 16;
+/** What is looked up, or fetched, and stands still: so many others may start instead. */
+const maxStalled = 16;
 
 export function createHolding(options: HoldingOptions): Holding {
   return new PodHolding(options);
@@ -72,8 +76,8 @@ class PodHolding implements Holding {
   readonly #room;
   readonly #weights;
   readonly #intake;
-  /** May outlive the ask that wanted it, so its number is bounded by itself. */
-  readonly #probing = new Set<string>();
+  readonly #pulls = createPulls(maxStalled);
+  readonly #probes = createProbes(maxProbing);
   readonly #server;
   #stopping = false;
   readonly #drain = createDrain();
@@ -116,6 +120,8 @@ class PodHolding implements Holding {
     this.#room = createRoom(this.#ledger, this.#asks, this.#options, {
       allowance: this.#weights.allowance,
       neededBytes: (ask, nowMs) => this.#weights.neededBytes(ask, nowMs),
+      loading: () => this.#ledger.loading - this.#pulls.stalled,
+      stalledProbes: (nowMs) => this.#probes.stalled(nowMs),
       probe: (ask) => this.#probe(ask),
       leave: (key, by) => this.#leave(key, by?.traceparent),
       start: (ask, reservedBytes) => this.#start(ask, reservedBytes, this.#nowMs),
@@ -130,6 +136,7 @@ class PodHolding implements Holding {
     const away = this.#server.away(nowMs);
     if (away !== undefined) this.#intake.refuseAll("stopping", away);
     if (this.#server.up) this.#room.make(nowMs);
+    for (const key of this.#pulls.admit(this.#weights.allowance.loadConcurrency)) this.#effects.push({ kind: "admit", key });
     this.#publish(nowMs);
     for (const key of this.#departures.takeDue(nowMs)) {
       const copy = this.#ledger.get(key);
@@ -161,13 +168,13 @@ class PodHolding implements Holding {
         }
         return undefined;
       case "probed": {
-        this.#probing.delete(event.key);
+        this.#probes.end(event.key);
         const ask = this.#asks.get(event.key);
         if (ask !== undefined) Object.assign(ask, { artefactBytes: event.artefactBytes, predictedBytes: event.predictedBytes });
         return undefined;
       }
       case "probe-failed": {
-        this.#probing.delete(event.key);
+        this.#probes.end(event.key);
         const ask = this.#asks.get(event.key);
         if (ask === undefined) return undefined;
         this.#asks.remove(ask.key);
@@ -176,6 +183,10 @@ class PodHolding implements Holding {
         if (this.#ledger.has(ask.key)) return this.#intake.refuse(ask, "no-room", event.reason);
         return this.#ledger.failQueued(newCopyOf(ask), { kind: event.failure, reason: event.reason });
       }
+      case "pull-stalled":
+        return this.#pulls.stall(event.key, event.stalled);
+      case "pulled":
+        return this.#pulls.pulled(event.key);
       case "loaded":
         return this.#loaded(event, nowMs);
       case "load-failed":
@@ -236,6 +247,7 @@ class PodHolding implements Holding {
   }
 
   #loaded(event: Extract<HoldingEvent, { kind: "loaded" }>, nowMs: number): void {
+    this.#pulls.end(event.key);
     const copy = this.#ledger.get(event.key);
     if (copy?.state !== "loading") return;
     this.#loads += 1;
@@ -243,6 +255,7 @@ class PodHolding implements Holding {
   }
 
   #loadFailed({ key, failure, reason, suspects }: Extract<HoldingEvent, { kind: "load-failed" }>, nowMs: number): void {
+    this.#pulls.end(key);
     const copy = this.#ledger.get(key);
     if (copy?.state !== "loading") return;
     this.#loadFailures += 1;
@@ -314,8 +327,7 @@ class PodHolding implements Holding {
   }
 
   #probe({ key, serverName, revision }: Ask): void {
-    if (this.#probing.has(key) || this.#probing.size >= maxProbing) return;
-    this.#probing.add(key);
+    if (!this.#probes.begin(key, this.#nowMs)) return;
     this.#effects.push({ kind: "probe", key, serverName, revision });
   }
 
@@ -323,6 +335,7 @@ class PodHolding implements Holding {
     const { key, serverName, revision, loadClass, traceparent } = ask;
     this.#asks.remove(key);
     this.#ledger.load(newCopyOf(ask), reservedBytes);
+    this.#pulls.begin(key, loadClass);
     const queuedMs = Math.max(0, nowMs - ask.askedMs);
     this.#effects.push({ kind: "load", key, serverName, revision, reservedBytes, loadClass, queuedMs, traceparent });
   }
@@ -338,6 +351,7 @@ class PodHolding implements Holding {
       this.#asks.nextDueMs(),
       this.#departures.nextDueMs(),
       this.#server.up ? this.#room.nextDueMs() : undefined,
+      this.#server.up && this.#asks.size > 0 ? this.#probes.nextStallMs(this.#nowMs) : undefined,
       this.#asks.size > 0 ? this.#server.awayAtMs() : undefined,
     ];
     const known = times.filter((timeMs) => timeMs !== undefined);

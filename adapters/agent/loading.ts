@@ -1,6 +1,6 @@
 // Owns the performing of one load: pull, load, measure; and whose fault it is when that fails.
 //
-// Invariants: a result that comes from before the model server was lost never counts as success. A load that may have reached
+// Invariants: the model server is asked when it is the load's turn, which the holding says. A result that comes from before the model server was lost never counts as success. A load that may have reached
 // the model server and failed is unloaded there. A model server that the kernel killed for want of memory was not killed by
 // a bad model: there was no room.
 import { errorMessage } from "#core/errors.ts";
@@ -9,10 +9,12 @@ import { openDeadline } from "#platform/deadline.ts";
 import type { Log } from "#platform/log.ts";
 import type { Driver, Failure, Loaded } from "../drivers/driver.ts";
 import type { KillMeter } from "../drivers/memory/kills.ts";
-import type { Puller } from "../pull/puller.ts";
+import type { Pulled, Puller } from "../pull/puller.ts";
 import type { HoldingEffect, HoldingEvent } from "./events.ts";
 import type { KeptArtefacts } from "./kept.ts";
 import type { Life, Lives } from "./lives.ts";
+import { type ProgressOptions, watchProgress } from "./progress.ts";
+import type { Turns } from "./turns.ts";
 import type { AgentWatch, LoadFacts, LoadWatch } from "./watch.ts";
 
 type LoadEffect = Extract<HoldingEffect, { kind: "load" }>;
@@ -25,6 +27,10 @@ export interface LoaderParts {
   readonly log: Log;
   readonly watch: AgentWatch;
   readonly lives: Lives;
+  readonly turns: Turns;
+  /** Told of loads that stand still, or move again. */
+  readonly onStall: (key: string, stalled: boolean) => void;
+  readonly progress?: Omit<ProgressOptions, "onStall"> | undefined;
   readonly artefacts: KeptArtefacts;
   readonly stop: AbortSignal;
   readonly loadTimeoutMs: number;
@@ -55,6 +61,13 @@ export function createLoader(parts: LoaderParts): Loader {
     return life.aborted;
   };
 
+  const pull = async (key: string, revision: LoadEffect["revision"], signal: AbortSignal): Promise<Pulled | Failure> => {
+    using progress = watchProgress({ ...parts.progress, onStall: (stalled) => parts.onStall(key, stalled) });
+    return await puller
+      .pull(revision, signal, (bytes) => progress.moved(bytes))
+      .catch((error: unknown) => failedBy("storage", error));
+  };
+
   const pullAndLoad = async (
     { key, serverName, revision, reservedBytes }: LoadEffect,
     life: Life,
@@ -63,11 +76,12 @@ export function createLoader(parts: LoaderParts): Loader {
   ): Promise<Loaded | Failure> => {
     const { format, formatVersion } = revision;
     const pullEnds = loadWatch.step("pull");
-    const pulled = await puller.pull(revision, signal).catch((error: unknown) => failedBy("storage", error));
+    const pulled = await pull(key, revision, signal);
     pullEnds(pulled.kind === "failed" ? pulled.reason : undefined);
     if (pulled.kind === "failed") return pulled;
     let kept = false;
     try {
+      await parts.turns.wait(key, signal);
       const serverEnds = loadWatch.step("server");
       life.loading.add(key);
       const loaded = await driver

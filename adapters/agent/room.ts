@@ -22,6 +22,10 @@ export interface RoomOptions {
 
 export interface RoomActions {
   readonly allowance: Weights["allowance"];
+  /** Loads under way, but for those that stand still. */
+  loading(): number;
+  /** Asks in hand that wait for a store which says nothing; or asked and left. */
+  stalledProbes(nowMs: number): number;
   /** Undefined: the artefact must be looked up first. */
   neededBytes(ask: Ask, nowMs: number): number | undefined;
   probe(ask: Ask): void;
@@ -77,8 +81,8 @@ export function createRoom(ledger: Ledger, asks: Asks, options: RoomOptions, act
       asks.unpark();
       parkedUntilMs = nowMs + parkedRetryMs;
     }
-    let inHand = asks.hand().length;
-    while (inHand + ledger.loading < 2 * allowance.loadConcurrency && asks.take(nowMs) !== undefined) inHand += 1;
+    let inHand = asks.hand().length - actions.stalledProbes(nowMs);
+    while (inHand + actions.loading() < 2 * allowance.loadConcurrency && asks.take(nowMs) !== undefined) inHand += 1;
   };
 
   /**
@@ -167,7 +171,7 @@ export function createRoom(ledger: Ledger, asks: Asks, options: RoomOptions, act
           const evicted = evict(neededBytes, freeBytes + comingBytes, nowMs, rule, ask);
           if (evicted === "not-enough") {
             // Copies that still load will be candidates; until then nothing behind it may take its room.
-            if (ledger.loading > 0 || waiting > 0) break;
+            if (actions.loading() > 0 || waiting > 0) break;
             actions.refuse(ask, `it takes ${neededBytes} bytes, and no more than ${allowance.bytes} can be had here now`);
             continue;
           }
@@ -177,7 +181,7 @@ export function createRoom(ledger: Ledger, asks: Asks, options: RoomOptions, act
           }
           comingBytes += evicted;
         }
-        if (holder === undefined && neededBytes <= freeBytes && ledger.loading < allowance.loadConcurrency && !owing) {
+        if (holder === undefined && neededBytes <= freeBytes && actions.loading() < allowance.loadConcurrency && !owing) {
           actions.start(ask, neededBytes);
           freeBytes -= neededBytes;
         } else {

@@ -30,6 +30,9 @@ export interface FetchOptions extends TransferOptions {
   readonly parallel?: number;
 }
 
+/** What a file counts for besides its bytes: many small ones are no trickle. */
+const fileBytes = 16 * 1024;
+
 type Filled = Pick<Manifest, "name" | "schema" | "files">;
 
 export async function fetchArtefact(
@@ -51,7 +54,7 @@ export async function fetchArtefact(
   if (schema !== undefined && schemaName !== undefined) jobs.push({ file: schema, to: join("files", schemaName) });
   const files = await runJobs(store, jobs, staging, options, signal);
   if (archives.length > 0) {
-    const unpacked = await unpack(archives, join("files", name), listing.layers === true, staging, signal);
+    const unpacked = await unpack(archives, join("files", name), listing.layers === true, staging, options, signal);
     const rest = files.filter(({ path }) => !path.startsWith("raw/"));
     files.splice(0, files.length, ...rest, ...unpacked);
   }
@@ -114,6 +117,7 @@ async function runJobs(
       await making;
       either.throwIfAborted();
       const transferred = await transferFile(store, job.file, { path, grow: staging.grow }, options, either);
+      options.moved?.(fileBytes);
       done.push({ path: job.to, ...transferred });
     }
   };
@@ -136,6 +140,7 @@ async function unpack(
   to: string,
   layers: boolean,
   staging: Staging,
+  { moved }: FetchOptions,
   signal: AbortSignal,
 ): Promise<readonly UnpackedFile[]> {
   const folder = join(staging.folder, to);
@@ -144,7 +149,7 @@ async function unpack(
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const archiveBytes = jobs.reduce((sum, { file }) => sum + (file.sizeBytes ?? 0), 0);
   const what = jobs[0]?.file.what ?? "";
-  const sink = createSink({ folder, what, archiveBytes, grow: staging.grow, layers });
+  const sink = createSink({ folder, what, archiveBytes, grow: staging.grow, layers, moved });
   for (const { file, to: raw } of jobs) {
     const from = join(staging.folder, raw);
     if (file.archive === "zip") await unpackZip({ file: from, what: file.what, sink, signal });

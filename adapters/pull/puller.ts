@@ -21,12 +21,15 @@ export interface Pulled {
   release(): Promise<void>;
 }
 
+export type Moved = (bytes: number) => void;
+
 export type Probed = { readonly kind: "ok"; readonly sizeBytes: number } | Failure;
 
 export interface Puller {
   /** How many bytes a pull would bring, without bringing them. */
   probe(artefact: Artefact, signal: AbortSignal): Promise<Probed>;
-  pull(artefact: Artefact, signal: AbortSignal): Promise<Pulled | Failure>;
+  /** `moved`: told of bytes as they come. */
+  pull(artefact: Artefact, signal: AbortSignal, moved?: Moved): Promise<Pulled | Failure>;
 }
 
 /** Sends each address to the puller of its scheme. */
@@ -42,9 +45,9 @@ export function createPullers(byScheme: Readonly<Record<string, Puller>>): Pulle
       const puller = find(artefact);
       return "kind" in puller ? puller : await puller.probe(artefact, signal);
     },
-    async pull(artefact, signal): Promise<Pulled | Failure> {
+    async pull(artefact, signal, moved): Promise<Pulled | Failure> {
       const puller = find(artefact);
-      return "kind" in puller ? puller : await puller.pull(artefact, signal);
+      return "kind" in puller ? puller : await puller.pull(artefact, signal, moved);
     },
   };
 }

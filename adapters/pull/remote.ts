@@ -12,7 +12,7 @@ import { fetchArtefact, noSchema, type Wish } from "./fetch.ts";
 import { findLocal } from "./local.ts";
 import { originOf, storeOf } from "./origin.ts";
 import { baseName } from "./paths.ts";
-import type { Artefact, Probed, Pulled, Puller } from "./puller.ts";
+import type { Artefact, Moved, Probed, Pulled, Puller } from "./puller.ts";
 import type { StorageSettings } from "./settings/settings.ts";
 import { resolveSource, type Source, schemaPathOf, wantedType } from "./settings/source.ts";
 import { createSilences } from "./silence.ts";
@@ -119,7 +119,7 @@ export function createRemotePuller(options: RemotePullerOptions): Puller {
     return { store, wish, sizeBytes, sourceKey, key, resumable: versioned, atMs: performance.now() };
   };
 
-  const take = async (place: Place, source: RemoteSource, signal: AbortSignal): Promise<Lease> => {
+  const take = async (place: Place, source: RemoteSource, signal: AbortSignal, moved: Moved | undefined): Promise<Lease> => {
     const sourceKey = keyOf([source, place.schema?.path ?? ""]);
     let plan = takePlan(plans, sourceKey);
     for (let relists = 0; ; relists++) {
@@ -144,7 +144,7 @@ export function createRemotePuller(options: RemotePullerOptions): Puller {
             sourceKey,
             sizeBytes,
             resumable,
-            fill: (staging, ended) => fetchArtefact(store, wish, staging, options.transfer ?? {}, ended),
+            fill: (staging, ended) => fetchArtefact(store, wish, staging, { ...options.transfer, moved }, ended),
           },
           signal,
         );
@@ -192,7 +192,7 @@ export function createRemotePuller(options: RemotePullerOptions): Puller {
         return failureOf(error, signal);
       }
     },
-    async pull(artefact, signal): Promise<Pulled | Failure> {
+    async pull(artefact, signal, moved): Promise<Pulled | Failure> {
       try {
         const place = await locate(artefact);
         const { source } = place;
@@ -200,7 +200,7 @@ export function createRemotePuller(options: RemotePullerOptions): Puller {
           const found = await local(place, source, signal);
           return found.kind === "ok" ? { ...found, release: async () => undefined } : found;
         }
-        const lease = await take(place, source, signal);
+        const lease = await take(place, source, signal, moved);
         const { name, schema } = lease.manifest;
         return {
           kind: "ok",

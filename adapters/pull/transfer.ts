@@ -26,6 +26,8 @@ export interface TransferOptions {
   readonly silenceMs?: number;
   /** First pause after a failure, doubled each time; 100 ms when absent. */
   readonly firstPauseMs?: number;
+  /** Told of bytes as they come. */
+  readonly moved?: ((bytes: number) => void) | undefined;
 }
 
 /** Without a byte of progress between them. */
@@ -65,7 +67,7 @@ export async function transferFile(
     check: createCheck(file.digest, file),
     asked: false,
   };
-  await takeUp(state, file, target, signal);
+  await takeUp(state, file, target, options, signal);
   const resumable = file.version !== "" && file.sizeBytes !== undefined;
   let failures = 0;
   for (let attempt = 1; ; attempt++) {
@@ -91,13 +93,20 @@ export async function transferFile(
 }
 
 /** What an earlier transfer of the same version has brought is hashed and kept. */
-async function takeUp(state: State, file: StoredFile, target: Target, signal: AbortSignal): Promise<void> {
+async function takeUp(
+  state: State,
+  file: StoredFile,
+  target: Target,
+  options: TransferOptions,
+  signal: AbortSignal,
+): Promise<void> {
   const there = (await state.handle.stat()).size;
   if (there === 0) return;
   if (file.version === "" || file.sizeBytes === undefined || there > file.sizeBytes) return await restart(state, file);
   for await (const chunk of createReadStream(target.path, { highWaterMark: 2 ** 18, signal })) {
     state.sha256.update(chunk as Buffer);
     state.check?.update(chunk as Buffer);
+    options.moved?.(chunk.length);
   }
   state.offset = there;
 }
@@ -156,6 +165,7 @@ async function readRest(
     for (let next = await Promise.race([chunks.next(), aborted]); next.done !== true; ) {
       timer.refresh();
       const chunk = next.value;
+      options.moved?.(chunk.length);
       if (file.sizeBytes !== undefined && state.offset + chunk.length > file.sizeBytes) {
         throw new PullError("corrupt", `${file.what} is longer than the store said (${file.sizeBytes} bytes)`);
       }

@@ -64,6 +64,8 @@ export function createBench(options: Partial<HoldingOptions> = {}): Bench {
 export const kinds = (effects: readonly HoldingEffect[]): string[] => effects.map(({ kind }) => kind);
 export const loads = (effects: readonly HoldingEffect[]): string[] =>
   effects.flatMap((e) => (e.kind === "load" ? [e.key.slice(0, -3)] : []));
+export const admitted = (effects: readonly HoldingEffect[]): string[] =>
+  effects.flatMap((e) => (e.kind === "admit" ? [e.key.slice(0, -3)] : []));
 export const states = (effects: readonly HoldingEffect[]): Record<string, string> =>
   Object.fromEntries(
     effects.flatMap((e) => (e.kind === "publish" || e.kind === "tell" ? e.changes.map((c) => [c.model, c.state]) : [])),

@@ -2,6 +2,7 @@
 // is told when the storage does not let it be fetched.
 import assert from "node:assert/strict";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
+import type { ServerResponse } from "node:http";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { CreateBucketCommand, PutObjectCommand, S3Client } from "@aws-sdk/client-s3";
@@ -9,6 +10,7 @@ import { openTestWebServer, type TestWebServer } from "#adapters/pull/testing/we
 import { openRunFolder, type RunFolder } from "#platform/tempdir.ts";
 import { openFleet, type TestFleet } from "../harness/fleet.ts";
 import { createRestClient } from "../harness/http.ts";
+import { waitUntil } from "../harness/wait.ts";
 import { openMoto, type StorageServer } from "../storage/servers.ts";
 
 const secret = "not-to-be-seen-s3cret";
@@ -85,4 +87,40 @@ test("a client is told why a model cannot be fetched, and no secret", async () =
     assert.ok(!answer.text.includes(secret));
   }
   for (const name of ["pod-0-adapter", "gateway"]) assert.ok(!(await fleet.tail(name)).includes(secret));
+});
+
+/** Says that there is an object, and then gives its bytes one by one. */
+function trickle(head: boolean, response: ServerResponse): void {
+  response.writeHead(200, { "content-length": 1_000_000, etag: '"e"', "last-modified": "Fri, 27 Nov 2026 10:00:00 GMT" });
+  if (head) return void response.end();
+  response.flushHeaders();
+  const timer = setInterval(() => response.write("x"), 500);
+  response.on("close", () => clearInterval(timer));
+}
+
+test("stores that hang or trickle in the middle of a body hold up nobody else", async () => {
+  await register("healthy", { storageUri: "s3://models/tenant/iris.onnx" });
+  const hanging = Array.from({ length: 6 }, (_, n) => `hangs-${n}`);
+  const over = new AbortController();
+  for (const name of hanging) {
+    const script = (request: { readonly method?: string | undefined }, response: ServerResponse): void =>
+      trickle(request.method === "HEAD", response);
+    for (const path of [`/models/${name}`, `/models/${name}?x-id=GetObject`]) web.scripts.set(path, Array(20).fill(script));
+    await register(name, { storageUri: `s3://models/${name}`, storageKey: "refused" });
+  }
+  const waiting = hanging.map((name) =>
+    fetch(`${fleet.restUrl}/v2/models/${name}/infer`, { method: "POST", body: JSON.stringify(body), signal: over.signal }).then(
+      ({ status }) => status,
+      () => "waited",
+    ),
+  );
+  const bodies = (): number => new Set(web.requests.filter(({ path }) => path.includes("hangs-")).map(({ path }) => path)).size;
+  await waitUntil("the first ones are being fetched", bodies, (count) => count >= 3);
+  const startMs = performance.now();
+  const answer = await infer("healthy");
+  assert.equal(answer.status, 200, answer.text);
+  const tookMs = performance.now() - startMs;
+  assert.ok(tookMs < 15_000, `a healthy model waited ${tookMs.toFixed(0)} ms`);
+  over.abort();
+  assert.deepEqual([...new Set(await Promise.all(waiting))], ["waited"]);
 });

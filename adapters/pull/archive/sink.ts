@@ -24,6 +24,8 @@ export interface SinkOptions {
   readonly grow: (bytes: number) => void;
   /** A later file takes the place of an earlier one, as in the layers of an image; otherwise twice the same name is refused. */
   readonly layers: boolean;
+  /** Told of bytes as they come. */
+  readonly moved?: ((bytes: number) => void) | undefined;
 }
 
 export interface Sink {
@@ -43,7 +45,7 @@ const maxRatio = 200;
 const ratioFromBytes = 256 * 2 ** 20;
 const growBytes = 2 ** 20;
 
-export function createSink({ folder, what, archiveBytes, grow, layers }: SinkOptions): Sink {
+export function createSink({ folder, what, archiveBytes, grow, layers, moved }: SinkOptions): Sink {
   const files = new Map<string, UnpackedFile>();
   let entries = 0;
   let bytes = 0;
@@ -74,6 +76,7 @@ export function createSink({ folder, what, archiveBytes, grow, layers }: SinkOpt
         for await (const chunk of chunks) {
           sizeBytes += chunk.length;
           bytes += chunk.length;
+          moved?.(chunk.length);
           if (bytes > ratioFromBytes && bytes > maxRatio * archiveBytes) {
             throw refuse(`unpacks to more than ${maxRatio} times its own size`);
           }

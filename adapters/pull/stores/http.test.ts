@@ -46,6 +46,14 @@ describe("artefacts on web servers", { timeout: 120_000 }, () => {
   const script = (path: string, ...scripts: readonly Script[]): void =>
     void server.scripts.set(path, [(request, response) => serveFile(request, response, server.files.get(path)!), ...scripts]);
 
+  test("are told of while they come", async () => {
+    let bytes = 0;
+    const moved = (more: number): void => void (bytes += more);
+    const pulled = await bench.puller.pull({ storageUri: serve("/models/moves.onnx", randomBytes(2 ** 20)) }, never, moved);
+    assert.equal(pulled.kind, "ok");
+    assert.ok(bytes >= 2 ** 20, `told of ${bytes}`);
+  });
+
   test("come whole, under their own name, and again from the disk", async () => {
     const uri = serve("/models/iris.onnx");
     const probed = await bench.puller.probe({ storageUri: uri }, never);

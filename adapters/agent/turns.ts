@@ -1,0 +1,28 @@
+// Owns the waiting of loads that have their artefact for their turn at the model server.
+
+export interface Turns {
+  /** Tells that it waits, and resolves when it is its turn; rejects with the signal's reason. */
+  wait(key: string, signal: AbortSignal): Promise<void>;
+  admit(key: string): void;
+}
+
+export function createTurns(onWaiting: (key: string) => void): Turns {
+  const waiting = new Map<string, () => void>();
+  return {
+    async wait(key, signal) {
+      signal.throwIfAborted();
+      const { promise, resolve, reject } = Promise.withResolvers<void>();
+      const stop = (): void => reject(signal.reason);
+      signal.addEventListener("abort", stop, { once: true });
+      waiting.set(key, resolve);
+      try {
+        onWaiting(key);
+        await promise;
+      } finally {
+        waiting.delete(key);
+        signal.removeEventListener("abort", stop);
+      }
+    },
+    admit: (key) => waiting.get(key)?.(),
+  };
+}
