@@ -148,21 +148,18 @@ async function readRest(
   const silent = new AbortController();
   const timer = setTimeout(() => silent.abort(new PullError("unreachable", `the store is silent about ${file.what}`)), silenceMs);
   const ended = AbortSignal.any([signal, silent.signal]);
-  const { promise: aborted, reject } = Promise.withResolvers<never>();
-  aborted.catch(() => undefined);
-  const onAbort = (): void => reject(ended.reason);
-  ended.addEventListener("abort", onAbort, { once: true });
+  using untilEnded = createUntilAborted(ended);
   let chunks: AsyncIterator<Uint8Array> | undefined;
   const writer = createWriter(state);
   try {
     // A client that does not heed the signal is not waited for.
-    const reading = await Promise.race([store.read(file, state.offset, ended), aborted]);
+    const reading = await untilEnded.wait(store.read(file, state.offset, ended));
     if (reading.digest !== undefined && file.digest === undefined && state.offset === 0) {
       state.digest = reading.digest;
       state.check = createCheck(reading.digest, file);
     }
     chunks = reading.chunks[Symbol.asyncIterator]();
-    for (let next = await Promise.race([chunks.next(), aborted]); next.done !== true; ) {
+    for (let next = await untilEnded.wait(chunks.next()); next.done !== true; ) {
       timer.refresh();
       const chunk = next.value;
       options.moved?.(chunk.length);
@@ -175,7 +172,7 @@ async function readRest(
         state.grownTo += more;
       }
       await writer.write(chunk);
-      next = await Promise.race([chunks.next(), aborted]);
+      next = await untilEnded.wait(chunks.next());
     }
     await writer.flush();
   } catch (error) {
@@ -185,12 +182,27 @@ async function readRest(
     throw silent.signal.aborted ? silent.signal.reason : isDiskFault(error) ? error : connectionError(error, file.what);
   } finally {
     clearTimeout(timer);
-    ended.removeEventListener("abort", onAbort);
     chunks?.return?.().catch(() => undefined);
   }
   if (file.sizeBytes !== undefined && state.offset < file.sizeBytes) {
     throw new PullError("unreachable", `the store ended ${file.what} after ${state.offset} of ${file.sizeBytes} bytes`);
   }
+}
+
+/** Waits for one promise after another, and no longer than until the signal. (Races with one promise would pile up on it.) */
+function createUntilAborted(signal: AbortSignal): Disposable & { wait<T>(work: Promise<T>): Promise<T> } {
+  let stop: ((reason: unknown) => void) | undefined;
+  const onAbort = (): void => stop?.(signal.reason);
+  signal.addEventListener("abort", onAbort, { once: true });
+  return {
+    wait: (work) =>
+      new Promise((resolve, reject) => {
+        if (signal.aborted) reject(signal.reason);
+        stop = reject;
+        work.then(resolve, reject);
+      }),
+    [Symbol.dispose]: () => signal.removeEventListener("abort", onAbort),
+  };
 }
 
 /** Gathers chunks, and writes while the next ones come. */
