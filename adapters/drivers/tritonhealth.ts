@@ -1,6 +1,7 @@
 // Owns finding models of Triton whose backend process has died. Triton calls them ready, answers each request for them with
 // an error, and does not start the process again. A model that answered nothing but errors since the last look is
-// suspected; a request of zeros tells it from one that is only asked wrong things.
+// suspected; a request of zeros tells it from one that is only asked wrong things. Triton takes a while to notice, so a suspect
+// that answers with another error is asked again at the next looks.
 // Invariant: at most a few requests for each look, whatever the number of models; a model is called dead only for Triton's
 // own words about its process.
 import { create } from "@bufbuild/protobuf";
@@ -15,6 +16,12 @@ import {
 import { ask } from "./grpc.ts";
 
 export type TritonClient = ServiceClient<typeof GRPCInferenceService>;
+/** What of it this takes. */
+export type HealthClient = {
+  readonly [Method in "modelStatistics" | "modelMetadata" | "modelInfer"]: (
+    ...args: Parameters<TritonClient[Method]>
+  ) => Promise<Awaited<ReturnType<TritonClient[Method]>>>;
+};
 
 export interface TritonHealth {
   /** Names among these whose backend is dead. */
@@ -25,6 +32,8 @@ export interface TritonHealth {
 
 const callTimeoutMs = 5_000;
 const suspectsAtATime = 4;
+/** How often a suspect is asked that neither answers nor is known to be dead. */
+const asksOfSuspect = 4;
 const maxElements = 65_536;
 
 interface Counts {
@@ -32,22 +41,25 @@ interface Counts {
   readonly bad: bigint;
 }
 
-export function createTritonHealth(client: TritonClient): TritonHealth {
-  let before: ReadonlyMap<string, Counts> = new Map();
+export function createTritonHealth(client: HealthClient): TritonHealth {
+  let before = new Map<string, Counts>();
+  /** How often each is to be asked yet; who was suspected first comes first. */
+  const suspects = new Map<string, number>();
 
-  const probe = async (name: string, signal: AbortSignal): Promise<boolean> => {
+  const probe = async (name: string, signal: AbortSignal): Promise<"dead" | "alive" | "unclear"> => {
     const metadata = await ask(
       client.modelMetadata(create(ModelMetadataRequestSchema, { name }), { timeoutMs: callTimeoutMs, signal }),
       signal,
     );
     const request = metadata.kind === "ok" ? requestOfZeros(name, metadata.answer) : undefined;
-    if (request === undefined) return false;
+    if (request === undefined) return metadata.kind === "ok" ? "alive" : "unclear";
     const inferred = await ask(client.modelInfer(request, { timeoutMs: callTimeoutMs, signal }), signal);
-    return inferred.kind === "error" && /stub process .* is not healthy/i.test(inferred.words);
+    if (inferred.kind === "ok") return "alive";
+    return /stub process .* is not healthy/i.test(inferred.words) ? "dead" : "unclear";
   };
 
   /** Of one model, or of all. */
-  const count = async (name: string, signal: AbortSignal): Promise<ReadonlyMap<string, Counts> | undefined> => {
+  const count = async (name: string, signal: AbortSignal): Promise<Map<string, Counts> | undefined> => {
     const request = create(ModelStatisticsRequestSchema, { name });
     const called = await ask(client.modelStatistics(request, { timeoutMs: callTimeoutMs, signal }), signal);
     if (called.kind === "error") return undefined;
@@ -63,18 +75,28 @@ export function createTritonHealth(client: TritonClient): TritonHealth {
   return {
     async isDead(name, signal): Promise<boolean> {
       const bad = (await count(name, signal))?.get(name)?.bad ?? 0n;
-      return bad > 0n && (await probe(name, signal));
+      return bad > 0n && (await probe(name, signal)) === "dead";
     },
     async findDead(ready, signal): Promise<readonly string[]> {
       const now = await count("", signal);
       if (now === undefined) return [];
-      const suspects = [...now].flatMap(([name, { good, bad }]) => {
+      for (const [name, { good, bad }] of now) {
         const last = before.get(name) ?? { good: 0n, bad: 0n };
-        return ready.has(name) && bad > last.bad && good <= last.good ? [name] : [];
-      });
+        if (good > last.good) suspects.delete(name);
+        else if (bad > last.bad && !suspects.has(name)) suspects.set(name, asksOfSuspect);
+      }
       before = now;
+      for (const name of suspects.keys()) if (!ready.has(name)) suspects.delete(name);
       const dead: string[] = [];
-      for (const name of suspects.slice(0, suspectsAtATime)) if (await probe(name, signal)) dead.push(name);
+      for (const [name, asks] of Array.from(suspects).slice(0, suspectsAtATime)) {
+        suspects.delete(name);
+        const found = await probe(name, signal);
+        // A failure of its own is no news.
+        const { good, bad } = now.get(name) ?? { good: 0n, bad: 0n };
+        if (found !== "alive") before.set(name, { good, bad: bad + 1n });
+        if (found === "dead") dead.push(name);
+        else if (found === "unclear" && asks > 1) suspects.set(name, asks - 1);
+      }
       return dead;
     },
   };
