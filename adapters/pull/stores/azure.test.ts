@@ -12,7 +12,7 @@ import { describeStore, type StoreHarness } from "./suite.ts";
 const connect = (url: string, key: string): string =>
   `DefaultEndpointsProtocol=http;AccountName=${azuriteAccount};AccountKey=${key};BlobEndpoint=${url}/${azuriteAccount};`;
 
-describeStore("the store of Azure's blobs", openHarness, { manyFiles: 60 });
+describeStore("the store of Azure's blobs", openHarness);
 
 async function openHarness(): Promise<StoreHarness> {
   const server = await openAzurite();

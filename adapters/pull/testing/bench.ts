@@ -24,17 +24,19 @@ export interface PullBenchOptions {
   readonly allowPrivate?: boolean;
   readonly silenceMs?: number;
   readonly listMs?: number;
+  /** Credentials of this machine where the settings have none; no when absent. */
+  readonly ambient?: boolean;
 }
 
 export async function openPullBench(options: PullBenchOptions = {}): Promise<PullBench> {
-  const { maxBytes = 2 ** 30, allowPrivate = true, silenceMs = 30_000, listMs } = options;
+  const { maxBytes = 2 ** 30, allowPrivate = true, silenceMs = 30_000, listMs, ambient = false } = options;
   await using opening = new AsyncDisposableStack();
   const folder = opening.use(await openRunFolder()).path;
   const at = (name: string): string => join(folder, name);
   await mkdir(at("settings"));
   const log = createRecordingLog();
   const settings = createStorageSettings(at("settings"));
-  const stores = opening.use(createStores({ allowPrivate, ambient: false }));
+  const stores = opening.use(createStores({ allowPrivate, ambient }));
   const transfer = { silenceMs, firstPauseMs: 5 };
   const open = async (): Promise<{ cache: DiskCache; puller: Puller }> => {
     const cache = await openDiskCache({ folder: at("cache"), maxBytes, log });
