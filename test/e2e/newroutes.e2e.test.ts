@@ -7,7 +7,8 @@ import { parseModel } from "#core/model.ts";
 import { openRegistry } from "#platform/registry/open.ts";
 import { putModel } from "#platform/registry/records.ts";
 import type { Registry } from "#platform/registry/registry.ts";
-import { openFakePod } from "../harness/fakepod.ts";
+import { CopyState } from "#proto/gen/warmpath/link/v1/link_pb.ts";
+import { type FakePod, openFakePod } from "../harness/fakepod.ts";
 import { openFleet, type TestFleet } from "../harness/fleet.ts";
 import { openNamingServer } from "../harness/namingserver.ts";
 import { waitUntil } from "../harness/wait.ts";
@@ -16,17 +17,27 @@ const stack = new AsyncDisposableStack();
 let fleet: TestFleet;
 let registry: Registry;
 let rest: Pool;
+const pods: FakePod[] = [];
 
 before(async () => {
   fleet = stack.use(await openFleet({ pods: 1 }));
   const server = stack.use(await openNamingServer());
   registry = stack.use(await openRegistry({ kind: "embedded", file: fleet.registryFile }));
   const { restAddress, grpcAddress } = server;
-  stack.use(await openFakePod({ registry, podId: "any-0", runtime: "any", restAddress, grpcAddress }));
+  for (const [runtime, count] of [
+    ["any", 1],
+    ["some", 4],
+  ] as const) {
+    for (let at = 0; at < count; at++) {
+      const pod = await openFakePod({ registry, podId: `${runtime}-${at}`, runtime, restAddress, grpcAddress });
+      if (runtime === "some") pods.push(pod);
+      stack.use(pod);
+    }
+  }
   await waitUntil(
     "the pods are linked",
     () => fleet.management.linkedPods(),
-    (pods) => pods === 2,
+    (linked) => linked === 6,
   );
   rest = new Pool(fleet.restUrl, { connections: 8 });
   stack.defer(() => rest.destroy());
@@ -34,6 +45,7 @@ before(async () => {
 after(() => stack.disposeAsync());
 
 const name = "changed";
+const moved = "moved";
 
 async function put(percent: number): Promise<void> {
   const revisions = [0, 1].map((slot) => ({ id: `r${slot}`, slot, format: "any", storageUri: "file:///any" }));
@@ -42,8 +54,8 @@ async function put(percent: number): Promise<void> {
   assert.equal((await putModel(registry, parsed.model)).kind, "ok");
 }
 
-async function ask(): Promise<void> {
-  const { statusCode, body } = await rest.request({ path: `/v2/models/${name}/infer`, method: "POST", body: '{"inputs":[]}' });
+async function ask(model: string): Promise<void> {
+  const { statusCode, body } = await rest.request({ path: `/v2/models/${model}/infer`, method: "POST", body: '{"inputs":[]}' });
   assert.equal(statusCode, 200, await body.text());
 }
 
@@ -57,7 +69,7 @@ async function whenRouted(percent: number): Promise<void> {
   await waitUntil(
     `Envoy sends ${percent} % to r1`,
     async () => {
-      await ask();
+      await ask(name);
       return (await fleet.manage("GET", `/api/v1/models/${name}`)).json as Seen;
     },
     ({ split, copies, acknowledged }) =>
@@ -68,7 +80,25 @@ async function whenRouted(percent: number): Promise<void> {
   );
 }
 
-test("no request finds a warm model cold while its routes change", { timeout: 120_000 }, async () => {
+/** Asks for the model all the time; nothing that `change` does may make a request find it cold. */
+async function driveThrough(model: string, change: () => Promise<void>): Promise<void> {
+  const { misses } = await fleet.stats();
+  const over = new AbortController();
+  let asked = 0;
+  const driving = Array.from({ length: 8 }, async () => {
+    for (; !over.signal.aborted; asked++) await ask(model);
+  });
+  try {
+    await change();
+  } finally {
+    over.abort();
+    await Promise.all(driving);
+  }
+  assert.ok(asked > 100, `${asked} requests`);
+  assert.equal((await fleet.stats()).misses - misses, 0, "requests that found no route");
+}
+
+test("no request finds a warm model cold while its split changes", { timeout: 120_000 }, async () => {
   await put(1);
   await waitUntil(
     "the gateway knows the model",
@@ -76,21 +106,45 @@ test("no request finds a warm model cold while its routes change", { timeout: 12
     (status) => status === 200,
   );
   await whenRouted(1);
-  const { misses } = await fleet.stats();
-  const over = new AbortController();
-  const driving = Array.from({ length: 8 }, async () => {
-    while (!over.signal.aborted) await ask();
-  });
-  try {
+  await driveThrough(name, async () => {
     for (let percent = 2; percent <= 60; percent++) {
       await put(percent);
       await whenRouted(percent);
     }
-  } finally {
-    over.abort();
-    await Promise.all(driving);
-  }
-  const after = await fleet.stats();
-  assert.ok((after.hits ?? 0) > 1_000, `${after.hits} hits`);
-  assert.equal(after.misses - misses, 0, "requests that found no route");
+  });
+});
+
+test("nor while copies come and go on whatever pods", { timeout: 120_000 }, async () => {
+  await fleet.register(moved, "file:///some", "some");
+  await ask(moved);
+  const { json } = await fleet.manage("GET", `/api/v1/models/${moved}`);
+  const { copies } = json as { readonly copies: readonly { readonly pod: string; readonly revision: string }[] };
+  const { pod: first, revision } = copies[0] ?? assert.fail("it has a copy");
+  const others = pods.filter(({ podId }) => podId !== first);
+  assert.equal(others.length, 3);
+  const copy = { model: moved, revision, slot: 0, sizeBytes: 100_000n };
+  const whenSettled = (holders: number): Promise<unknown> =>
+    waitUntil(
+      `${holders} pods are routed to`,
+      async () => (await fleet.manage("GET", `/api/v1/models/${moved}`)).json as Seen,
+      (seen) => seen.acknowledged && seen.copies.filter(({ state }) => state === "ready").length === holders,
+    );
+  await driveThrough(moved, async () => {
+    let before = 0;
+    // Each of the sets with the first one, none of which Envoy has, in an order in which copies both come and go.
+    for (const set of [1, 3, 2, 6, 7, 5, 4, 0]) {
+      for (const [at, pod] of others.entries()) {
+        const bit = 1 << at;
+        if ((set & bit) === (before & bit)) continue;
+        if ((set & bit) !== 0) pod.tell([{ ...copy, state: CopyState.READY }]);
+        else {
+          pod.tell([{ ...copy, state: CopyState.LEAVING }], true);
+          await pod.whenWithdrawn();
+          pod.tell([{ ...copy, state: CopyState.GONE }]);
+        }
+      }
+      before = set;
+      await whenSettled(1 + [1, 2, 4].filter((bit) => (set & bit) !== 0).length);
+    }
+  });
 });
