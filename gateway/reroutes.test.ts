@@ -105,6 +105,34 @@ test("a pod that is thought to hold the model, and does not, is asked until that
   assert.equal(bench.asked.filter((what) => what === "a").length, 5);
 });
 
+test("while the routes of a pod that is gone stay, nobody hears that the model was lost", async () => {
+  const startMs = systemClock.monotonicMs();
+  const bench = openBench(
+    (podId) => podId === "b",
+    () => {
+      // As the Links do after their grace.
+      if (systemClock.monotonicMs() - startMs > 3_000 && bench.fleet.pod("a") !== undefined) {
+        bench.fleet.detach("a");
+        bench.fleet.change("b", [copy]);
+      }
+      return live;
+    },
+  );
+  bench.fleet.setUnreachable("a");
+  const found = await bench.find({ deadlineMs: systemClock.monotonicMs() + 20_000 });
+  assert.equal(found.kind, "found", JSON.stringify(found));
+  assert.ok(!bench.asked.includes("a"), "it cannot be asked");
+});
+
+test("a model that is lost again and again is given up before the request's deadline", { timeout: 60_000 }, async () => {
+  const { find } = openBench(
+    () => false,
+    () => live,
+  );
+  const lost = await find({ deadlineMs: systemClock.monotonicMs() + 600_000 });
+  assert.deepEqual(lost, { kind: "failed", code: "pod-failed", reason: "model 'x' was lost again and again" });
+});
+
 test("it ends at the request's deadline, and when nobody waits any more", async () => {
   const { find } = openBench(
     () => false,

@@ -63,9 +63,14 @@ export interface ReroutesParts {
 
 /**
  * A copy may be lost again between its load and the request, and for a moment after a model server's death its adapter
- * does not know of it: so often it is tried anew, at growing pauses, some 2 s in all.
+ * does not know of it: so often it is tried anew at least, at growing pauses.
  */
-const maxRounds = 12;
+const leastRounds = 12;
+/**
+ * And so long at least: the routes of a pod that is gone with its adapter stay for a while, in which nobody can say whether its
+ * model server lives; then the model is loaded elsewhere, or a pod is woken for it.
+ */
+const leastMs = 8_000;
 const firstPauseMs = 5;
 const longestPauseMs = 500;
 /** Between two looks at a pod that says nothing. */
@@ -183,7 +188,8 @@ export function createReroutes(parts: ReroutesParts): Reroutes {
     options: EnsureOptions,
   ): Promise<Rerouted> {
     const returnedFrom = podsBehind(from);
-    for (let round = 0; round < maxRounds; round++) {
+    const startMs = clock.monotonicMs();
+    for (let round = 0; round < leastRounds || clock.monotonicMs() - startMs < leastMs; round++) {
       // What was loaded just now is asked for at once.
       const pauseMs = round < 2 ? 0 : Math.min(longestPauseMs, firstPauseMs * 2 ** (round - 2));
       const over = await pause(pauseMs, options);

@@ -1,7 +1,7 @@
 // Owns how many pods a runtime is to have. Pure: what is seen and a time in, a number with its reason out.
 //
 //   no model could use it            -> 0 after graceMs, at once if it has none
-//   models, but no traffic           -> 0 after idleMs, if it may sleep; a request wakes it
+//   models, but no traffic           -> 0 after idleMs, if it may sleep; a request wakes it, and keeps it awake while it waits
 //   models and traffic               -> its minimum, and more while loads queue or copies are evicted young, up to its most
 //
 // Invariants: up at once, but one at a time and once the last one has had time to help; down only after a pause without reason
@@ -58,6 +58,8 @@ export interface Scaled {
 /** A copy that was evicted when it had been used so lately is missed again soon: there is too little memory. */
 const youngMs = 60_000;
 const queuePressed = 4;
+/** Gateways say every 5 s that a request waits, until a pod is up; then what it does there must be seen. */
+const awaitedMs = 15_000;
 /** Of a pod's memory: above it the pod is full. */
 const full = 0.9;
 /** Those that are left after one has gone get its models too: by so much are they to be further from want than that takes. */
@@ -80,7 +82,8 @@ export function scaleRuntime(policy: ScalePolicy, state: ScaleState | undefined,
   if (models === 0 && (usedAtMs === undefined || state?.pods === 0 || nowMs - usedAtMs >= policy.graceMs)) {
     return decide(0, "no model can use it", { ...next, pods: 0, grownAtMs: nowMs, pressedAtMs: nowMs });
   }
-  if (policy.sleeps && models > 0 && nowMs - busyAtMs >= policy.idleMs) {
+  const awaited = wokenAtMs !== undefined && nowMs - wokenAtMs < awaitedMs;
+  if (policy.sleeps && models > 0 && !awaited && nowMs - busyAtMs >= policy.idleMs) {
     return decide(0, `no request for ${describeMs(policy.idleMs)}; the next one wakes it`, {
       ...next,
       pods: 0,
