@@ -1,6 +1,10 @@
 // Owns how what a gateway serves to people and their tools is put together: the management API with its page and metrics, and
 // the management service of ModelMesh.
+import { errorMessage } from "#core/errors.ts";
+import { StartupError } from "#platform/lifecycle.ts";
 import type { Log } from "#platform/log.ts";
+import { openMetricsServer } from "#platform/metricsserver.ts";
+import type { PemFiles } from "#platform/tls/pems.ts";
 import type { Explain } from "./admin/explain.ts";
 import type { Models } from "./admin/models.ts";
 import { isLoopback, openAdminTls, openCallers } from "./admin/opencallers.ts";
@@ -42,6 +46,8 @@ export interface ManagementPorts {
   readonly adminPort: number;
   /** Undefined when ModelMesh's management is not served. */
   readonly modelmeshPort: number | undefined;
+  /** Undefined when metrics are told on the management port alone. */
+  readonly metricsPort: number | undefined;
 }
 
 /** Listens until the stack ends. */
@@ -68,5 +74,19 @@ export async function serveManagement(parts: ManagementParts): Promise<Managemen
   const modelmeshPort = await serveModelMesh({ ...options, tls }, modelmesh, stack);
   const address = admin.server.address();
   const adminPort = typeof address === "object" && address !== null ? address.port : options.adminPort;
-  return { adminPort, modelmeshPort };
+  return { adminPort, modelmeshPort, metricsPort: await serveMetrics(options, metrics, tls, log, stack) };
+}
+
+async function serveMetrics(
+  { metricsHost: host, metricsPort: port }: GatewayOptions,
+  metrics: GatewayMetrics,
+  tls: PemFiles | undefined,
+  log: Log,
+  stack: AsyncDisposableStack,
+): Promise<number | undefined> {
+  if (port === undefined) return undefined;
+  const server = await openMetricsServer({ host, port, tls }, metrics, log).catch((cause: unknown) => {
+    throw new StartupError(`cannot tell metrics on ${host}:${port}: ${errorMessage(cause)}`, { cause });
+  });
+  return stack.use(server).port;
 }

@@ -86,6 +86,12 @@ export const gatewayOptions = z.object({
   maxParkMs: whole(1_000, 3_500_000).default(600_000).describe("longest wait of a request for its model, in ms"),
   maxWaiting: whole(1, 1_000_000).default(20_000).describe("requests that may wait at a time"),
   loadTimeoutMs: whole(100, 3_500_000).default(120_000).describe("time for one load before another pod is tried, in ms"),
+  metricsHost: z.string().min(1).default("127.0.0.1").describe("address of --metrics-port"),
+  metricsPort: portOption
+    .optional()
+    .describe(
+      "port of /metrics alone, for scrapers without a token, by the certificate of the management API; not served without, 0 takes a free one",
+    ),
   modelmeshMetrics: z.boolean().default(false).describe("also tell the metrics under the names that ModelMesh had"),
   modelMetrics: whole(0, 10_000).default(0).describe("count requests for so many models each; 0 for none"),
   modelmeshPort: portOption

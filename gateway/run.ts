@@ -18,7 +18,7 @@ export async function runGateway(argv: readonly string[], signal: AbortSignal, s
   const gateway = await startGateway(options, log, work.signal, stack);
   work.started();
   process.stdout.write(
-    `${JSON.stringify({ ready: true, adminPort: gateway.adminPort, modelmeshPort: gateway.modelmeshPort })}\n`,
+    `${JSON.stringify({ ready: true, adminPort: gateway.adminPort, modelmeshPort: gateway.modelmeshPort, metricsPort: gateway.metricsPort })}\n`,
   );
   await untilAborted(signal);
   gateway.drain();

@@ -1,5 +1,9 @@
 import assert from "node:assert/strict";
+import type { IncomingMessage } from "node:http";
+import { get } from "node:https";
+import { join } from "node:path";
 import { test } from "node:test";
+import { TLSSocket } from "node:tls";
 import * as fc from "fast-check";
 import { parseExposition } from "../test/harness/exposition.ts";
 import { buildExposition, chooseFormat, type Family } from "./exposition.ts";
@@ -7,6 +11,10 @@ import { silentLog } from "./log.ts";
 import { counter, createMetrics, gauge, histogram } from "./metrics.ts";
 import { openMetricsServer } from "./metricsserver.ts";
 import { createProcessMetrics, processMetricNames } from "./processmetrics.ts";
+import { openRunFolder } from "./tempdir.ts";
+import { waitFor } from "./testing.ts";
+import { createAuthority, type IdentityFiles, writeIdentity } from "./tls/authority.ts";
+import { openPems } from "./tls/pems.ts";
 
 const definitions = {
   jobs: counter("x_jobs_total", "Jobs.", {
@@ -177,6 +185,38 @@ test("who asks whether a process is drained is answered when it is, or that it w
   if (!gone.aborted) await new Promise((resolve) => gone.addEventListener("abort", resolve));
   done.resolve();
   assert.equal((await ask({ method: "POST" })).status, 405);
+});
+
+test("who has a certificate is scraped over TLS alone, and shows a renewed one to who comes after", async () => {
+  await using stack = new AsyncDisposableStack();
+  const { path } = stack.use(await openRunFolder());
+  const authority = await createAuthority("scraped", 3_600_000);
+  const write = async (): Promise<IdentityFiles> =>
+    await writeIdentity(join(path, "tls"), authority.cert, await authority.issue(["127.0.0.1"], 3_600_000));
+  const files = await write();
+  const tls = stack.use(await openPems({ certFile: files.cert, keyFile: files.key, refreshMs: 50, log: silentLog }));
+  const server = stack.use(
+    await openMetricsServer({ host: "127.0.0.1", port: 0, tls }, createMetrics(definitions, options), silentLog),
+  );
+  const scrape = async (): Promise<{ readonly status: number | undefined; readonly serial: string | undefined }> => {
+    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+    get({ host: "127.0.0.1", port: server.port, path: "/metrics", ca: authority.cert, agent: false }, resolve).once(
+      "error",
+      reject,
+    );
+    const answer = await promise;
+    answer.resume();
+    const { socket } = answer;
+    return {
+      status: answer.statusCode,
+      serial: socket instanceof TLSSocket ? socket.getPeerX509Certificate()?.serialNumber : undefined,
+    };
+  };
+  const first = await scrape();
+  assert.equal(first.status, 200);
+  await assert.rejects(fetch(`http://127.0.0.1:${server.port}/metrics`));
+  await write();
+  await waitFor(async () => (await scrape()).serial !== first.serial);
 });
 
 test("a process without a management API is scraped on a port of its own, and nothing else is there", async () => {

@@ -1,11 +1,13 @@
-// Owns the plain HTTP server on which a process without a management API is scraped: GET /metrics, GET /healthz, and GET
+// Owns the HTTP server on which a process is scraped without its management API: GET /metrics, GET /healthz, and GET
 // /drained, which is answered when the process has let go of what it served: for others that are to end after it.
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from "node:http";
+import { createServer as createSecureServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { errorMessage } from "#core/errors.ts";
 import { chooseFormat, contentTypes } from "./exposition.ts";
 import type { Log } from "./log.ts";
 import type { Scrapable } from "./metrics.ts";
+import { contextOf, type PemFiles } from "./tls/pems.ts";
 
 export interface MetricsServer extends AsyncDisposable {
   readonly port: number;
@@ -17,12 +19,14 @@ export async function openMetricsServer(
     readonly port: number;
     /** Resolves when this process is drained; rejects when it has not been asked to. There is no /drained when absent. */
     readonly untilDrained?: ((signal: AbortSignal) => Promise<void>) | undefined;
+    /** Plain text when absent. */
+    readonly tls?: PemFiles | undefined;
   },
   metrics: Scrapable,
   log: Log,
 ): Promise<MetricsServer> {
-  const { untilDrained } = options;
-  const server = createServer({ requestTimeout: 5_000, headersTimeout: 5_000, maxHeaderSize: 16_384 }, (request, response) => {
+  const { untilDrained, tls } = options;
+  const server = openServer(tls, (request, response) => {
     if (untilDrained !== undefined && request.method === "GET" && request.url === "/drained") {
       void answerDrained(response, untilDrained);
     } else answerScrape(request, response, metrics, log);
@@ -41,6 +45,15 @@ export async function openMetricsServer(
       await closed;
     },
   };
+}
+
+const limits = { requestTimeout: 5_000, headersTimeout: 5_000, maxHeaderSize: 16_384 };
+
+function openServer(tls: PemFiles | undefined, listener: RequestListener): Server {
+  if (tls === undefined) return createServer(limits, listener);
+  const server = createSecureServer({ ...limits, handshakeTimeout: 5_000, ...contextOf(tls.now) }, listener);
+  tls.onRenewed((pems) => server.setSecureContext(contextOf(pems)));
+  return server;
 }
 
 /** For a server that answers other questions too: everything but GET /metrics and GET /healthz is refused. */

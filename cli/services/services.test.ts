@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -16,14 +16,15 @@ const main = fileURLToPath(new URL("../main.ts", import.meta.url));
 
 async function run(
   args: readonly string[],
-  whenReady?: (child: ReturnType<typeof spawn>) => void,
+  whenReady?: (child: ReturnType<typeof spawn>, ready: Readonly<Record<string, unknown>>) => void,
 ): Promise<{ readonly code: number | null; readonly out: string; readonly err: string }> {
   const child = spawn(process.execPath, [main, ...args], { stdio: ["ignore", "pipe", "pipe"] });
   let out = "";
   let err = "";
   child.stdout.on("data", (chunk: Buffer) => {
     out += chunk.toString();
-    if (out.includes('"ready":true')) whenReady?.(child);
+    const ready = out.split("\n").find((line) => line.includes('"ready":true'));
+    if (ready !== undefined && out.includes("\n")) whenReady?.(child, JSON.parse(ready) as Record<string, unknown>);
   });
   child.stderr.on("data", (chunk: Buffer) => (err += chunk.toString()));
   const [code] = (await once(child, "close")) as [number | null];
@@ -62,6 +63,26 @@ test("a gateway runs on with standard input closed, and ends in order at SIGTERM
   const { code, out } = await run([...args, "--registry", join(folder.path, "registry.db")], (child) => child.kill("SIGTERM"));
   assert.equal(code, 0);
   assert.match(out, /"ready":true/);
+});
+
+test("a gateway tells its metrics, and nothing else, on a port of their own", async () => {
+  const args = ["gateway", "--gateway-id", "m", "--socket", join(folder.path, "m.sock"), "--admin-port", "0"];
+  const tokens = join(folder.path, "tokens.yaml");
+  await writeFile(tokens, JSON.stringify({ tokens: [{ name: "somebody", role: "write", sha256: "0".repeat(64) }] }));
+  const told: number[] = [];
+  const { code, out, err } = await run(
+    [...args, "--registry", join(folder.path, "registry.db"), "--metrics-port", "0", "--admin-tokens", tokens],
+    (child, ready) => {
+      const { adminPort, metricsPort } = ready;
+      const ask = async (port: unknown, path: string): Promise<number> =>
+        (await fetch(`http://127.0.0.1:${String(port)}${path}`)).status;
+      void (async () => {
+        told.push(await ask(adminPort, "/metrics"), await ask(metricsPort, "/metrics"), await ask(metricsPort, "/api/v1/models"));
+      })().finally(() => child.kill("SIGTERM"));
+    },
+  );
+  assert.equal(code, 0, out + err);
+  assert.deepEqual(told, [401, 200, 404]);
 });
 
 test("a child of a supervisor ends with its standard input", async () => {

@@ -2,12 +2,11 @@
 // /api/v1/openapi.json. On a port of its own, never on an inference port; loopback unless told otherwise.
 import { createServer } from "node:https";
 import { isIP } from "node:net";
-import type { SecureContextOptions } from "node:tls";
 import fastifySwagger from "@fastify/swagger";
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyServerFactory } from "fastify";
 import { type ErrorCode, errorCatalogue, errorMessage, WarmpathError } from "#core/errors.ts";
 import type { Log } from "#platform/log.ts";
-import type { PemFiles, Pems } from "#platform/tls/pems.ts";
+import { contextOf, type PemFiles } from "#platform/tls/pems.ts";
 import { serverMetadata } from "../about.ts";
 import { type Callers, guard } from "./callers.ts";
 import type { RouteModule } from "./route.ts";
@@ -112,7 +111,6 @@ function isNameHere(host: string): boolean {
 /** Connections that come after a renewal see the new certificate; those before it live on. */
 function secured(tls: PemFiles | undefined): { readonly serverFactory?: FastifyServerFactory } {
   if (tls === undefined) return {};
-  const contextOf = ({ cert, key }: Pems): SecureContextOptions => ({ cert, key, minVersion: "TLSv1.2" });
   return {
     serverFactory(handler) {
       const server = createServer({ ...contextOf(tls.now), keepAliveTimeout: keepAliveMs }, handler);

@@ -2,6 +2,7 @@
 // Invariant: what does not fit together, or cannot be read, never takes the place of what did.
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import { readFile } from "node:fs/promises";
+import type { SecureContextOptions } from "node:tls";
 import { errorMessage } from "#core/errors.ts";
 import { StartupError } from "../lifecycle.ts";
 import type { Log } from "../log.ts";
@@ -21,6 +22,11 @@ export interface Pems {
   readonly ca: Buffer | undefined;
   readonly cert: Buffer;
   readonly key: Buffer;
+}
+
+/** Of a server that asks its clients for no certificate. */
+export function contextOf({ cert, key }: Pems): SecureContextOptions {
+  return { cert, key, minVersion: "TLSv1.2" };
 }
 
 export interface PemFiles extends Disposable {

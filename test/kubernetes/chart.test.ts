@@ -140,6 +140,26 @@ describe("the chart", { skip }, () => {
     );
   });
 
+  test("is scraped by the Service that clients call, but not where that is reached from outside, or somebody says otherwise", async () => {
+    const rendered = async (...set: readonly string[]): Promise<string> => {
+      const { code, text, error } = await render(...set.flatMap((value) => ["--set", value]));
+      assert.equal(code, 0, error);
+      return text;
+    };
+    const scraped = ["name: prometheus, port: 2112", "port: prometheus }", "--metrics-port=2112", "containerPort: 2112"];
+    const usual = await rendered();
+    for (const text of scraped) assert.ok(usual.includes(text), text);
+    assert.ok(!usual.includes("--modelmesh-metrics"));
+    for (const set of ["service.type=LoadBalancer", "service.type=NodePort", "metrics.service.enabled=false"]) {
+      const other = await rendered(set);
+      for (const text of scraped) assert.ok(!other.includes(text), `${set}: ${text}`);
+    }
+    const named = await rendered("metrics.modelmeshNames=true", "metrics.service.port=9112");
+    assert.match(named, /^ +- --modelmesh-metrics$/m);
+    assert.match(named, /--adapter-args=\["--modelmesh-metrics"\]/);
+    assert.match(named, /name: prometheus, port: 9112, targetPort: prometheus/);
+  });
+
   test("answers plain text beside TLS until callers must prove who they are, or somebody says otherwise", async () => {
     const cases: readonly (readonly [setting: string, plain: boolean])[] = [
       ["tls.enabled=true", true],

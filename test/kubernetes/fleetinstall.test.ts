@@ -159,6 +159,7 @@ describe("an installation of two gateways on an etcd of one's own that asks call
       ["pod's metrics", otherRuntime, 2112],
       ["REST", otherGateway, 8008],
       ["gRPC", otherGateway, 8033],
+      ["gateway's metrics", otherGateway, 2112],
       ["management", otherGateway, 8080],
       ["peers", otherGateway, 8081],
       ["health", controller, 8082],
@@ -168,7 +169,7 @@ describe("an installation of two gateways on an etcd of one's own that asks call
       const said = await tryFrom(it, { namespace, pod, container }, places);
       return doors.flatMap(([door], at) => (said[at] === "open" ? [door] : []));
     };
-    const everybody = ["pod's metrics", "REST", "gRPC", "health"];
+    const everybody = ["pod's metrics", "REST", "gRPC", "gateway's metrics", "health"];
     const of = (...more: readonly string[]): readonly string[] =>
       doors.flatMap(([door]) => ([...everybody, ...more].includes(door) ? [door] : []));
     /** The network of the cluster learns of pods that have just come after a moment. */

@@ -212,6 +212,9 @@ describe("an installation by helm", { skip }, () => {
   test("each process tells its metrics to who scrapes as the monitors of the chart say", async () => {
     assert.match(await installed.scrape(gatewayPods, 8080), /^401 /);
     assert.match(await installed.scrapeGateway(), /^200 [\s\S]*^warmpath_/m);
+    // As ModelMesh was: by the Service, over TLS, without a token, and nothing else is there.
+    assert.match(await installed.scrapeService("/metrics"), /^200 [\s\S]*^warmpath_models \d/m);
+    assert.match(await installed.scrapeService("/api/v1/models"), /^404 /);
     assert.match(await installed.scrape("warmpath.dev/runtime=onnx", 2112), /^200 [\s\S]*^warmpath_pod_ready_copies \d/m);
     assert.match(
       await installed.scrape("app.kubernetes.io/component=controller", 8082),

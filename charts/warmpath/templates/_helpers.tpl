@@ -147,8 +147,14 @@ capabilities: { drop: [ALL] }
 {{- end }}
 
 {{/* Adapters trace what gateways trace: they take no share. */}}
+{{/* Whether gateways are scraped by the Service that clients call: not where it is reached from outside. */}}
+{{- define "warmpath.scrapedByService" -}}
+{{- if and .Values.metrics.service.enabled (eq .Values.service.type "ClusterIP") }}yes{{ end }}
+{{- end }}
+
 {{- define "warmpath.adapterArgs" -}}
 {{- $args := list }}
+{{- if .Values.metrics.modelmeshNames }}{{ $args = append $args "--modelmesh-metrics" }}{{ end }}
 {{- with .Values.tracing.endpoint }}{{ $args = append $args (printf "--otlp-endpoint=%s" .) }}{{ end }}
 {{- if and .Values.tracing.endpoint .Values.tracing.protocol }}{{ $args = append $args (printf "--otlp-protocol=%s" .Values.tracing.protocol) }}{{ end }}
 {{- with concat $args .Values.adapter.extraArgs }}{{ toJson . }}{{ end }}

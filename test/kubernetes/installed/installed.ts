@@ -21,6 +21,8 @@ export interface Installed {
   /** What a process tells of itself: the status, and the text. */
   scrape(selector: string, port: number, headers?: Readonly<Record<string, string>>): Promise<string>;
   scrapeGateway(): Promise<string>;
+  /** By the Service that clients call. */
+  scrapeService(path: string): Promise<string>;
   /** Waits until an event of this reason tells of the object. */
   untilTold(kind: string, name: string, reason: string): Promise<void>;
 }
@@ -30,18 +32,26 @@ export const isLoaded = (status: KubeValue): boolean => status.modelStatus?.stat
 /** `values`: those that it was installed with. */
 export function createInstalled(it: Installation, values: readonly string[]): Installed {
   const runtimePods: Installed["runtimePods"] = (runtime = "onnx") => it.pods(`warmpath.dev/runtime=${runtime}`);
-  const scrape: Installed["scrape"] = async (selector, port, headers = {}) => {
+  const get = async (
+    address: string,
+    port: number,
+    isSecured: boolean,
+    path: string,
+    headers: Readonly<Record<string, string>>,
+  ): Promise<string> => {
     const { "ca.crt": ca = "" } = await it.secret("warmpath-management-tls");
     await using stack = new AsyncDisposableStack();
-    const isSecured = selector === gatewayPods;
     const connect = { timeout: podsMs, ...(isSecured ? { ca, servername: "warmpath-management" } : {}) };
     // A connection of its own: one that is kept may be closed the moment it is used again.
     const dispatcher = stack.adopt(new Agent({ connect }), (agent) => agent.destroy());
-    const [pod] = await it.pods(selector);
-    const at = await it.cluster.forward(String(pod?.status.podIP), port);
-    const url = `${isSecured ? "https" : "http"}://${at.host}:${at.port}/metrics`;
+    const at = await it.cluster.forward(address, port);
+    const url = `${isSecured ? "https" : "http"}://${at.host}:${at.port}${path}`;
     const { statusCode, body } = await request(url, { dispatcher, headers });
     return `${statusCode} ${await body.text()}`;
+  };
+  const scrape: Installed["scrape"] = async (selector, port, headers = {}) => {
+    const [pod] = await it.pods(selector);
+    return await get(String(pod?.status.podIP), port, selector === gatewayPods, "/metrics", headers);
   };
   return {
     it,
@@ -77,6 +87,10 @@ export function createInstalled(it: Installation, values: readonly string[]): In
       }
     },
     scrape,
+    async scrapeService(path) {
+      const { spec } = await it.get("service", "modelmesh-serving");
+      return await get(spec.clusterIP, 2112, true, path, {});
+    },
     async scrapeGateway() {
       const { "scrape-token": token = "" } = await it.secret("warmpath-management-tokens");
       return await scrape(gatewayPods, 8080, { authorization: `Bearer ${token}` });
