@@ -78,7 +78,7 @@ test("etcd is frozen: calls end at their deadline, a lease is not believed in fo
   const { changes, stop } = watchAll(registry, put.revision);
   const lease = await registry.openLease(2_000);
   await registry.put("/pods/a", "here", { lease });
-  server.freeze();
+  await server.freeze();
   const frozenMs = performance.now();
   await assert.rejects(registry.get("/a"), unavailable);
   await assert.rejects(registry.put("/a", "2"), unavailable);
@@ -97,7 +97,7 @@ test("closing a registry does not wait for an etcd that is away", async () => {
   await using server = await openEtcd();
   const registry = await open(server);
   await registry.openLease(60_000);
-  server.freeze();
+  await server.freeze();
   assert.ok((await tookMs(async () => await registry[Symbol.asyncDispose]())) < 15_000);
 });
 

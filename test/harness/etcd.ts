@@ -9,6 +9,7 @@ import { acceptsAt, buildEtcd, type EtcdOptions } from "#cli/up/etcd.ts";
 import { findFreePorts } from "#cli/up/ports.ts";
 import { openRunFolder } from "#platform/tempdir.ts";
 import { waitFor } from "#platform/testing.ts";
+import { freezeProcess } from "./proc.ts";
 
 export interface EtcdServer extends AsyncDisposable {
   readonly host: string;
@@ -22,7 +23,8 @@ export interface EtcdServer extends AsyncDisposable {
   start(): Promise<void>;
   /** What it keeps is gone. Only while it is not running. */
   loseData(): void;
-  freeze(): void;
+  /** Resolves when it stands still. */
+  freeze(): Promise<void>;
   thaw(): void;
 }
 
@@ -82,7 +84,7 @@ export async function openEtcd(options: EtcdServerOptions = {}): Promise<EtcdSer
       );
     },
     loseData: () => rmSync(join(dataFolder, "etcd"), { recursive: true, force: true }),
-    freeze: () => process.kill(server.pid, "SIGSTOP"),
+    freeze: () => freezeProcess(server.pid),
     thaw: () => process.kill(server.pid, "SIGCONT"),
   };
   opening.defer(() => server.kill());

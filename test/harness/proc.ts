@@ -1,5 +1,6 @@
 // Owns what /proc tells of processes: who descends from whom, and whether the very same process still lives.
 import { readdirSync, readFileSync } from "node:fs";
+import { waitFor } from "#platform/testing.ts";
 
 export interface ProcessMark {
   readonly pid: number;
@@ -49,5 +50,23 @@ function readStat(pid: number): Stat | undefined {
     return { pid, state: fields[0] ?? "", parent: Number(fields[1]), startTime: fields[19] ?? "", command };
   } catch {
     return undefined;
+  }
+}
+
+/** Resolves when every thread of the process stands still: the signal alone says only that they are to. */
+export async function freezeProcess(pid: number): Promise<void> {
+  process.kill(pid, "SIGSTOP");
+  const threads = `/proc/${pid}/task`;
+  await waitFor(() => readdirSync(threads).every((thread) => isStill(`${threads}/${thread}/stat`)));
+}
+
+function isStill(file: string): boolean {
+  try {
+    const stat = readFileSync(file, "utf8");
+    // The state comes behind the name, which may hold anything.
+    return /^[TtZX]/.test(stat.slice(stat.lastIndexOf(")") + 2));
+  } catch {
+    // It has ended.
+    return true;
   }
 }
