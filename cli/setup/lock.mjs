@@ -1,9 +1,10 @@
 // Owns the lock that keeps two launches from one checkout from setting it up at once. The lock is a file with the
 // holder's pid and start time; a holder that is gone has lost it.
-import { closeSync, linkSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeSync } from "node:fs";
+import { closeSync, linkSync, openSync, readFileSync, renameSync, rmSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { SetupError } from "./errors.mjs";
+import { makeFolder } from "./folder.mjs";
 import { root } from "./root.mjs";
 
 const waitLimitMs = 600_000;
@@ -13,7 +14,7 @@ const waitLimitMs = 600_000;
  * @returns {Promise<{ release(): void }>}
  */
 export async function holdLock(onWait = () => undefined, folder = join(root, ".warmpath"), limitMs = waitLimitMs) {
-  mkdirSync(folder, { recursive: true });
+  makeFolder(folder);
   const file = join(folder, "setup.lock");
   const own = `${process.pid} ${startTime(process.pid)}\n`;
   const endMs = performance.now() + limitMs;

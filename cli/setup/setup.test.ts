@@ -34,6 +34,7 @@ const { stampServes, findStray } = await load<{
 const { holdLock } = await load<{
   holdLock: (onWait: (pid: string) => void, folder: string, limitMs?: number) => Promise<{ release: () => void }>;
 }>("lock");
+const { makeFolder } = await load<{ makeFolder: (folder: string) => void }>("folder");
 const { createProgress } = await load<{
   createProgress: (steps: Step[], silent: boolean, out: Out) => { runAll: () => Promise<void>; end: () => void };
 }>("progress");
@@ -46,6 +47,17 @@ for (const [machine, message] of [
   test(`one sentence for ${machine.platform} ${machine.arch}`, () =>
     assert.throws(() => checkMachine(machine), { name: "SetupError", message }));
 }
+
+test("a folder is made with those above it; where none can be, that is an error and no endless loop", async () => {
+  await using run = await openRunFolder();
+  makeFolder(join(run.path, "a", "b"));
+  makeFolder(join(run.path, "a", "b"));
+  assert.ok(existsSync(join(run.path, "a", "b")));
+  writeFileSync(join(run.path, "file"), "");
+  assert.throws(() => makeFolder(join(run.path, "file")), { code: "ENOTDIR" });
+  assert.throws(() => makeFolder(join(run.path, "file", "c")), { code: "ENOTDIR" });
+  assert.throws(() => makeFolder("/proc/none/such"), { code: "ENOENT" });
+});
 
 test("a full install serves every command, a smaller one only those without development packages", () => {
   assert.deepEqual(

@@ -18,6 +18,7 @@ import {
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { SetupError } from "./errors.mjs";
+import { makeFolder } from "./folder.mjs";
 
 /**
  * @typedef {{ name: string, licence: string, version: string, sha256: string, platform?: string, python?: string }} Wheel
@@ -88,7 +89,7 @@ export function cacheFolder() {
 export function openCache() {
   const folder = cacheFolder();
   try {
-    mkdirSync(folder, { recursive: true });
+    makeFolder(folder);
     accessSync(folder, constants.W_OK);
   } catch (error) {
     throw new SetupError(

@@ -1,6 +1,6 @@
 // Owns the state folder of `warmpath up`: the embedded registry and the logs, held by one run at a time.
 import { createHash } from "node:crypto";
-import { mkdirSync, realpathSync } from "node:fs";
+import { realpathSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -11,6 +11,7 @@ import { openRegistry } from "#platform/registry/open.ts";
 import { putModels } from "#platform/registry/records.ts";
 import type { RegistryTarget } from "#platform/registry/target.ts";
 import { type LibraryManifest, readManifest } from "../library/manifest.ts";
+import { makeFolder } from "../setup/folder.mjs";
 
 export interface State {
   readonly registryFile: string;
@@ -26,9 +27,10 @@ const batch = 1_000;
 export async function openState(folder: string, stack: AsyncDisposableStack): Promise<State> {
   const logFolder = join(folder, "logs");
   try {
-    mkdirSync(logFolder, { recursive: true, mode: 0o700 });
+    makeFolder(logFolder, 0o700);
   } catch (error) {
-    throw new StartupError(`the state folder ${folder} cannot be made: choose another with --state`, { cause: error });
+    const reason = error instanceof Error && "code" in error ? ` (${String(error.code)})` : "";
+    throw new StartupError(`the state folder ${folder} cannot be made${reason}: choose another with --state`, { cause: error });
   }
   await holdFolder(realpathSync(folder), stack);
   return { registryFile: join(folder, "registry.db"), logFolder, cacheFolder: join(realpathSync(folder), "cache") };

@@ -255,9 +255,10 @@ export function openStore({ file, keepDeletions }: StoreOptions): Store {
     database?.close();
     if (error instanceof StartupError) throw error;
     const reason = error instanceof Error ? error.message : String(error);
-    throw new StartupError(`The registry file ${file} cannot be used (${reason}): move it away, or name another file.`, {
-      cause: error,
-    });
+    const advice = /disk is full|readonly|unable to open/.test(reason)
+      ? "make room and let it be written there, or name another file."
+      : "move it away, or name another file.";
+    throw new StartupError(`The registry file ${file} cannot be used (${reason}): ${advice}`, { cause: error });
   }
 }
 
