@@ -28,9 +28,9 @@ await runMain(
       await program.parseAsync(process.argv);
     } catch (error) {
       if (error instanceof CommandError) return fail(error.message, error.exitCode);
-      // commander throws to end the program; help was asked for and printed, anything else is a mistake to name.
+      // commander throws to end the program; what was asked for was printed, anything else is a mistake to name.
       if (!(error instanceof CommanderError)) throw error;
-      if (error.code === "commander.helpDisplayed") return 0;
+      if (error.code === "commander.helpDisplayed" || error.code === "commander.version") return 0;
       // Help because a command is missing: it was printed.
       if (error.code === "commander.help") return exitCodes.usage.code;
       return fail(error.message.replace(/^error: /, ""), exitCodes.usage.code);

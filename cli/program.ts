@@ -13,12 +13,14 @@ import { addTrace } from "./manage/trace.ts";
 import { addMigrate } from "./migrate/command.ts";
 import { addServices } from "./services/command.ts";
 import { addUp } from "./up/command.ts";
+import { ownVersion } from "./version.ts";
 
 export function buildProgram(terminal: Terminal): Command {
   const program = new Command("warmpath")
     .description(
       "Serves far more models than fit in memory: the ones in use stay warm, a cold one is loaded while its request waits.",
     )
+    .version(ownVersion(), "-V, --version", "say which version this is")
     .helpOption("-h, --help", "say this")
     .showHelpAfterError(false);
   addUp(program, terminal.signal, terminal.stack, terminal.setExitCode);

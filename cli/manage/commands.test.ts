@@ -245,6 +245,10 @@ test("a refusal of the gateway is told with its code", async () => {
   assert.match(ran.error, /another content \(already-exists\)/);
 });
 
+test("--version is known to programs and people", async () => {
+  assert.match(execFileSync(process.execPath, ["cli/main.ts", "--version"], { encoding: "utf8" }), /^\d+\.\d+\.\d+\n$/);
+});
+
 test("completion: bash completes commands and options", async () => {
   const { out } = await run(["completion", "bash"]);
   const ask = (line: string): string[] =>

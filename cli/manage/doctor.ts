@@ -3,7 +3,7 @@
 import { execFile } from "node:child_process";
 import { X509Certificate } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
-import { connect, createServer } from "node:net";
+import { connect } from "node:net";
 import { promisify } from "node:util";
 import type { Command } from "commander";
 import { envoyBinary, envoyIsThere } from "../setup/envoy.mjs";
@@ -18,6 +18,8 @@ import {
   type Terminal,
   textOf,
 } from "./context.ts";
+import { findTrouble } from "../up/ports.ts";
+import { ownVersion } from "../version.ts";
 import { CommandError } from "./failure.ts";
 import { formatTable, printable } from "./table.ts";
 import { withProgress } from "./wait.ts";
@@ -188,11 +190,6 @@ async function checkVersion(session: Session): Promise<Finding> {
     : { check, verdict: "warn", says: `the gateway is ${gateway}, this command line ${own}`, advice: "bring both to the same" };
 }
 
-function ownVersion(): string {
-  const file: unknown = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
-  return textOf(recordOf(file)["version"]) ?? "unknown";
-}
-
 async function checkRegistry(session: Session): Promise<Finding> {
   const check = "registry";
   const { body } = await session.client.ask("GET", "/api/v1/registry");
@@ -239,19 +236,12 @@ async function checkPorts(text: string): Promise<Finding[]> {
   return await Promise.all(
     ports.map(async (port): Promise<Finding> => {
       const check = `port ${port}`;
-      return (await isFree(port))
+      const trouble = await findTrouble("127.0.0.1", port);
+      return trouble === undefined
         ? { check, verdict: "ok", says: "free" }
-        : { check, verdict: "wrong", says: "taken, or not allowed", advice: "end what uses it, or start with --port-offset 100" };
+        : { check, verdict: "wrong", says: trouble.says, advice: trouble.advice };
     }),
   );
-}
-
-async function isFree(port: number): Promise<boolean> {
-  const server = createServer();
-  const { promise, resolve } = Promise.withResolvers<boolean>();
-  server.once("error", () => resolve(false));
-  server.listen({ host: "127.0.0.1", port, exclusive: true }, () => server.close(() => resolve(true)));
-  return await promise;
 }
 
 async function checkEtcd(endpoints: string | undefined): Promise<Finding[]> {
