@@ -115,7 +115,7 @@ export const adapterFlags = z.object({
         .max(2 ** 50),
     )
     .default(10 * 2 ** 30)
-    .describe("bytes of artefacts kept there: 10Gi by default"),
+    .describe("bytes of artefacts kept there"),
   pvcRoot: absolutePath.default("/pvc_mounts").describe("folder below which each claim is mounted under its own name"),
   allowPrivateAddresses: z
     .boolean()
@@ -127,12 +127,8 @@ export const adapterFlags = z.object({
     .describe("the pod's own credentials count where the storage settings have no entry"),
   labels: labels.default({}).describe("labels of the pod, such as zone=a,disk=ssd"),
   loadConcurrency: whole(1, 64).default(2).describe("loads at a time"),
-  drain: durationMsOption
-    .default(60_000)
-    .describe("how long a pod that is asked to stop serves on while others take its models: 60s by default"),
-  minAge: durationMsOption
-    .default(10_000)
-    .describe("a copy younger than this is evicted only for a waiting user: 10s by default"),
+  drain: durationMsOption.default(60_000).describe("how long a pod that is asked to stop serves on while others take its models"),
+  minAge: durationMsOption.default(10_000).describe("a copy younger than this is evicted only for a waiting user"),
   exitWithParent: z.boolean().default(false).describe("end when standard input does: for a supervisor's child"),
   peerCa: z
     .string()

@@ -31,7 +31,7 @@ export const gatewayOptions = z.object({
   ...registryFlags,
   registryPatience: durationMsOption
     .default(600_000)
-    .describe("how long a registry that does not answer is waited for at the start: 10m by default"),
+    .describe("how long a registry that does not answer is waited for at the start"),
   adminHost: z.string().default("127.0.0.1").describe("address of the management API"),
   adminPort: portOption.default(8080).describe("port of the management API"),
   adminCert: z
@@ -101,12 +101,8 @@ export const gatewayOptions = z.object({
     .default(900_000)
     .describe("how long revisions that were active stay after another was promoted, in ms"),
   keepRevisions: whole(0, 15).default(3).describe("how many of them stay"),
-  drain: durationMsOption
-    .default(10_000)
-    .describe("after SIGTERM, how long waiting requests are still waited for: 10s by default"),
-  linger: durationMsOption
-    .default(0)
-    .describe("after SIGTERM, how long its Envoy asks clients to go elsewhere before the drain: not at all by default"),
+  drain: durationMsOption.default(10_000).describe("after SIGTERM, how long waiting requests are still waited for"),
+  linger: durationMsOption.default(0).describe("after SIGTERM, how long its Envoy asks clients to go elsewhere before the drain"),
   exitWithParent: z.boolean().default(false).describe("end when standard input does: for a supervisor's child"),
   otlpEndpoint: otlpEndpointOption.optional().describe("base address of an OTLP collector; nothing is traced without it"),
   otlpProtocol: otlpProtocolOption.optional().describe("http or grpc; by the endpoint's port when absent: 4317 is gRPC"),

@@ -1,24 +1,46 @@
 // Owns how options become values: parsed once by a schema, frozen, and refused in one line that names each bad option.
 import { parseArgs } from "node:util";
 import { z } from "zod";
-import { StartupError } from "./lifecycle.ts";
+import { UsageError } from "./lifecycle.ts";
 
-/** Parses `input` or throws a StartupError such as `bad options: --port must be at most 65535`. */
+/** Parses `input` or throws a UsageError such as `bad options: --port must be at most 65535`. */
 export function parseOptions<Schema extends z.ZodType>(
   schema: Schema,
   input: unknown,
   what = "bad options",
 ): Readonly<z.output<Schema>> {
-  const parsed = schema.safeParse(input);
+  const parsed = schema.safeParse(input, { error: sayIssue });
   if (parsed.success) return deepFreeze(parsed.data);
   const reasons = parsed.error.issues.slice(0, 5).map((issue) => `${optionName(issue.path)}${lowerFirst(issue.message)}`);
   const more = parsed.error.issues.length - reasons.length;
-  throw new StartupError(`${what}: ${reasons.join("; ")}${more > 0 ? `; and ${more} more` : ""}`);
+  throw new UsageError(`${what}: ${reasons.join("; ")}${more > 0 ? `; and ${more} more` : ""}`);
+}
+
+/** What is said of a value where its schema has no words of its own. */
+function sayIssue(issue: z.core.$ZodRawIssue): string | undefined {
+  if (issue.code === "invalid_value") return `must be ${orList(issue.values.map(String))}`;
+  if (issue.code === "invalid_type" && issue.input === undefined) return "is missing";
+  if (issue.code === "invalid_type" && isNumeric(issue.expected)) return "must be a number";
+  if (issue.code === "too_small" && issue.origin === "string") return "must not be empty";
+  if (issue.code === "too_big" && issue.origin === "string") return `must be at most ${issue.maximum} characters long`;
+  if (issue.code === "too_small" && isNumeric(issue.origin))
+    return `must be ${issue.inclusive === false ? "more than" : "at least"} ${issue.minimum}`;
+  if (issue.code === "too_big" && isNumeric(issue.origin))
+    return `must be ${issue.inclusive === false ? "less than" : "at most"} ${issue.maximum}`;
+  return undefined;
+}
+
+function isNumeric(origin: string): boolean {
+  return origin === "number" || origin === "int" || origin === "bigint";
+}
+
+function orList(words: readonly string[]): string {
+  return words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} or ${words.at(-1)}`;
 }
 
 /**
  * Parses a command line by a schema: the option `adminPort` is the flag `--admin-port VALUE`, one that takes `true` is a
- * flag without a value. Throws a StartupError, with `usage` behind it if there is one.
+ * flag without a value. Throws a UsageError, with `usage` behind it if there is one.
  */
 export function parseFlags<Schema extends z.ZodObject>(
   schema: Schema,
@@ -37,7 +59,8 @@ export function parseFlags<Schema extends z.ZodObject>(
     values = parseArgs({ args: [...argv], options }).values;
   } catch (error) {
     if (!(error instanceof TypeError)) throw error;
-    throw new StartupError(usage === undefined ? error.message : `${error.message}\n${usage}`, { cause: error });
+    const message = lowerFirst(error.message);
+    throw new UsageError(usage === undefined ? message : `${message}\n${usage}`, { cause: error });
   }
   return parseOptions(
     schema,
@@ -130,7 +153,7 @@ function deepFreeze<T>(value: T): T {
 }
 
 export interface Flag {
-  /** With its dashes; one that takes a value has ` <VALUE>` behind it. */
+  /** With its dashes; behind one that takes a value stands what it takes, such as ` <DURATION>`. */
   readonly flag: string;
   readonly says: string;
   readonly isRequired: boolean;
@@ -143,12 +166,49 @@ export function listFlags(schema: z.ZodObject): readonly Flag[] {
   return Object.entries(schema.shape).map(([name, field]) => {
     const absent = z.safeParse(field, undefined);
     return {
-      flag: `--${flagOf(name)}${takesTrue(field) ? "" : " <VALUE>"}`,
+      flag: `--${flagOf(name)}${takesTrue(field) ? "" : ` <${kindOf(field).takes}>`}`,
       says: field instanceof z.ZodType ? (field.description ?? "") : "",
       isRequired: !absent.success,
-      standard: absent.success && ["string", "number"].includes(typeof absent.data) ? String(absent.data) : undefined,
+      standard: absent.success ? writeStandard(field, absent.data) : undefined,
     };
   });
+}
+
+interface Kind {
+  readonly takes: string;
+  /** What one writes to get this value. */
+  readonly write: (value: number) => string;
+}
+
+const durationKind: Kind = { takes: "DURATION", write: (value) => inUnits(value, unitsMs, "s") };
+const sizeKind: Kind = { takes: "SIZE", write: (value) => inUnits(value, unitsBytes, "") };
+
+/** Told from what the option was made of, however much was laid around it. */
+function kindOf(field: z.core.$ZodType): Kind {
+  const definitions = layersOf(field);
+  const isMadeOf = (option: z.ZodType): boolean => definitions.includes(option.def);
+  if (isMadeOf(durationMsOption)) return durationKind;
+  if (isMadeOf(sizeBytesOption)) return sizeKind;
+  if (isMadeOf(portOption)) return { takes: "PORT", write: String };
+  return { takes: definitions.some(({ type }) => type === "number") ? "N" : "VALUE", write: String };
+}
+
+function layersOf(field: z.core.$ZodType): readonly z.core.$ZodTypeDef[] {
+  const { def } = field._zod;
+  const inner = "innerType" in def ? def.innerType : "in" in def ? def.in : undefined;
+  return inner instanceof z.core.$ZodType ? [def, ...layersOf(inner)] : [def];
+}
+
+function writeStandard(field: z.core.$ZodType, value: unknown): string | undefined {
+  if (typeof value === "string") return value;
+  return typeof value === "number" ? kindOf(field).write(value) : undefined;
+}
+
+/** In the largest unit of which it is a whole number. */
+function inUnits(value: number, units: ReadonlyMap<string, number>, whenNone: string): string {
+  const fitting = Array.from(units).filter(([, size]) => value > 0 && value % size === 0);
+  const [unit, size] = fitting.toSorted(([, a], [, b]) => b - a)[0] ?? [whenNone, 1];
+  return `${value / size}${unit}`;
 }
 
 /** The same as help shows them: what each is for, whether it is needed, and its default, unless the words name it. */

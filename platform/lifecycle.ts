@@ -6,7 +6,15 @@ import { constants } from "node:os";
 
 /** The process cannot start or go on; the message is one sentence that says what to do. Shown without a stack. */
 export class StartupError extends Error {
-  override readonly name = "StartupError";
+  override readonly name: string = "StartupError";
+  /** Of the process that ends with it. */
+  readonly exitCode: number = 1;
+}
+
+/** What stands on the command line cannot be. */
+export class UsageError extends StartupError {
+  override readonly name = "UsageError";
+  override readonly exitCode = 2;
 }
 
 export interface MainOptions {
@@ -85,7 +93,7 @@ function explain(name: string, error: unknown, signal: AbortSignal | undefined):
   const text =
     error instanceof StartupError ? error.message : error instanceof Error ? (error.stack ?? error.message) : String(error);
   process.stderr.write(`${name}: ${text}\n`);
-  return 1;
+  return error instanceof StartupError ? error.exitCode : 1;
 }
 
 function isAbort(error: unknown): boolean {

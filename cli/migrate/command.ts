@@ -6,7 +6,7 @@ import { parseAllDocuments } from "yaml";
 import type { ResourceType } from "#controller/engine/objects.ts";
 import { checkMigration, describeReport, listObjects } from "#controller/migrate/check.ts";
 import { storageSecretOf } from "#controller/migrate/settings.ts";
-import { StartupError } from "#platform/lifecycle.ts";
+import { StartupError, UsageError } from "#platform/lifecycle.ts";
 import { storageRules } from "./rules.ts";
 
 interface Options {
@@ -33,8 +33,8 @@ export function addMigrate(program: Command, setExitCode: (code: number) => void
     .option("--namespace <NAME>", "with --cluster: only this namespace (default: all)")
     .option("--json", "the report as one JSON object")
     .action(async (files: readonly string[], options: Options) => {
-      if (options.cluster !== true && files.length === 0) throw new StartupError("name files or folders, or give --cluster");
-      if (options.cluster === true && files.length > 0) throw new StartupError("give files or --cluster, not both");
+      if (options.cluster !== true && files.length === 0) throw new UsageError("name files or folders, or give --cluster");
+      if (options.cluster === true && files.length > 0) throw new UsageError("give files or --cluster, not both");
       const objects = options.cluster === true ? await readCluster(options) : files.flatMap(readFiles);
       const report = checkMigration(objects, storageRules);
       process.stdout.write(`${options.json === true ? JSON.stringify(report) : describeReport(report)}\n`);

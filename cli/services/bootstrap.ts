@@ -17,7 +17,7 @@ import {
   portOption,
   traceShareOption,
 } from "#platform/config.ts";
-import { StartupError } from "#platform/lifecycle.ts";
+import { StartupError, UsageError } from "#platform/lifecycle.ts";
 import { chooseOtlpProtocol } from "#platform/telemetry.ts";
 import { BootstrapSchema } from "#proto/gen/envoy/config/bootstrap/v3/bootstrap_pb.ts";
 import { DiscoveryResponseSchema } from "#proto/gen/envoy/service/discovery/v3/discovery_pb.ts";
@@ -72,12 +72,12 @@ export async function runBootstrap(argv: readonly string[]): Promise<void> {
   const flags = parseFlags(bootstrapFlags, argv);
   const { out, host, httpPort, grpcPort, tlsCert, tlsKey, plainText, clientCa, auth, socket, envoyAdmin } = flags;
   const { nodeId, maxMessageBytes, maxParkMs, maxConnections, maxHeapBytes, otlpEndpoint, otlpProtocol, traceShare } = flags;
-  if ((tlsCert === undefined) !== (tlsKey === undefined)) throw new StartupError("--tls-cert and --tls-key go together");
-  if (clientCa !== undefined && tlsCert === undefined) throw new StartupError("--client-ca needs --tls-cert and --tls-key");
+  if ((tlsCert === undefined) !== (tlsKey === undefined)) throw new UsageError("--tls-cert and --tls-key go together");
+  if (clientCa !== undefined && tlsCert === undefined) throw new UsageError("--client-ca needs --tls-cert and --tls-key");
   if (plainText && tlsCert === undefined)
-    throw new StartupError("--plain-text needs --tls-cert and --tls-key: without these all is");
+    throw new UsageError("--plain-text needs --tls-cert and --tls-key: without these all is");
   if (plainText && clientCa !== undefined)
-    throw new StartupError("--plain-text and --client-ca exclude each other: in plain text there is no certificate");
+    throw new UsageError("--plain-text and --client-ca exclude each other: in plain text there is no certificate");
   const folder = resolve(out);
   const callers = auth === undefined ? undefined : await readAuthFile(auth);
   const written = await writeEnvoyFiles(folder, {

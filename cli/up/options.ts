@@ -12,7 +12,7 @@ import {
   sizeBytesOption,
   traceShareOption,
 } from "#platform/config.ts";
-import { StartupError } from "#platform/lifecycle.ts";
+import { StartupError, UsageError } from "#platform/lifecycle.ts";
 import { parseRegistryTarget, type RegistryTarget, registryFlags } from "#platform/registry/target.ts";
 import { chooseOtlpProtocol } from "#platform/telemetry.ts";
 import type { TlsOptions } from "./tls.ts";
@@ -95,13 +95,13 @@ export interface UpOptions {
 
 export function parseUpOptions(input: unknown, env: Readonly<Record<string, string | undefined>>): UpOptions {
   const given = parseOptions(schema, input);
-  if (given.capacity < leastCapacityBytes) throw new StartupError("--capacity must be at least 256Ki: less holds no model");
-  if (given.for === 0) throw new StartupError("--for must be longer than nothing");
+  if (given.capacity < leastCapacityBytes) throw new UsageError("--capacity must be at least 256Ki: less holds no model");
+  if (given.for === 0) throw new UsageError("--for must be longer than nothing");
   checkPorts(given);
   const port = (base: number): number => {
     const shifted = base + given.portOffset;
     if (shifted + given.gateways - 1 > 65_535)
-      throw new StartupError(`port ${base} with --port-offset ${given.portOffset} is over 65535`);
+      throw new UsageError(`port ${base} with --port-offset ${given.portOffset} is over 65535`);
     return shifted;
   };
   const envoyBinary = env["WARMPATH_ENVOY"];
@@ -147,7 +147,7 @@ function checkPorts({ httpPort, grpcPort, adminPort, modelmeshPort, gateways }: 
   if (new Set(all).size === all.length) return;
   const named = `${flags.slice(0, -1).join(", ")} and ${flags.at(-1)}`;
   const number = flags.length === 3 ? "three" : "four";
-  throw new StartupError(
+  throw new UsageError(
     gateways === 1
       ? `${named} must be ${number} ports`
       : `${named} must be at least ${gateways} apart, one port for each gateway`,
@@ -161,28 +161,28 @@ function readRegistry(given: z.output<typeof schema>): UpOptions["registry"] {
     parseRegistryTarget({ ...given, registry: "registry.db" });
     return etcd ? "start etcd" : undefined;
   }
-  if (etcd) throw new StartupError("--etcd starts an etcd, --registry names one that is there: give one of them");
+  if (etcd) throw new UsageError("--etcd starts an etcd, --registry names one that is there: give one of them");
   const target = parseRegistryTarget({ ...given, registry });
   if (target.kind === "embedded")
-    throw new StartupError("--registry names an etcd: etcd://HOST:PORT/PREFIX; a file is kept in --state");
+    throw new UsageError("--registry names an etcd: etcd://HOST:PORT/PREFIX; a file is kept in --state");
   return target;
 }
 
 /** Of options that cannot go together. */
 function readTls(given: z.output<typeof schema>): TlsOptions | undefined {
   const { host, tls, tlsCert, tlsKey, clientCa, plainText } = given;
-  if ((tlsCert === undefined) !== (tlsKey === undefined)) throw new StartupError("--tls-cert and --tls-key go together");
+  if ((tlsCert === undefined) !== (tlsKey === undefined)) throw new UsageError("--tls-cert and --tls-key go together");
   if (clientCa !== undefined && !tls && tlsCert === undefined) {
-    throw new StartupError("--client-ca needs --tls, or --tls-cert and --tls-key");
+    throw new UsageError("--client-ca needs --tls, or --tls-cert and --tls-key");
   }
   if (plainText && !tls && tlsCert === undefined)
-    throw new StartupError("--plain-text needs --tls, or --tls-cert and --tls-key: without these all is");
+    throw new UsageError("--plain-text needs --tls, or --tls-cert and --tls-key: without these all is");
   if (plainText && clientCa !== undefined)
-    throw new StartupError("--plain-text and --client-ca exclude each other: in plain text there is no certificate");
+    throw new UsageError("--plain-text and --client-ca exclude each other: in plain text there is no certificate");
   const brought =
     tlsCert === undefined || tlsKey === undefined ? undefined : { certFile: resolve(tlsCert), keyFile: resolve(tlsKey) };
   if (!tls && brought === undefined) return undefined;
   if (given.for !== undefined && (brought !== undefined || clientCa !== undefined))
-    throw new StartupError("--for has no certificate to be trusted with: use it with --tls alone");
+    throw new UsageError("--for has no certificate to be trusted with: use it with --tls alone");
   return { host, brought, clientCaFile: clientCa === undefined ? undefined : resolve(clientCa), plainText };
 }

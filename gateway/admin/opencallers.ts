@@ -1,7 +1,7 @@
 // Owns who may call the management API and by what certificate it is known, as the gateway's options say it.
 import { isIP } from "node:net";
 import { systemClock } from "#platform/clock.ts";
-import { StartupError } from "#platform/lifecycle.ts";
+import { UsageError } from "#platform/lifecycle.ts";
 import type { Log } from "#platform/log.ts";
 import { openPems, type PemFiles } from "#platform/tls/pems.ts";
 import { type Callers, readCallers } from "./callers.ts";
@@ -43,7 +43,7 @@ export async function openAdminTls(
   log: Log,
   asksForTokens: boolean,
 ): Promise<PemFiles | undefined> {
-  if ((adminCert === undefined) !== (adminKey === undefined)) throw new StartupError("--admin-cert and --admin-key go together");
+  if ((adminCert === undefined) !== (adminKey === undefined)) throw new UsageError("--admin-cert and --admin-key go together");
   if (adminCert !== undefined && adminKey !== undefined) return await openPems({ certFile: adminCert, keyFile: adminKey, log });
   if (asksForTokens && !isLoopback(adminHost))
     log.warn("tokens of the management API cross the network in plain text: give --admin-cert and --admin-key", { adminHost });

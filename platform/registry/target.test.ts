@@ -47,5 +47,5 @@ const refused: readonly (readonly [options: RegistryOptions, message: RegExp])[]
 
 for (const [options, message] of refused) {
   test(`refused: ${JSON.stringify(options)}`, () =>
-    assert.throws(() => parseRegistryTarget(options), { name: "StartupError", message }));
+    assert.throws(() => parseRegistryTarget(options), { name: "UsageError", message }));
 }

@@ -1,7 +1,7 @@
 // Owns how a registry is named on a command line: a file, or `etcd://HOST:PORT[,HOST:PORT]/PREFIX` (`etcds://` with TLS),
 // with the flags beside it that say how to be let in. Pure: files are named here and read elsewhere.
 import { z } from "zod";
-import { StartupError } from "../lifecycle.ts";
+import { UsageError } from "../lifecycle.ts";
 
 /** Every command that opens a registry takes these. */
 export const registryFlags = {
@@ -67,7 +67,7 @@ const maxHosts = 16;
 const hostForm = /^(?:\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?)(?::(\d{1,5}))?$/;
 const prefixForm = /^(?:\/[A-Za-z0-9._-]{1,100}){1,8}$/;
 
-/** Throws a StartupError that says what is wrong. */
+/** Throws a UsageError that says what is wrong. */
 export function parseRegistryTarget(options: RegistryOptions): RegistryTarget {
   const { registry, etcdCa, etcdCert, etcdKey, etcdServerName, etcdUser, etcdPasswordFile } = options;
   const scheme = /^([a-z][a-z0-9+.-]*):\/\//.exec(registry)?.[1];
@@ -76,26 +76,26 @@ export function parseRegistryTarget(options: RegistryOptions): RegistryTarget {
       ([, value]) => value !== undefined,
     );
     if (stray !== undefined) {
-      throw new StartupError("the --etcd-... options need --registry etcd://...");
+      throw new UsageError("the --etcd-... options need --registry etcd://...");
     }
     return { kind: "embedded", file: registry };
   }
   if (scheme !== "etcd" && scheme !== "etcds") {
-    throw new StartupError(`--registry begins with etcd:// or etcds://, or is a file; not ${scheme}://`);
+    throw new UsageError(`--registry begins with etcd:// or etcds://, or is a file; not ${scheme}://`);
   }
   const isTls = scheme === "etcds";
   if (!isTls && [etcdCa, etcdCert, etcdKey, etcdServerName].some((given) => given !== undefined)) {
-    throw new StartupError("--etcd-ca, --etcd-cert, --etcd-key and --etcd-server-name need --registry etcds://...");
+    throw new UsageError("--etcd-ca, --etcd-cert, --etcd-key and --etcd-server-name need --registry etcds://...");
   }
-  if ((etcdCert === undefined) !== (etcdKey === undefined)) throw new StartupError("--etcd-cert and --etcd-key go together");
+  if ((etcdCert === undefined) !== (etcdKey === undefined)) throw new UsageError("--etcd-cert and --etcd-key go together");
   if ((etcdUser === undefined) !== (etcdPasswordFile === undefined)) {
-    throw new StartupError("--etcd-user and --etcd-password-file go together");
+    throw new UsageError("--etcd-user and --etcd-password-file go together");
   }
   const { hosts, prefix } = parseAddress(registry.slice(scheme.length + 3));
   // TLS names servers by name only (RFC 6066), and the client knows no other way to say what the certificate must hold.
   const bare = hosts.find((host) => /^(?:\[.*\]|[\d.]+):\d+$/.test(host));
   if (isTls && bare !== undefined && etcdServerName === undefined) {
-    throw new StartupError(
+    throw new UsageError(
       `--registry etcds://${bare} is an address and no name: say with --etcd-server-name what the certificate names`,
     );
   }
@@ -112,20 +112,20 @@ export function parseRegistryTarget(options: RegistryOptions): RegistryTarget {
 function parseAddress(text: string): { readonly hosts: readonly string[]; readonly prefix: string } {
   const slash = text.indexOf("/");
   const hosts = (slash === -1 ? text : text.slice(0, slash)).split(",");
-  if (text.includes("@")) throw new StartupError("--registry names no user: use --etcd-user and --etcd-password-file");
-  if (hosts.length > maxHosts) throw new StartupError(`--registry names more than ${maxHosts} members`);
+  if (text.includes("@")) throw new UsageError("--registry names no user: use --etcd-user and --etcd-password-file");
+  if (hosts.length > maxHosts) throw new UsageError(`--registry names more than ${maxHosts} members`);
   const found = hosts.map((host) => {
     const form = hostForm.exec(host);
     const port = Number(form?.[1] ?? defaultPort);
     if (form === null || port < 1 || port > 65_535) {
-      throw new StartupError(`--registry etcd://HOST:PORT/PREFIX: ${JSON.stringify(host.slice(0, 100))} is no HOST:PORT`);
+      throw new UsageError(`--registry etcd://HOST:PORT/PREFIX: ${JSON.stringify(host.slice(0, 100))} is no HOST:PORT`);
     }
     return form[1] === undefined ? `${host}:${port}` : host;
   });
   const path = slash === -1 ? "" : text.slice(slash).replace(/\/$/, "");
   const prefix = path === "" ? "/warmpath" : path;
   if (!prefixForm.test(prefix)) {
-    throw new StartupError("--registry etcd://HOST:PORT/PREFIX: a prefix is made of A-Z a-z 0-9 . _ - and slashes");
+    throw new UsageError("--registry etcd://HOST:PORT/PREFIX: a prefix is made of A-Z a-z 0-9 . _ - and slashes");
   }
   return { hosts: found, prefix };
 }

@@ -3,7 +3,7 @@
 // connection prove themselves to the same CA; a role is the DNS name `ROLE.warmpath` in the certificate, so that an adapter
 // cannot pass for a gateway.
 import { type ChannelCredentials, experimental, type ServerCredentials, ServerInterceptingCall, status } from "@grpc/grpc-js";
-import { StartupError } from "../lifecycle.ts";
+import { UsageError } from "../lifecycle.ts";
 import type { Log } from "../log.ts";
 import { openPems } from "./pems.ts";
 import { createProvider } from "./provider.ts";
@@ -46,7 +46,7 @@ export async function openPeerIdentity(
   const { peerCa, peerCert, peerKey } = flags;
   if (peerCa === undefined && peerCert === undefined && peerKey === undefined) return undefined;
   if (peerCa === undefined || peerCert === undefined || peerKey === undefined)
-    throw new StartupError("--peer-ca, --peer-cert and --peer-key go together");
+    throw new UsageError("--peer-ca, --peer-cert and --peer-key go together");
   return await openIdentity({ caFile: peerCa, certFile: peerCert, keyFile: peerKey, log });
 }
 
