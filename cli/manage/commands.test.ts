@@ -123,7 +123,7 @@ test("doctor says what is odd with Envoy, ports, certificates and etcd, and what
   for (const line of [
     /warn +envoy +Envoy 1\.19\.0, where 1\.40 is what is tested: unset/,
     /wrong +gateway +no gateway answers/,
-    new RegExp(`wrong +port ${port} +taken`),
+    new RegExp(`wrong +port ${port} +is taken`),
     /warn +certificate .* expires .*: renew it/,
     /wrong +etcd 127\.0\.0\.1:1 +ECONNREFUSED: is etcd up/,
   ]) {
