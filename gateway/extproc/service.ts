@@ -160,7 +160,7 @@ export function createProcessor(parts: ProcessorParts): Processor {
         const heldMs = clock.monotonicMs() - startMs;
         parts.onAnswer({ kind: kindOf(rerouted), wire, model, code, heldMs, traceId: span.traceId });
       }
-      span.end(answer.kind === "immediate" && answer.httpStatus >= 400 ? answer.details : undefined);
+      span.end(answer.kind === "immediate" && answer.httpStatus >= 400 ? (answer.code ?? answer.details) : undefined);
       if (signal.aborted) return;
       stream.write(answer);
       stream.end();

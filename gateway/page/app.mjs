@@ -11,9 +11,9 @@ const byModel = new Map();
 const open = (model) => void showModel(byId("model"), model);
 const columns = createColumns(byId("columns"), fleet, (text) => (byId("pointed").textContent = text), open);
 const charts = {
-  hits: createChart(byId("hits"), "loading"),
-  misses: createChart(byId("misses"), "warm"),
-  waits: createChart(byId("waits"), "hot"),
+  hits: createChart(byId("hits"), "loading", count),
+  misses: createChart(byId("misses"), "warm", count),
+  waits: createChart(byId("waits"), "hot", ms),
 };
 let before;
 let slowKey = "";

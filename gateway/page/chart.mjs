@@ -3,8 +3,11 @@ import { color } from "./dom.mjs";
 
 const points = 360;
 
-export function createChart(canvas, colorName) {
+/** `format`: how a value is written, for the height of the highest one. */
+export function createChart(canvas, colorName, format) {
   const values = [];
+  const most = document.createElement("span");
+  canvas.after(axis(most));
   function draw() {
     const scale = globalThis.devicePixelRatio || 1;
     const [width, height] = [canvas.clientWidth, canvas.clientHeight];
@@ -12,12 +15,13 @@ export function createChart(canvas, colorName) {
     canvas.height = height * scale;
     const context = canvas.getContext("2d");
     context.scale(scale, scale);
-    const most = Math.max(1e-9, ...values);
+    const highest = Math.max(1e-9, ...values);
+    most.textContent = `most ${format(Math.max(0, ...values))}`;
     const line = color(colorName);
     context.beginPath();
     values.forEach((value, at) => {
       const x = width - ((values.length - 1 - at) / (points - 1)) * width;
-      const y = height - 3 - (value / most) * (height - 8);
+      const y = height - 3 - (value / highest) * (height - 8);
       if (at === 0) context.moveTo(x, y);
       else context.lineTo(x, y);
     });
@@ -39,4 +43,11 @@ export function createChart(canvas, colorName) {
       draw();
     },
   };
+}
+
+function axis(most) {
+  const made = document.createElement("p");
+  made.className = "axis";
+  made.append("3 min ago", most, "now");
+  return made;
 }

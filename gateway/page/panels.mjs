@@ -134,10 +134,10 @@ export async function showModel(dialog, name) {
     ...(explained.lines ?? []).map((line) => el("p", {}, line)),
     table(
       copies.length === 0 ? "No copies" : "Copies",
-      [["pod"], ["revision"], ["state"], ["bytes", "number"], ["failure"]],
+      [["pod", "long"], ["revision", "long"], ["state"], ["bytes", "number"], ["failure", "long"]],
       copies,
     ),
-    table("Revisions", [["revision"], ["format"], ["storage"]], revisions),
+    table("Revisions", [["revision", "long"], ["format"], ["storage", "long"]], revisions),
     ...decisionsOf(explained),
     ...historyOf(explained),
   );
@@ -154,7 +154,7 @@ function historyOf({ events }) {
       pod ?? "",
       reason ?? "",
     ]);
-  return [table("What happened to it", [["time"], ["what"], ["revision"], ["pod"], ["why"]], rows)];
+  return [table("What happened to it", [["time"], ["what"], ["revision", "long"], ["pod", "long"], ["why", "long"]], rows)];
 }
 
 function decisionsOf(explained) {
@@ -168,7 +168,7 @@ function decisionsOf(explained) {
       `${decision.podId ?? decision.pod ?? ""}`,
       `${decision.reason ?? ""}`,
     ]);
-  return [table("Why it is so: the latest decisions", [["time"], ["what"], ["pod"], ["why"]], rows)];
+  return [table("Why it is so: the latest decisions", [["time"], ["what"], ["pod", "long"], ["why", "long"]], rows)];
 }
 
 async function ask(url) {
@@ -190,8 +190,8 @@ export function showTables(place, fleet, onOpen) {
     bytes(facts.capacityBytes),
     count(facts.queued),
   ]);
-  const rows = pods
-    .flatMap(({ facts, copies }) => [...copies.values()].map((copy) => ({ copy, pod: facts.pod })))
+  const all = pods.flatMap(({ facts, copies }) => [...copies.values()].map((copy) => ({ copy, pod: facts.pod })));
+  const rows = all
     .slice(0, maxRows)
     .map(({ copy, pod }) => [
       el("button", { type: "button", class: "plain", onclick: () => onOpen(copy.model) }, copy.model),
@@ -205,6 +205,10 @@ export function showTables(place, fleet, onOpen) {
       [["pod"], ["reachable"], ["copies", "number"], ["used", "number"], ["capacity", "number"], ["queued", "number"]],
       facts,
     ),
-    table(`Copies, the first ${count(rows.length)}`, [["model"], ["pod"], ["state"], ["bytes", "number"]], rows),
+    table(
+      rows.length === all.length ? "Copies" : `Copies, the first ${count(rows.length)} of ${count(all.length)}`,
+      [["model", "long"], ["pod", "long"], ["state"], ["bytes", "number"]],
+      rows,
+    ),
   );
 }

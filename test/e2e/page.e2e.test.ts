@@ -138,6 +138,21 @@ for (const colorScheme of ["light", "dark"] as const) {
   });
 }
 
+test("on a narrow screen nothing is wider than the page, a model's page included", async () => {
+  const narrow = await browser.newPage({ viewport: { width: 320, height: 640 } });
+  try {
+    await narrow.goto(fleet.adminUrl);
+    await narrow.locator(".steps li").first().waitFor({ state: "attached" });
+    assert.equal(await narrow.evaluate("document.documentElement.scrollWidth"), 320);
+    await narrow.locator("#name").fill("iris-t0007");
+    await narrow.keyboard.press("Enter");
+    await narrow.locator("#model table").first().waitFor({ state: "visible" });
+    assert.ok(await narrow.evaluate("model.scrollWidth <= model.clientWidth"));
+  } finally {
+    await narrow.close();
+  }
+});
+
 test("twenty thousand copies are drawn within a moment", async () => {
   const took = await page.evaluate(`(async () => {
     const { createColumns } = await import("/page/columns.mjs");
