@@ -138,6 +138,7 @@ function describeIssues(error: z.ZodError): string {
   const reasons = error.issues.slice(0, 5).map((issue) => {
     const at = issue.path.map(String).join(".");
     const where = at === "" ? "" : `${at}: `;
+    if (at === "" && issue.code === "invalid_type") return "the body must be a JSON object, with content-type application/json";
     if (issue.code !== "unrecognized_keys") return `${where}${issue.message}`;
     return `${where}unknown field${issue.keys.length > 1 ? "s" : ""} ${issue.keys.slice(0, 5).map(quote).join(", ")}`;
   });

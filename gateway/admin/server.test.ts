@@ -34,6 +34,37 @@ test("a model is registered once; the same again is no mistake, another content 
   assert.deepEqual([await put(spec), await put(spec), await put({ ...spec, storageUri: "file:///b.onnx" })], [201, 200, 409]);
 });
 
+for (const [method, url, status, error, allow] of [
+  ["DELETE", "/api/v1/models", 405, "DELETE is not allowed here; use GET or HEAD", "GET, HEAD"],
+  ["POST", "/api/v1/models/a?x=1", 405, "POST is not allowed here; use DELETE or GET or HEAD or PATCH or PUT", /^DELETE, GET/],
+  ["GET", "/api/v1/models/a/promote", 405, "GET is not allowed here; use POST", "POST"],
+  ["GET", "/api/v1/nothing", 404, "nothing is at /api/v1/nothing", undefined],
+] as const) {
+  test(`${method} ${url} is ${status}, and the answer says what is allowed`, async () => {
+    await using bench = await openAdminBench();
+    const answer = await bench.app.inject({ method, url });
+    const code = status === 405 ? "method-not-allowed" : "unsupported-method";
+    assert.deepEqual([answer.statusCode, answer.json()], [status, { error, code }]);
+    if (allow === undefined) assert.equal(answer.headers["allow"], undefined);
+    else assert.match(String(answer.headers["allow"]), allow instanceof RegExp ? allow : new RegExp(`^${allow}$`));
+  });
+}
+
+for (const [type, payload, status, error] of [
+  ["application/json", "{", 400, "the body is not JSON"],
+  ["application/json", "[]", 400, "the body must be a JSON object, with content-type application/json"],
+  ["text/plain", "abc", 400, "the body must be a JSON object, with content-type application/json"],
+  ["application/xml", "<a/>", 415, "the body must be JSON, with content-type application/json"],
+  ["application/json", JSON.stringify("a".repeat(300_000)), 413, "the body is larger than 262144 bytes"],
+] as const) {
+  test(`a body of ${type} that begins with ${payload.slice(0, 3)} is ${status}: ${error}`, async () => {
+    await using bench = await openAdminBench();
+    const headers = { "content-type": type };
+    const answer = await bench.app.inject({ method: "PUT", url: "/api/v1/models/a", headers, payload });
+    assert.deepEqual([answer.statusCode, answer.json().error], [status, error]);
+  });
+}
+
 test("a registration is known at once, with every field that was given", async () => {
   await using bench = await openAdminBench();
   const everything = {

@@ -23,13 +23,14 @@ export interface AdminParts {
   readonly tls?: PemFiles | undefined;
 }
 
+const bodyLimit = 256 * 1024;
 /** As fastify has it for plain text. */
 const keepAliveMs = 72_000;
 
 export function createAdmin({ routes, log, callers, isLocal = false, tls }: AdminParts): FastifyInstance {
   const app = Fastify({
     logger: false,
-    bodyLimit: 256 * 1024,
+    bodyLimit,
     routerOptions: { maxParamLength: 300 },
     // What is refused before any route is found.
     frameworkErrors: (error, _request, reply: FastifyReply) => {
@@ -51,11 +52,18 @@ export function createAdmin({ routes, log, callers, isLocal = false, tls }: Admi
     }
     const status = statusOf(error);
     if (status >= 500) log.error("a management call failed", { error });
-    return reply.code(status).send({ error: errorMessage(error), code: codeOf(status) });
+    return reply.code(status).send({ error: sayBodyError(error) ?? errorMessage(error), code: codeOf(status) });
   });
-  app.setNotFoundHandler(async (request, reply) =>
-    reply.code(404).send({ error: `nothing is at ${request.method} ${request.url.slice(0, 200)}`, code: "unsupported-method" }),
-  );
+  const methodsAt = recordMethods(app);
+  app.setNotFoundHandler(async (request, reply) => {
+    const methods = methodsAt(request.url);
+    if (methods.length === 0)
+      return reply.code(404).send({ error: `nothing is at ${request.url.slice(0, 200)}`, code: "unsupported-method" });
+    return reply
+      .code(405)
+      .header("allow", methods.join(", "))
+      .send({ error: `${request.method} is not allowed here; use ${methods.join(" or ")}`, code: "method-not-allowed" });
+  });
   // Browsers of other sites must not drive this API, nor those that a name of another site leads here.
   app.addHook("onRequest", async (request, reply) => {
     const { origin, host } = request.headers;
@@ -118,6 +126,33 @@ function secured(tls: PemFiles | undefined): { readonly serverFactory?: FastifyS
       return server;
     },
   };
+}
+
+/** Which methods the routes take that are added from now on, by the path that is asked for. */
+function recordMethods(app: FastifyInstance): (url: string) => readonly string[] {
+  const routes: { readonly parts: readonly string[]; readonly methods: readonly string[] }[] = [];
+  app.addHook("onRoute", ({ url, method }) => {
+    routes.push({ parts: url.split("/"), methods: [method].flat() });
+  });
+  return (url) => {
+    const asked = (url.split("?", 1)[0] ?? "").split("/");
+    const fits = (parts: readonly string[]): boolean =>
+      parts.length === asked.length && parts.every((part, at) => part.startsWith(":") || part === asked[at]);
+    return [...new Set(routes.filter(({ parts }) => fits(parts)).flatMap(({ methods }) => methods))].sort();
+  };
+}
+
+const bodyErrors: Readonly<Record<string, string>> = {
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: "the body must be JSON, with content-type application/json",
+  FST_ERR_CTP_INVALID_JSON_BODY: "the body is not JSON",
+  FST_ERR_CTP_EMPTY_JSON_BODY: "the body is empty where content-type says that it is JSON",
+  FST_ERR_CTP_BODY_TOO_LARGE: `the body is larger than ${bodyLimit} bytes`,
+};
+
+/** Of what the server finds wrong with a body before any route sees it. */
+function sayBodyError(error: unknown): string | undefined {
+  const code = typeof error === "object" && error !== null && "code" in error ? error.code : undefined;
+  return typeof code === "string" ? bodyErrors[code] : undefined;
 }
 
 function statusOf(error: unknown): number {
