@@ -30,7 +30,7 @@ export const parts: readonly Part[] = [
       { file: "install.md", title: "Install on Kubernetes", says: "from an empty namespace to a model that answers" },
       { file: "kubernetes.md", title: "Kubernetes", says: "objects, states, pods of runtimes" },
       { file: "migrate.md", title: "Moving from ModelMesh", says: "what stays, what differs" },
-      { file: "predecessor.md", title: "Its defects", says: "and the tests that hold them back" },
+      { file: "predecessor.md", title: "ModelMesh's defects", says: "and the tests that hold them back" },
       { file: "management-api.md", title: "Management API", says: "register, watch, load, explain" },
       { file: "revisions.md", title: "Revisions", says: "change a model, roll back, split, mirror" },
       { file: "runtimes.md", title: "Runtimes", says: "model servers and how they are spoken to" },

@@ -100,12 +100,20 @@ for (const colorScheme of ["light", "dark"] as const) {
   });
 }
 
-test("the page is no wider than a phone", async () => {
+test("no page is wider than a phone", async () => {
   const page = await browser.newPage({ viewport: { width: 360, height: 740 } });
-  for (const url of ["index.html", "cli.html", "measured.html", "architecture.html"]) {
+  for (const url of pages().filter((name) => !name.includes("/"))) {
     await page.goto(pathToFileURL(pathOf(url)).href);
     assert.ok(Number(await page.evaluate("document.documentElement.scrollWidth")) <= 360, url);
   }
+  await page.close();
+});
+
+test("no words of the settings are cut off where there is room for them", async () => {
+  const page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
+  await page.goto(pathToFileURL(pathOf("settings.html")).href);
+  const cut = "Array.from(document.querySelectorAll('.wide')).filter((each) => each.scrollWidth > each.clientWidth).length";
+  assert.equal(await page.evaluate(cut), 0);
   await page.close();
 });
 

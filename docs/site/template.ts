@@ -96,11 +96,12 @@ nav a:hover, nav a:focus-visible { text-decoration: underline; }
 nav a[aria-current] { font-weight: 700; color: var(--text); }
 nav summary { display: none; }
 .inside, .columns > nav:first-child { position: sticky; top: 56px; align-self: start; max-height: calc(100vh - 56px); overflow: auto; }
-main { min-width: 0; max-width: 860px; padding: 12px 0 60px; }
+main { min-width: 0; max-width: 860px; padding: 12px 0 60px; overflow-wrap: break-word; }
 main:focus { outline: none; }
 h1 { line-height: 1.2; margin: 20px 0 16px; }
 h2 { margin-top: 40px; }
 code { font: 0.88em/1.5 ui-monospace, "DejaVu Sans Mono", monospace; background: var(--code); padding: 1px 5px; border-radius: 4px; }
+:not(pre) > code { overflow-wrap: anywhere; }
 pre { background: var(--code); border: 1px solid var(--line); border-radius: 8px; padding: 12px 16px; overflow-x: auto; }
 pre code { background: none; padding: 0; }
 img { max-width: 100%; height: auto; border-radius: 8px; }
@@ -108,6 +109,8 @@ img { max-width: 100%; height: auto; border-radius: 8px; }
 table { border-collapse: collapse; width: 100%; font-size: 15px; }
 th, td { text-align: left; vertical-align: top; padding: 6px 14px 6px 0; border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 600; }
+/* What a table lists is found by its first column: names stay whole, and scroll with the table where there is no room. */
+td:first-child code { white-space: nowrap; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .soft { color: var(--soft); }
 footer { display: flex; justify-content: space-between; gap: 20px; margin-top: 50px; padding-top: 16px; border-top: 1px solid var(--line); }
