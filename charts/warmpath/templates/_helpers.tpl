@@ -146,12 +146,12 @@ capabilities: { drop: [ALL] }
 {{- end }}
 {{- end }}
 
-{{/* Adapters trace what gateways trace: they take no share. */}}
 {{/* Whether gateways are scraped by the Service that clients call: not where it is reached from outside. */}}
 {{- define "warmpath.scrapedByService" -}}
 {{- if and .Values.metrics.service.enabled (eq .Values.service.type "ClusterIP") }}yes{{ end }}
 {{- end }}
 
+{{/* Adapters trace what gateways trace: they take no share. */}}
 {{- define "warmpath.adapterArgs" -}}
 {{- $args := list }}
 {{- if .Values.metrics.modelmeshNames }}{{ $args = append $args "--modelmesh-metrics" }}{{ end }}
