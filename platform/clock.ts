@@ -43,6 +43,8 @@ export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
 
 /** The work's outcome, or the signal's reason if that is aborted first: the work goes on, and nobody waits for it. */
 export async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  // How it ends is nobody's concern any more, also when it is an error.
+  if (signal.aborted) work.catch(() => undefined);
   signal.throwIfAborted();
   const { promise, reject } = Promise.withResolvers<never>();
   const onAbort = (): void => reject(signal.reason);

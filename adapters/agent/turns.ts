@@ -1,4 +1,5 @@
 // Owns the waiting of loads that have their artefact for their turn at the model server.
+import { orAborted } from "#platform/clock.ts";
 
 export interface Turns {
   /** Tells that it waits, and resolves when it is its turn; rejects with the signal's reason. */
@@ -11,16 +12,13 @@ export function createTurns(onWaiting: (key: string) => void): Turns {
   return {
     async wait(key, signal) {
       signal.throwIfAborted();
-      const { promise, resolve, reject } = Promise.withResolvers<void>();
-      const stop = (): void => reject(signal.reason);
-      signal.addEventListener("abort", stop, { once: true });
+      const { promise, resolve } = Promise.withResolvers<void>();
       waiting.set(key, resolve);
       try {
         onWaiting(key);
-        await promise;
+        await orAborted(promise, signal);
       } finally {
         waiting.delete(key);
-        signal.removeEventListener("abort", stop);
       }
     },
     admit: (key) => waiting.get(key)?.(),

@@ -4,8 +4,9 @@
 import { createHash, type Hash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
-import { sleep } from "#platform/clock.ts";
+import { orAborted, sleep } from "#platform/clock.ts";
 import { type Check, createCheck } from "./checks.ts";
+import type { Moved } from "./puller.ts";
 import type { Digest, Store, StoredFile } from "./store.ts";
 import { connectionError, PullError } from "./trouble.ts";
 
@@ -27,7 +28,7 @@ export interface TransferOptions {
   /** First pause after a failure, doubled each time; 100 ms when absent. */
   readonly firstPauseMs?: number;
   /** Told of bytes as they come. */
-  readonly moved?: ((bytes: number) => void) | undefined;
+  readonly moved?: Moved | undefined;
 }
 
 /** Without a byte of progress between them. */
@@ -148,18 +149,17 @@ async function readRest(
   const silent = new AbortController();
   const timer = setTimeout(() => silent.abort(new PullError("unreachable", `the store is silent about ${file.what}`)), silenceMs);
   const ended = AbortSignal.any([signal, silent.signal]);
-  using untilEnded = createUntilAborted(ended);
   let chunks: AsyncIterator<Uint8Array> | undefined;
   const writer = createWriter(state);
   try {
     // A client that does not heed the signal is not waited for.
-    const reading = await untilEnded.wait(store.read(file, state.offset, ended));
+    const reading = await orAborted(store.read(file, state.offset, ended), ended);
     if (reading.digest !== undefined && file.digest === undefined && state.offset === 0) {
       state.digest = reading.digest;
       state.check = createCheck(reading.digest, file);
     }
     chunks = reading.chunks[Symbol.asyncIterator]();
-    for (let next = await untilEnded.wait(chunks.next()); next.done !== true; ) {
+    for (let next = await orAborted(chunks.next(), ended); next.done !== true; ) {
       timer.refresh();
       const chunk = next.value;
       options.moved?.(chunk.length);
@@ -172,7 +172,7 @@ async function readRest(
         state.grownTo += more;
       }
       await writer.write(chunk);
-      next = await untilEnded.wait(chunks.next());
+      next = await orAborted(chunks.next(), ended);
     }
     await writer.flush();
   } catch (error) {
@@ -187,22 +187,6 @@ async function readRest(
   if (file.sizeBytes !== undefined && state.offset < file.sizeBytes) {
     throw new PullError("unreachable", `the store ended ${file.what} after ${state.offset} of ${file.sizeBytes} bytes`);
   }
-}
-
-/** Waits for one promise after another, and no longer than until the signal. (Races with one promise would pile up on it.) */
-function createUntilAborted(signal: AbortSignal): Disposable & { wait<T>(work: Promise<T>): Promise<T> } {
-  let stop: ((reason: unknown) => void) | undefined;
-  const onAbort = (): void => stop?.(signal.reason);
-  signal.addEventListener("abort", onAbort, { once: true });
-  return {
-    wait: (work) =>
-      new Promise((resolve, reject) => {
-        if (signal.aborted) reject(signal.reason);
-        stop = reject;
-        work.then(resolve, reject);
-      }),
-    [Symbol.dispose]: () => signal.removeEventListener("abort", onAbort),
-  };
 }
 
 /** Gathers chunks, and writes while the next ones come. */

@@ -56,17 +56,10 @@ function readStat(pid: number): Stat | undefined {
 /** Resolves when every thread of the process stands still: the signal alone says only that they are to. */
 export async function freezeProcess(pid: number): Promise<void> {
   process.kill(pid, "SIGSTOP");
-  const threads = `/proc/${pid}/task`;
-  await waitFor(() => readdirSync(threads).every((thread) => isStill(`${threads}/${thread}/stat`)));
+  await waitFor(() => readdirSync(`/proc/${pid}/task`).every((thread) => isStill(readStat(Number(thread)))));
 }
 
-function isStill(file: string): boolean {
-  try {
-    const stat = readFileSync(file, "utf8");
-    // The state comes behind the name, which may hold anything.
-    return /^[TtZX]/.test(stat.slice(stat.lastIndexOf(")") + 2));
-  } catch {
-    // It has ended.
-    return true;
-  }
+/** One that has ended is as well. */
+function isStill(stat: Stat | undefined): boolean {
+  return stat === undefined || /^[TtZX]/.test(stat.state);
 }

@@ -252,7 +252,7 @@ describe("flow", () => {
 });
 
 describe("what a change needs", () => {
-  /** A scope's version is the name of its route configuration, and only scopes whose name begins with ~ need none. */
+  /** A scope's version is the name of the route configuration that it needs. */
   const opened = (initial: Record<string, Record<string, string>>) => {
     const scopes = new Map(Object.entries(initial[scope] ?? {}));
     const f = fixture(initial, {}, (typeUrl, name) => {

@@ -5,6 +5,7 @@ import { createHash } from "node:crypto";
 import { mkdir, open, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { parseRelativePath, showName } from "../paths.ts";
+import type { Moved } from "../puller.ts";
 import { maxFiles } from "../store.ts";
 import { PullError } from "../trouble.ts";
 
@@ -25,7 +26,7 @@ export interface SinkOptions {
   /** A later file takes the place of an earlier one, as in the layers of an image; otherwise twice the same name is refused. */
   readonly layers: boolean;
   /** Told of bytes as they come. */
-  readonly moved?: ((bytes: number) => void) | undefined;
+  readonly moved?: Moved | undefined;
 }
 
 export interface Sink {
