@@ -34,6 +34,8 @@ export interface PodSeen {
 
 export interface GatewayClient extends AsyncDisposable {
   describe(name: string): Promise<Described>;
+  /** Whether the clients of every gateway are answered by this revision; false when that cannot be known. */
+  isSettled(name: string, active: string): Promise<boolean>;
   /** Resolves when the model is loaded, or will not be. */
   load(name: string, signal: AbortSignal): Promise<Loaded>;
   /** Undefined when no gateway answers. */
@@ -57,6 +59,8 @@ const described = z.object({
     }),
   ),
 });
+
+const settled = z.object({ settled: z.boolean() });
 
 const podList = z.object({
   pods: z.array(
@@ -136,6 +140,15 @@ export function createGatewayClient({ urls, token, caFile }: GatewayClientOption
         };
       } catch (error) {
         return { kind: "unreachable", reason: error instanceof Error ? error.message : "no answer" };
+      }
+    },
+    async isSettled(name, active) {
+      try {
+        const path = `/api/v1/models/${encodeURIComponent(name)}/settled?revision=${encodeURIComponent(active)}`;
+        const { status, body } = await call("GET", path, AbortSignal.timeout(callMs));
+        return status === 200 && settled.safeParse(body).data?.settled === true;
+      } catch {
+        return false;
       }
     },
     async load(name, signal) {

@@ -35,6 +35,7 @@ import { createRequests } from "./requests.ts";
 import { createRoutes } from "./routes.ts";
 import { serverCalls } from "./servercalls.ts";
 import { serveEnvoy, servePeers } from "./servers.ts";
+import { createSettled } from "./settled.ts";
 import { createSleepers } from "./sleepers.ts";
 import { createSlowMisses } from "./slow.ts";
 import { createMissSpans } from "./spans.ts";
@@ -192,6 +193,7 @@ export async function startGateway(
       upkeep.onMembers();
     },
   });
+  const settled = createSettled({ gatewayId: options.gatewayId, findModel: (name) => book.get(name), routes, home, peers });
   const reports = createReports({ home, peers, rates, clock });
   const sleepers = createSleepers({ fleet, clock, log, wake: (runtime) => book.wake(runtime) });
   book.watchRuntimes((name, record) => sleepers.set(name, record));
@@ -239,7 +241,7 @@ export async function startGateway(
     }),
   );
   const { copies } = upkeep;
-  const models = createModels({ book, fleet, routes, loads, copies, journal, home, clock });
+  const models = createModels({ book, fleet, routes, loads, copies, journal, home, settled, clock });
   const vmodels = createVModels({
     findModel: (name) => book.get(name),
     models,
@@ -301,6 +303,7 @@ export async function startGateway(
         for (const { model, answered } of uses) suspects.onAnswered(model, answered);
       },
       onReturned: (copy, podIds) => suspects.onReturned(copy, podIds),
+      isSettled: (model, active) => settled.here(model, active),
       maxWaitMs: options.maxParkMs,
     },
   });

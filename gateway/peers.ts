@@ -6,6 +6,7 @@
 //
 // Invariants: of each ask exactly one end is told, unless it was cancelled; a frozen gateway is noticed by its silence,
 // since one that works says so every second.
+import { type ServiceError, status } from "@grpc/grpc-js";
 import { isErrorCode } from "#core/errors.ts";
 import type { LoadClass } from "#core/loadqueue.ts";
 import type { Priority } from "#core/model.ts";
@@ -53,6 +54,8 @@ export interface Peers extends Disposable {
   /** Returns how to cancel it: nobody waits any more, and nothing is told any more. */
   ensure(member: Member, ask: PeerAsk, listener: PeerAskListener): () => void;
   report(member: Member, uses: readonly PeerUse[]): void;
+  /** Whether its clients are answered by this active revision; false when it does not answer within a second. */
+  isSettled(member: Member, model: string, active: string): Promise<boolean>;
   /** The member left, or is another process now. */
   forget(gatewayId: string): void;
 }
@@ -69,6 +72,7 @@ export interface PeersParts {
 }
 
 const reportTimeoutMs = 1_000;
+const settledTimeoutMs = 1_000;
 const maxReasonLength = 500;
 
 export function createPeers(parts: PeersParts): Peers {
@@ -153,6 +157,18 @@ export function createPeers(parts: PeersParts): Peers {
       );
       // The next report speaks for itself: what is lost here is half a second of rates.
       sent.catch((error: unknown) => parts.log.debug("a report of use was lost", { gatewayId: member.gatewayId, error }));
+    },
+    async isSettled(member, model, active) {
+      try {
+        const { gatewayId } = parts;
+        const asked = { $typeName: "warmpath.peer.v1.SettledRequest", gatewayId, model, active } as const;
+        return (await clientOf(member).settled(asked, { timeoutMs: settledTimeoutMs })).settled;
+      } catch (error) {
+        // One of a version before this call cannot say, and is not waited for.
+        if ((error as Partial<ServiceError>).code === status.UNIMPLEMENTED) return true;
+        parts.log.debug("a gateway does not say what its clients are answered by", { gatewayId: member.gatewayId, error });
+        return false;
+      }
     },
     forget(gatewayId) {
       clients.get(gatewayId)?.client[Symbol.dispose]();

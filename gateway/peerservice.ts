@@ -6,7 +6,13 @@ import { findRevision, type Model, type ModelName, type Priority, parseModelName
 import type { Clock } from "#platform/clock.ts";
 import type { ServiceHandlers } from "#platform/grpc.ts";
 import { LoadClass as LoadClassMessage, Priority as PriorityMessage } from "#proto/gen/warmpath/link/v1/link_pb.ts";
-import { EnsureReplySchema, type Peer, UseReceiptSchema, type UseReport } from "#proto/gen/warmpath/peer/v1/peer_pb.ts";
+import {
+  EnsureReplySchema,
+  type Peer,
+  SettledReplySchema,
+  UseReceiptSchema,
+  type UseReport,
+} from "#proto/gen/warmpath/peer/v1/peer_pb.ts";
 import type { Failure } from "./failure.ts";
 import type { CopyName } from "./fleet.ts";
 import type { Loads } from "./loads.ts";
@@ -20,6 +26,8 @@ export interface PeerServiceParts {
   /** Pods that hold the revision ready, now. */
   readonly readyPods: (model: string, revision: string) => readonly string[];
   readonly onUse: (uses: readonly PeerUse[]) => void;
+  /** This gateway's clients are answered by this active revision. */
+  readonly isSettled: (model: string, active: string) => boolean;
   /** A request for the revision came back to the other gateway from one of these pods. */
   readonly onReturned?: (copy: CopyName, podIds: readonly string[]) => void;
   /** How often a gateway that still works on something says so; 1 s when absent. */
@@ -97,6 +105,9 @@ export function createPeerService(parts: PeerServiceParts): ServiceHandlers<type
     report({ request }, done) {
       parts.onUse(parseUses(request));
       done(null, create(UseReceiptSchema));
+    },
+    settled({ request: { model, active } }, done) {
+      done(null, create(SettledReplySchema, { settled: parts.isSettled(model, active) }));
     },
   };
 }

@@ -1,6 +1,6 @@
 // Owns what is worth an event in what is said of a model: what its status has not said before. Pure.
 // Invariant: copies that come and go by use (Loaded, Standby) are no news.
-import { list, record, text } from "../engine/objects.ts";
+import { readSaid } from "./said.ts";
 import type { Source } from "./source.ts";
 import type { ModelView } from "./view.ts";
 
@@ -29,23 +29,4 @@ export function findNews(source: Pick<Source, "owner" | "status">, view: ModelVi
       ? { reason: "BlockedByFailedLoad", note: `${reason}: ${message}; revision ${active ?? ""} serves on` }
       : { reason, note: message };
   return [...news, { type: "Warning", ...event }];
-}
-
-interface Said {
-  readonly activeState: string | undefined;
-  readonly transition: string | undefined;
-  readonly selection: string | undefined;
-}
-
-function readSaid({ owner, status }: Pick<Source, "owner" | "status">): Said {
-  const modelStatus = owner === "isvc" ? record(status["modelStatus"]) : status;
-  const states = owner === "isvc" ? record(modelStatus["states"]) : status;
-  const chosen = list(status["conditions"])
-    .map(record)
-    .find(({ type, status: is }) => type === "RuntimeSelected" && is === "True");
-  return {
-    activeState: text(states[owner === "model" ? "activeState" : "activeModelState"]),
-    transition: text(modelStatus[owner === "model" ? "transition" : "transitionStatus"]),
-    selection: text(chosen?.["message"]),
-  };
 }

@@ -10,7 +10,7 @@ import { deleteModel, getModel, putModel } from "#platform/registry/records.ts";
 import type { Registry } from "#platform/registry/registry.ts";
 import { changesStatus } from "../conditions.ts";
 import type { KubeClient } from "../engine/client.ts";
-import { type ResourceType, record } from "../engine/objects.ts";
+import { type ResourceType } from "../engine/objects.ts";
 import { done, type Outcome } from "../engine/reconcile.ts";
 import type { Recorder } from "../events.ts";
 import type { Described, GatewayClient } from "../gateway.ts";
@@ -19,10 +19,11 @@ import type { Runtime } from "../runtime/runtime.ts";
 import { buildRecord, ownerOf, type PlacedRevision } from "./desired.ts";
 import type { FirstLoads } from "./loading.ts";
 import { findNews } from "./news.ts";
+import { hasServed, readSaid } from "./said.ts";
 import { selectRuntime } from "./selection.ts";
 import type { Owner, Source } from "./source.ts";
 import { buildStatus, type Endpoints } from "./status.ts";
-import { type LoadSeen, type ModelView, type Obstacle, viewModel, viewObstacle } from "./view.ts";
+import { type LoadSeen, type ModelView, type Obstacle, type Transition, viewModel, viewObstacle } from "./view.ts";
 
 export interface ModelParts {
   readonly client: Pick<KubeClient, "mergeStatus">;
@@ -31,7 +32,7 @@ export interface ModelParts {
   readonly records: { get(name: string): Model | undefined };
   readonly source: (owner: Owner, name: string) => Source | undefined;
   readonly runtimes: () => Iterable<Runtime>;
-  readonly gateway: Pick<GatewayClient, "describe">;
+  readonly gateway: Pick<GatewayClient, "describe" | "isSettled">;
   readonly loads: FirstLoads;
   readonly runtimePods: (runtime: string) => number;
   /** The runtimes of the model's revisions; none when it is gone. */
@@ -63,7 +64,10 @@ export function createModelReconciler(parts: ModelParts): ModelReconciler {
    * Hashes of what was written last and of what the API server made of it: fields that its schema lacks do not come back. By
    * owner and name; forgotten with the name.
    */
-  const written = new Map<string, { readonly uid: string; readonly wanted: string; readonly kept: string }>();
+  const written = new Map<
+    string,
+    { readonly uid: string; readonly wanted: string; readonly kept: string; readonly transition: Transition }
+  >();
 
   async function writeStatus(source: Source, view: ModelView): Promise<void> {
     const status = buildStatus(source, view, parts.endpoints, clock.now());
@@ -74,8 +78,18 @@ export function createModelReconciler(parts: ModelParts): ModelReconciler {
     if (last?.uid === source.uid && last.wanted === wanted && last.kept === hashOf(source.status)) return;
     const object = await client.mergeStatus(types[source.owner], source.namespace, source.name, status);
     if (object === undefined) return;
-    written.set(key, { uid: source.uid, wanted, kept: hashOf(object.body["status"] ?? {}) });
+    written.set(key, { uid: source.uid, wanted, kept: hashOf(object.body["status"] ?? {}), transition: view.transition });
     announce(source, view);
+  }
+
+  /** What it was told last was not that it is up to date: with this spec, if it was told anything at all. */
+  function isMoving(source: Source): boolean {
+    const said = readSaid(source);
+    if (said.transition === undefined) return false;
+    // What was written may not have come back from the API server yet.
+    const last = written.get(`${source.owner}/${source.name}`);
+    const transition = last?.uid === source.uid ? last.transition : said.transition;
+    return transition !== "UpToDate" || said.generation !== source.generation;
   }
 
   function announce(source: Source, view: ModelView): void {
@@ -139,7 +153,7 @@ export function createModelReconciler(parts: ModelParts): ModelReconciler {
     return { kind: "ok", model: desired.model };
   }
 
-  function look(source: Source, model: Model, why: string, described: Described): ModelView {
+  function look(source: Source, model: Model, why: string, described: Described, arriving = false): ModelView {
     const copies = described.kind === "known" ? described.copies : [];
     for (const { revision, state } of copies)
       if (revision === model.active && state === "ready") loads.setLoaded(model.name, revision);
@@ -151,8 +165,10 @@ export function createModelReconciler(parts: ModelParts): ModelReconciler {
       copies,
       loads: failures,
       wasLoaded: (revision) =>
-        loads.isLoaded(model.name, revision) || (revision === model.active && failure === undefined && hasServed(source)),
+        loads.isLoaded(model.name, revision) ||
+        (revision === model.active && failure === undefined && hasServed(readSaid(source))),
       why,
+      arriving,
       runtimePods: runtime === undefined ? 0 : parts.runtimePods(runtime),
       anyPods: parts.runtimePods("") > 0,
       nowMs: clock.now(),
@@ -189,7 +205,10 @@ export function createModelReconciler(parts: ModelParts): ModelReconciler {
     // What the gateway said is of this record, or of one before it.
     const now = described?.kind === "known" && own === model ? described : await gateway.describe(name);
     const isCurrent = now.kind === "known" && now.active === model.active && now.target === model.target;
-    const view = look(source, model, choice.why, isCurrent ? now : { kind: "unknown" });
+    // Whoever reads that the object is up to date will ask the model, and must not be answered by what was before.
+    const arriving =
+      model.target === undefined && isMoving(source) && !(isCurrent && (await gateway.isSettled(name, model.active)));
+    const view = look(source, model, choice.why, now, arriving);
     await writeStatus(source, view);
     if (view.activeState !== "Loaded" && view.activeState !== "Standby" && !hasLoadedBefore(source, model))
       loads.want(name, model.active);
@@ -200,7 +219,8 @@ export function createModelReconciler(parts: ModelParts): ModelReconciler {
 
   function hasLoadedBefore(source: Source, model: Model): boolean {
     return (
-      loads.isLoaded(model.name, model.active) || (loads.failure(model.name, model.active) === undefined && hasServed(source))
+      loads.isLoaded(model.name, model.active) ||
+      (loads.failure(model.name, model.active) === undefined && hasServed(readSaid(source)))
     );
   }
 
@@ -256,13 +276,6 @@ function after(ms: number): Outcome {
 
 function describeOwner(owner: string): string {
   return owners.some((known) => known === owner) ? `the ${kinds[owner as Owner]} of the same name` : owner;
-}
-
-/** Its status says that it was loaded once: after a restart that is all there is to know it by. */
-function hasServed({ owner, status }: Source): boolean {
-  const said = owner === "isvc" ? record(record(status["modelStatus"])["states"]) : status;
-  const state = owner === "model" ? said["activeState"] : said["activeModelState"];
-  return state === "Loaded" || state === "Standby";
 }
 
 function runtimesOf(model: Model): readonly string[] {

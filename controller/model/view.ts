@@ -65,6 +65,8 @@ export interface ModelSeen {
   /** A revision that has been ready once. */
   readonly wasLoaded: (revision: string) => boolean;
   readonly why: string;
+  /** The pointer has moved, and not every gateway's clients are answered by the new revision yet. */
+  readonly arriving: boolean;
   /** Pods of its runtime that are up. */
   readonly runtimePods: number;
   readonly anyPods: boolean;
@@ -89,11 +91,12 @@ export function viewModel(seen: ModelSeen): ModelView {
   const active = viewRevision(seen, model.active);
   const target = model.target === undefined ? undefined : viewRevision(seen, model.target);
   const judged = target ?? active;
+  const arriving = target === undefined && seen.arriving;
   const failedTarget = target?.state === "FailedToLoad";
   return {
-    transition: target === undefined ? "UpToDate" : failedTarget ? "BlockedByFailedLoad" : "InProgress",
+    transition: failedTarget ? "BlockedByFailedLoad" : target !== undefined || arriving ? "InProgress" : "UpToDate",
     activeState: active.state,
-    targetState: target?.state ?? "",
+    targetState: target?.state ?? (arriving ? active.state : ""),
     available:
       active.state === "Loaded" || active.state === "Standby" || (active.state === "Loading" && active.failure === undefined),
     active: model.active,

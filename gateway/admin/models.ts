@@ -25,6 +25,7 @@ import type { Home } from "../home.ts";
 import type { Journal, JournalEvent } from "../journal.ts";
 import type { Loads } from "../loads.ts";
 import type { Routes } from "../routes.ts";
+import type { Settled } from "../settled.ts";
 import { silentSpan } from "../spans.ts";
 import { listModels } from "./listing.ts";
 import {
@@ -108,6 +109,8 @@ export interface Models {
   stateOf(model: Model): ModelState;
   describe(model: Model): ModelStatus;
   history(name: string): Outcome<readonly JournalEvent[]>;
+  /** Whether every gateway's clients are answered by this revision; by the active one when none is named. */
+  settled(name: string, revision: string | undefined): Promise<Outcome<SettledAnswer>>;
   register(name: string, input: Registration, expect: Expectation): Promise<Outcome<Written>>;
   unregister(name: string, expect: Expectation): Promise<Outcome<{ readonly name: string }>>;
   list(query: ListQuery): Promise<Outcome<ListPage>>;
@@ -127,6 +130,14 @@ export interface Models {
   setMirror(name: string, mirror: Parameters<typeof setMirror>[1], expect: Expectation): Promise<Outcome<Written>>;
 }
 
+export interface SettledAnswer {
+  readonly name: string;
+  readonly revision: string;
+  readonly settled: boolean;
+  /** Gateways that are not there yet, or do not answer. */
+  readonly lagging: readonly string[];
+}
+
 export interface ModelsParts {
   readonly book: ModelBook;
   readonly fleet: Fleet;
@@ -135,6 +146,7 @@ export interface ModelsParts {
   readonly copies: Copies;
   readonly journal: Journal;
   readonly home: Pick<Home, "of">;
+  readonly settled: Pick<Settled, "lagging">;
   readonly clock: Clock;
 }
 
@@ -263,6 +275,13 @@ export function createModels(parts: ModelsParts): Models {
     history(name) {
       const events = journal.events(name);
       return events.length === 0 && book.get(name) === undefined ? unknownModel(name) : { kind: "ok", value: events };
+    },
+    async settled(name, asked) {
+      const model = book.get(name);
+      if (model === undefined) return unknownModel(name);
+      const revision = asked ?? model.active;
+      const lagging = await parts.settled.lagging(name, revision);
+      return { kind: "ok", value: { name, revision, settled: lagging.length === 0, lagging } };
     },
     async register(name, input, expect) {
       return await write(name, expect, (known) => {

@@ -23,6 +23,7 @@ import { createPeers } from "../peers.ts";
 import { createPlacements } from "../placements.ts";
 import { createRevisions } from "../revisions.ts";
 import { createRoutes } from "../routes.ts";
+import { createSettled } from "../settled.ts";
 import { createSlowMisses, type SlowMisses } from "../slow.ts";
 import { createSuspects } from "../suspects.ts";
 import { podInfo } from "../testing.ts";
@@ -169,7 +170,8 @@ export async function openAdminBench({ pods = 0, keepMs = 900_000, tls }: BenchO
   });
   const ticking = setInterval(() => revisions.tick(), 50);
   opening.defer(() => clearInterval(ticking));
-  const models = createModels({ book, fleet, routes, loads, copies, journal, home, clock });
+  const settled = createSettled({ gatewayId: "gateway-0", findModel: (name) => book.get(name), routes, home, peers });
+  const models = createModels({ book, fleet, routes, loads, copies, journal, home, settled, clock });
   const vmodels = createVModels({
     findModel: (name) => book.get(name),
     models,

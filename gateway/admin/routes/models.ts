@@ -19,6 +19,13 @@ export const writtenSchema = z.object({
   revision: z.string().optional(),
 });
 
+const settledSchema = z.object({
+  name: z.string(),
+  revision: z.string(),
+  settled: z.boolean(),
+  lagging: z.array(z.string()),
+});
+
 const label = z
   .string()
   .regex(/^[^=]+(=.*)?$/s, { error: "must be key=value, or a key alone" })
@@ -121,6 +128,17 @@ export function modelRoutes(models: Models): RouteModule {
         reply.raw.once("close", () => gone.abort());
         return toAnswer(await models.load(name, { ...body, signal: gone.signal }));
       },
+    });
+    addRoute(app, {
+      method: "GET",
+      url: "/api/v1/models/:name/settled",
+      summary: "Whether the clients of every gateway are answered by a revision.",
+      description:
+        "That is so when each gateway's record has it as the active one, and each Envoy has acknowledged the routes that follow " +
+        "from it. A gateway that does not answer within a second is not settled.",
+      query: z.strictObject({ revision: z.string().max(300).optional().describe("The active one when absent.") }),
+      answers: { 200: { says: "`lagging`: the gateways that are not there yet.", body: settledSchema } },
+      handle: async ({ params: { name = "" }, query }) => toAnswer(await models.settled(name, query.revision)),
     });
     addRoute(app, {
       method: "GET",

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file warmpath/peer/v1/peer.proto.
  */
 export const file_warmpath_peer_v1_peer: GenFile = /*@__PURE__*/
-  fileDesc("Cht3YXJtcGF0aC9wZWVyL3YxL3BlZXIucHJvdG8SEHdhcm1wYXRoLnBlZXIudjEi4AEKDUVuc3VyZVJlcXVlc3QSEgoKZ2F0ZXdheV9pZBgBIAEoCRINCgVtb2RlbBgCIAEoCRIQCghyZXZpc2lvbhgDIAEoCRIvCgpsb2FkX2NsYXNzGAQgASgOMhsud2FybXBhdGgubGluay52MS5Mb2FkQ2xhc3MSLAoIcHJpb3JpdHkYBSABKA4yGi53YXJtcGF0aC5saW5rLnYxLlByaW9yaXR5Eg8KB3dhaXRfbXMYBiABKA0SFQoNcmV0dXJuZWRfZnJvbRgHIAMoCRITCgt0cmFjZXBhcmVudBgPIAEoCSKcAQoLRW5zdXJlUmVwbHkSLgoIYWNjZXB0ZWQYASABKAsyGi53YXJtcGF0aC5wZWVyLnYxLkFjY2VwdGVkSAASKAoFcmVhZHkYAiABKAsyFy53YXJtcGF0aC5wZWVyLnYxLlJlYWR5SAASKgoGZmFpbGVkGAMgASgLMhgud2FybXBhdGgucGVlci52MS5GYWlsZWRIAEIHCgVyZXBseSIKCghBY2NlcHRlZCIYCgVSZWFkeRIPCgdwb2RfaWRzGAEgAygJIj4KBkZhaWxlZBIMCgRjb2RlGAEgASgJEg4KBnJlYXNvbhgCIAEoCRIWCg5yZXRyeV9hZnRlcl9tcxgDIAEoDSLKAQoJVXNlUmVwb3J0EhIKCmdhdGV3YXlfaWQYASABKAkSLQoEdXNlcxgCIAMoCzIfLndhcm1wYXRoLnBlZXIudjEuVXNlUmVwb3J0LlVzZRp6CgNVc2USDQoFbW9kZWwYASABKAkSEAoIcmVxdWVzdHMYAiABKAESDwoHYnVzeV9tcxgDIAEoARIPCgdpZGxlX21zGAQgASgNEg4KBm1pc3NlcxgFIAEoARIOCgZ3ZWlnaHQYBiABKAESEAoIYW5zd2VyZWQYByABKAEiDAoKVXNlUmVjZWlwdDKXAQoEUGVlchJKCgZFbnN1cmUSHy53YXJtcGF0aC5wZWVyLnYxLkVuc3VyZVJlcXVlc3QaHS53YXJtcGF0aC5wZWVyLnYxLkVuc3VyZVJlcGx5MAESQwoGUmVwb3J0Ehsud2FybXBhdGgucGVlci52MS5Vc2VSZXBvcnQaHC53YXJtcGF0aC5wZWVyLnYxLlVzZVJlY2VpcHRiBnByb3RvMw", [file_warmpath_link_v1_link]);
+  fileDesc("Cht3YXJtcGF0aC9wZWVyL3YxL3BlZXIucHJvdG8SEHdhcm1wYXRoLnBlZXIudjEi4AEKDUVuc3VyZVJlcXVlc3QSEgoKZ2F0ZXdheV9pZBgBIAEoCRINCgVtb2RlbBgCIAEoCRIQCghyZXZpc2lvbhgDIAEoCRIvCgpsb2FkX2NsYXNzGAQgASgOMhsud2FybXBhdGgubGluay52MS5Mb2FkQ2xhc3MSLAoIcHJpb3JpdHkYBSABKA4yGi53YXJtcGF0aC5saW5rLnYxLlByaW9yaXR5Eg8KB3dhaXRfbXMYBiABKA0SFQoNcmV0dXJuZWRfZnJvbRgHIAMoCRITCgt0cmFjZXBhcmVudBgPIAEoCSKcAQoLRW5zdXJlUmVwbHkSLgoIYWNjZXB0ZWQYASABKAsyGi53YXJtcGF0aC5wZWVyLnYxLkFjY2VwdGVkSAASKAoFcmVhZHkYAiABKAsyFy53YXJtcGF0aC5wZWVyLnYxLlJlYWR5SAASKgoGZmFpbGVkGAMgASgLMhgud2FybXBhdGgucGVlci52MS5GYWlsZWRIAEIHCgVyZXBseSIKCghBY2NlcHRlZCIYCgVSZWFkeRIPCgdwb2RfaWRzGAEgAygJIj4KBkZhaWxlZBIMCgRjb2RlGAEgASgJEg4KBnJlYXNvbhgCIAEoCRIWCg5yZXRyeV9hZnRlcl9tcxgDIAEoDSLKAQoJVXNlUmVwb3J0EhIKCmdhdGV3YXlfaWQYASABKAkSLQoEdXNlcxgCIAMoCzIfLndhcm1wYXRoLnBlZXIudjEuVXNlUmVwb3J0LlVzZRp6CgNVc2USDQoFbW9kZWwYASABKAkSEAoIcmVxdWVzdHMYAiABKAESDwoHYnVzeV9tcxgDIAEoARIPCgdpZGxlX21zGAQgASgNEg4KBm1pc3NlcxgFIAEoARIOCgZ3ZWlnaHQYBiABKAESEAoIYW5zd2VyZWQYByABKAEiDAoKVXNlUmVjZWlwdCJDCg5TZXR0bGVkUmVxdWVzdBISCgpnYXRld2F5X2lkGAEgASgJEg0KBW1vZGVsGAIgASgJEg4KBmFjdGl2ZRgDIAEoCSIfCgxTZXR0bGVkUmVwbHkSDwoHc2V0dGxlZBgBIAEoCDLkAQoEUGVlchJKCgZFbnN1cmUSHy53YXJtcGF0aC5wZWVyLnYxLkVuc3VyZVJlcXVlc3QaHS53YXJtcGF0aC5wZWVyLnYxLkVuc3VyZVJlcGx5MAESQwoGUmVwb3J0Ehsud2FybXBhdGgucGVlci52MS5Vc2VSZXBvcnQaHC53YXJtcGF0aC5wZWVyLnYxLlVzZVJlY2VpcHQSSwoHU2V0dGxlZBIgLndhcm1wYXRoLnBlZXIudjEuU2V0dGxlZFJlcXVlc3QaHi53YXJtcGF0aC5wZWVyLnYxLlNldHRsZWRSZXBseWIGcHJvdG8z", [file_warmpath_link_v1_link]);
 
 /**
  * @generated from message warmpath.peer.v1.EnsureRequest
@@ -267,6 +267,54 @@ export const UseReceiptSchema: GenMessage<UseReceipt> = /*@__PURE__*/
   messageDesc(file_warmpath_peer_v1_peer, 6);
 
 /**
+ * @generated from message warmpath.peer.v1.SettledRequest
+ */
+export type SettledRequest = Message<"warmpath.peer.v1.SettledRequest"> & {
+  /**
+   * @generated from field: string gateway_id = 1;
+   */
+  gatewayId: string;
+
+  /**
+   * @generated from field: string model = 2;
+   */
+  model: string;
+
+  /**
+   * Of the active revision, as the sender's record says.
+   *
+   * @generated from field: string active = 3;
+   */
+  active: string;
+};
+
+/**
+ * Describes the message warmpath.peer.v1.SettledRequest.
+ * Use `create(SettledRequestSchema)` to create a new message.
+ */
+export const SettledRequestSchema: GenMessage<SettledRequest> = /*@__PURE__*/
+  messageDesc(file_warmpath_peer_v1_peer, 7);
+
+/**
+ * @generated from message warmpath.peer.v1.SettledReply
+ */
+export type SettledReply = Message<"warmpath.peer.v1.SettledReply"> & {
+  /**
+   * The receiver's record says the same, and its Envoy has acknowledged the routes that follow from it.
+   *
+   * @generated from field: bool settled = 1;
+   */
+  settled: boolean;
+};
+
+/**
+ * Describes the message warmpath.peer.v1.SettledReply.
+ * Use `create(SettledReplySchema)` to create a new message.
+ */
+export const SettledReplySchema: GenMessage<SettledReply> = /*@__PURE__*/
+  messageDesc(file_warmpath_peer_v1_peer, 8);
+
+/**
  * @generated from service warmpath.peer.v1.Peer
  */
 export const Peer: GenService<{
@@ -290,6 +338,16 @@ export const Peer: GenService<{
     methodKind: "unary";
     input: typeof UseReportSchema;
     output: typeof UseReceiptSchema;
+  },
+  /**
+   * Whether the receiver's clients are answered by this revision already.
+   *
+   * @generated from rpc warmpath.peer.v1.Peer.Settled
+   */
+  settled: {
+    methodKind: "unary";
+    input: typeof SettledRequestSchema;
+    output: typeof SettledReplySchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_warmpath_peer_v1_peer, 0);
