@@ -44,6 +44,7 @@ import { openTenancy } from "./tenancy.ts";
 import { createUpkeep } from "./upkeep.ts";
 import { createUsage } from "./usage.ts";
 import { openBookOrWait } from "./waiting.ts";
+import { createWishes } from "./wishes.ts";
 import { createWithdrawn } from "./withdraw.ts";
 
 export interface Gateway extends ManagementPorts {
@@ -241,7 +242,8 @@ export async function startGateway(
     }),
   );
   const { copies } = upkeep;
-  const models = createModels({ book, fleet, routes, loads, copies, journal, home, settled, clock });
+  const wishes = createWishes({ copies, home, peers, clock });
+  const models = createModels({ book, fleet, routes, loads, copies, journal, home, settled, wishes, clock });
   const vmodels = createVModels({
     findModel: (name) => book.get(name),
     models,
@@ -303,6 +305,7 @@ export async function startGateway(
         for (const { model, answered } of uses) suspects.onAnswered(model, answered);
       },
       onReturned: (copy, podIds) => suspects.onReturned(copy, podIds),
+      wish: (model, revision, ask) => wishes.loadHere(model, revision, ask),
       isSettled: (model, active) => settled.here(model, active),
       maxWaitMs: options.maxParkMs,
     },

@@ -6,14 +6,15 @@
 //
 // Invariants: of each ask exactly one end is told, unless it was cancelled; a frozen gateway is noticed by its silence,
 // since one that works says so every second.
-import { type ServiceError, status } from "@grpc/grpc-js";
+import { type ClientReadableStream, type ServiceError, status } from "@grpc/grpc-js";
 import { isErrorCode } from "#core/errors.ts";
 import type { LoadClass } from "#core/loadqueue.ts";
 import type { Priority } from "#core/model.ts";
+import { orAborted } from "#platform/clock.ts";
 import { createClient, type ServiceClient } from "#platform/grpc.ts";
 import type { Log } from "#platform/log.ts";
 import { channelOptions, type Identity } from "#platform/tls/identity.ts";
-import { type EnsureReply, Peer } from "#proto/gen/warmpath/peer/v1/peer_pb.ts";
+import { type EnsureReply, type Failed, type LoadReply, Peer } from "#proto/gen/warmpath/peer/v1/peer_pb.ts";
 import type { Failure } from "./failure.ts";
 import type { Member } from "./home.ts";
 import { classMessages, priorityMessages } from "./linkmessages.ts";
@@ -36,6 +37,22 @@ export interface PeerAskListener {
   onLost(reason: string): void;
 }
 
+/** Copies that somebody asked for by name. */
+export interface PeerWish {
+  readonly model: string;
+  readonly revision: string;
+  readonly copies: number;
+  /** Until they are ready or have failed. */
+  readonly wait: boolean;
+  readonly timeoutMs: number;
+}
+
+export interface CopiesThere {
+  readonly kind: "ok";
+  readonly ready: number;
+  readonly underWay: number;
+}
+
 /** The use of one model since the last report. */
 export interface PeerUse {
   readonly model: string;
@@ -53,6 +70,8 @@ export interface PeerUse {
 export interface Peers extends Disposable {
   /** Returns how to cancel it: nobody waits any more, and nothing is told any more. */
   ensure(member: Member, ask: PeerAsk, listener: PeerAskListener): () => void;
+  /** Resolves with what the home made of the wish, or when the signal says that nobody waits. */
+  load(member: Member, ask: PeerWish, signal: AbortSignal): Promise<CopiesThere | Failure>;
   report(member: Member, uses: readonly PeerUse[]): void;
   /** Whether its clients are answered by this active revision; false when it does not answer within a second. */
   isSettled(member: Member, model: string, active: string): Promise<boolean>;
@@ -96,6 +115,38 @@ export function createPeers(parts: PeersParts): Peers {
     return client;
   }
 
+  /**
+   * Of what a gateway says while it works on something: `read` gives what is to be told when it is the end. Returns how to
+   * cancel it.
+   */
+  function follow<Reply extends EnsureReply | LoadReply>(
+    stream: ClientReadableStream<Reply>,
+    read: (reply: Reply) => (() => void) | undefined,
+    onLost: (reason: string) => void,
+  ): () => void {
+    let over = false;
+    let timer = setTimeout(() => lose(`no answer within ${acceptMs} ms`), acceptMs);
+    const end = (tell: () => void): void => {
+      if (over) return;
+      over = true;
+      clearTimeout(timer);
+      stream.cancel();
+      tell();
+    };
+    const lose = (reason: string): void => end(() => onLost(reason));
+    stream.on("data", (message: Reply) => {
+      if (over) return undefined;
+      const tell = read(message);
+      if (tell !== undefined) return end(tell);
+      clearTimeout(timer);
+      timer = setTimeout(() => lose(`nothing heard for ${silenceMs} ms`), silenceMs);
+      return undefined;
+    });
+    stream.on("error", (error) => lose(error.message));
+    stream.on("end", () => lose("it ended without an answer"));
+    return () => end(() => undefined);
+  }
+
   return {
     ensure(member, ask, listener) {
       const stream = clientOf(member).ensure({
@@ -109,42 +160,36 @@ export function createPeers(parts: PeersParts): Peers {
         returnedFrom: [...(ask.returnedFrom ?? [])],
         traceparent: ask.traceparent ?? "",
       });
-      let over = false;
-      let timer = setTimeout(() => lose(`no answer within ${acceptMs} ms`), acceptMs);
-      const end = (tell: () => void): void => {
-        if (over) return;
-        over = true;
-        clearTimeout(timer);
-        stream.cancel();
-        tell();
-      };
-      const lose = (reason: string): void => end(() => listener.onLost(reason));
-      stream.on("data", ({ reply }: EnsureReply) => {
-        if (over) return undefined;
-        switch (reply.case) {
-          case "accepted":
-            clearTimeout(timer);
-            timer = setTimeout(() => lose(`nothing heard for ${silenceMs} ms`), silenceMs);
-            return undefined;
-          case "ready":
-            return end(() => listener.onReady(reply.value.podIds));
-          case "failed": {
-            const { code, reason, retryAfterMs } = reply.value;
-            const failure: Failure = {
-              kind: "failed",
-              code: isErrorCode(code) ? code : "internal",
-              reason: reason.slice(0, maxReasonLength),
-              ...(retryAfterMs === 0 ? {} : { retryAfterMs }),
-            };
-            return end(() => listener.onFailed(failure));
-          }
-          case undefined:
-            return undefined;
-        }
-      });
-      stream.on("error", (error) => lose(error.message));
-      stream.on("end", () => lose("it ended without an answer"));
-      return () => end(() => undefined);
+      return follow(
+        stream,
+        ({ reply }) => {
+          if (reply.case === "ready") return () => listener.onReady(reply.value.podIds);
+          return reply.case === "failed" ? () => listener.onFailed(toFailure(reply.value)) : undefined;
+        },
+        (reason) => listener.onLost(reason),
+      );
+    },
+    async load(member, ask, signal) {
+      const { gatewayId } = parts;
+      const stream = clientOf(member).load({ $typeName: "warmpath.peer.v1.LoadRequest", gatewayId, ...ask });
+      const { promise, resolve } = Promise.withResolvers<CopiesThere | Failure>();
+      const cancel = follow(
+        stream,
+        ({ reply }) => {
+          if (reply.case === "copies") return () => resolve({ kind: "ok", ...reply.value });
+          return reply.case === "failed" ? () => resolve(toFailure(reply.value)) : undefined;
+        },
+        (reason) => {
+          const who = `gateway '${member.gatewayId}', the home of the model`;
+          resolve({ kind: "failed", code: "unavailable", reason: `${who}, does not answer: ${reason}` });
+        },
+      );
+      try {
+        return await orAborted(promise, signal);
+      } catch {
+        cancel();
+        return { kind: "failed", code: "cancelled", reason: "the caller went away" };
+      }
     },
     report(member, uses) {
       const sent = clientOf(member).report(
@@ -178,5 +223,14 @@ export function createPeers(parts: PeersParts): Peers {
       for (const { client } of clients.values()) client[Symbol.dispose]();
       clients.clear();
     },
+  };
+}
+
+function toFailure({ code, reason, retryAfterMs }: Failed): Failure {
+  return {
+    kind: "failed",
+    code: isErrorCode(code) ? code : "internal",
+    reason: reason.slice(0, maxReasonLength),
+    ...(retryAfterMs === 0 ? {} : { retryAfterMs }),
   };
 }

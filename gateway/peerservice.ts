@@ -1,13 +1,15 @@
 // Owns what other gateways ask of this one: it decides on the spot, whoever it believes to be the home, so no two
 // gateways send each other a request in turns.
+import type { EventEmitter } from "node:events";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { LoadClass } from "#core/loadqueue.ts";
-import { findRevision, type Model, type ModelName, type Priority, parseModelName } from "#core/model.ts";
+import { findRevision, type Model, type ModelName, type Priority, parseModelName, type Revision } from "#core/model.ts";
 import type { Clock } from "#platform/clock.ts";
 import type { ServiceHandlers } from "#platform/grpc.ts";
 import { LoadClass as LoadClassMessage, Priority as PriorityMessage } from "#proto/gen/warmpath/link/v1/link_pb.ts";
 import {
   EnsureReplySchema,
+  LoadReplySchema,
   type Peer,
   SettledReplySchema,
   UseReceiptSchema,
@@ -16,8 +18,9 @@ import {
 import type { Failure } from "./failure.ts";
 import type { CopyName } from "./fleet.ts";
 import type { Loads } from "./loads.ts";
-import type { PeerUse } from "./peers.ts";
+import type { CopiesThere, PeerUse } from "./peers.ts";
 import { type MissSpans, silentSpan } from "./spans.ts";
+import type { WishAsk } from "./wishes.ts";
 
 export interface PeerServiceParts {
   readonly findModel: (name: ModelName) => Model | undefined;
@@ -26,6 +29,8 @@ export interface PeerServiceParts {
   /** Pods that hold the revision ready, now. */
   readonly readyPods: (model: string, revision: string) => readonly string[];
   readonly onUse: (uses: readonly PeerUse[]) => void;
+  /** Brings about copies that were asked for by name, whoever the home is. */
+  readonly wish: (model: string, revision: string, ask: WishAsk) => Promise<CopiesThere | Failure>;
   /** This gateway's clients are answered by this active revision. */
   readonly isSettled: (model: string, active: string) => boolean;
   /** A request for the revision came back to the other gateway from one of these pods. */
@@ -37,6 +42,8 @@ export interface PeerServiceParts {
   readonly spans?: Pick<MissSpans, "resume">;
 }
 
+type LoadReplyInit = NonNullable<MessageInitShape<typeof LoadReplySchema>["reply"]>;
+type FailedReply = Extract<Reply, { readonly case: "failed" }>;
 type Reply = NonNullable<MessageInitShape<typeof EnsureReplySchema>["reply"]>;
 
 const maxUses = 100_000;
@@ -56,6 +63,23 @@ const priorities: ReadonlyMap<PriorityMessage, Priority> = new Map([
 ]);
 
 export function createPeerService(parts: PeerServiceParts): ServiceHandlers<typeof Peer> {
+  function find(asked: { readonly model: string; readonly revision: string }): { model: Model; revision: Revision } | undefined {
+    const name = parseModelName(asked.model);
+    const model = name.kind === "ok" ? parts.findModel(name.name) : undefined;
+    const revision = model === undefined ? undefined : findRevision(model, asked.revision);
+    return model === undefined || revision === undefined ? undefined : { model, revision };
+  }
+
+  /** Says now and then that it goes on; the signal says that nobody waits any more. */
+  function working(call: Pick<EventEmitter, "on">, say: () => void): { readonly signal: AbortSignal; end(): void } {
+    const gone = new AbortController();
+    call.on("cancelled", () => gone.abort(over));
+    call.on("error", () => gone.abort(over));
+    say();
+    const beat = setInterval(say, parts.beatMs ?? 1_000);
+    return { signal: gone.signal, end: () => clearInterval(beat) };
+  }
+
   return {
     ensure(call) {
       const say = (reply: Reply): void => void call.write(create(EnsureReplySchema, { reply }));
@@ -64,19 +88,11 @@ export function createPeerService(parts: PeerServiceParts): ServiceHandlers<type
         call.end();
       };
       const { request } = call;
-      const name = parseModelName(request.model);
-      const model = name.kind === "ok" ? parts.findModel(name.name) : undefined;
-      const revision = model === undefined ? undefined : findRevision(model, request.revision);
+      const found = find(request);
       const loadClass = classes.get(request.loadClass);
-      if (model === undefined || revision === undefined || loadClass === undefined) {
-        // The asker knows it: its registry is ahead of ours.
-        return answer(failed({ kind: "failed", code: "model-not-found", reason: "this gateway does not know the revision" }));
-      }
-      const gone = new AbortController();
-      call.on("cancelled", () => gone.abort(over));
-      call.on("error", () => gone.abort(over));
-      say({ case: "accepted", value: {} });
-      const beat = setInterval(() => say({ case: "accepted", value: {} }), parts.beatMs ?? 1_000);
+      if (found === undefined || loadClass === undefined) return answer(unknown);
+      const { model, revision } = found;
+      const { signal, end } = working(call, () => say({ case: "accepted", value: {} }));
       const traceparent = request.traceparent === "" ? undefined : request.traceparent;
       const span = parts.spans?.resume("ensure", traceparent) ?? silentSpan;
       span.setModel(model.name);
@@ -87,18 +103,37 @@ export function createPeerService(parts: PeerServiceParts): ServiceHandlers<type
       const ensured = parts.loads.ensure(model, {
         revision,
         deadlineMs: parts.clock.monotonicMs() + Math.min(request.waitMs, parts.maxWaitMs),
-        signal: gone.signal,
+        signal,
         span,
         loadClass,
         priority: priorities.get(request.priority) ?? "normal",
         here: true,
       });
       void ensured.then((result) => {
-        clearInterval(beat);
+        end();
         span.end(result.kind === "failed" ? result.code : undefined);
-        if (gone.signal.aborted) return;
+        if (signal.aborted) return;
         if (result.kind === "failed") answer(failed(result));
         else answer({ case: "ready", value: { podIds: [...parts.readyPods(model.name, revision.id)] } });
+      });
+      return undefined;
+    },
+    load(call) {
+      const say = (reply: LoadReplyInit): void => void call.write(create(LoadReplySchema, { reply }));
+      const answer = (reply: LoadReplyInit): void => {
+        say(reply);
+        call.end();
+      };
+      const { request } = call;
+      const found = find(request);
+      if (found === undefined) return answer(unknown);
+      const { signal, end } = working(call, () => say({ case: "accepted", value: {} }));
+      const { copies, wait, timeoutMs } = request;
+      void parts.wish(found.model.name, found.revision.id, { copies, wait, timeoutMs, signal }).then((result) => {
+        end();
+        if (signal.aborted) return;
+        const { kind } = result;
+        answer(kind === "ok" ? { case: "copies", value: { ready: result.ready, underWay: result.underWay } } : failed(result));
       });
       return undefined;
     },
@@ -112,7 +147,10 @@ export function createPeerService(parts: PeerServiceParts): ServiceHandlers<type
   };
 }
 
-function failed({ code, reason, retryAfterMs = 0 }: Failure): Reply {
+/** The asker knows it: its registry is ahead of ours. */
+const unknown = failed({ kind: "failed", code: "model-not-found", reason: "this gateway does not know the revision" });
+
+function failed({ code, reason, retryAfterMs = 0 }: Failure): FailedReply {
   return { case: "failed", value: { code, reason, retryAfterMs: Math.min(Math.ceil(retryAfterMs), 2 ** 31) } };
 }
 

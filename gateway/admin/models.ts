@@ -27,6 +27,7 @@ import type { Loads } from "../loads.ts";
 import type { Routes } from "../routes.ts";
 import type { Settled } from "../settled.ts";
 import { silentSpan } from "../spans.ts";
+import type { WishAsk, Wishes } from "../wishes.ts";
 import { listModels } from "./listing.ts";
 import {
   nameSpec,
@@ -38,7 +39,6 @@ import {
 } from "./registration.ts";
 import { replace, sameRegistration } from "./reregistration.ts";
 import { describeModel, type ModelState, type ModelStatus, stateOf } from "./status.ts";
-import { createWishes } from "./wishes.ts";
 
 export type Outcome<T> = { readonly kind: "ok"; readonly value: T } | (Refusal & { readonly retryAfterMs?: number | undefined });
 
@@ -79,12 +79,8 @@ export interface ListPage {
   readonly revision: number | undefined;
 }
 
-export interface LoadAsk {
+export interface LoadAsk extends WishAsk {
   readonly revision?: string | undefined;
-  readonly copies: number;
-  readonly wait: boolean;
-  readonly timeoutMs: number;
-  readonly signal: AbortSignal;
 }
 
 export interface Loaded {
@@ -147,6 +143,7 @@ export interface ModelsParts {
   readonly journal: Journal;
   readonly home: Pick<Home, "of">;
   readonly settled: Pick<Settled, "lagging">;
+  readonly wishes: Pick<Wishes, "load">;
   readonly clock: Clock;
 }
 
@@ -157,7 +154,14 @@ const stalePatienceMs = 4_000;
 
 export function createModels(parts: ModelsParts): Models {
   const { book, routes, loads, copies, journal, clock } = parts;
-  const wishes = createWishes(parts);
+
+  async function wish(name: string, revision: string, ask: LoadAsk): Promise<Outcome<Loaded>> {
+    const startMs = clock.monotonicMs();
+    const done = await parts.wishes.load(name, revision, ask);
+    if (done.kind === "failed") return { ...done, kind: "refused" };
+    const { ready, underWay } = done;
+    return { kind: "ok", value: { name, revision, ready, underWay, waitedMs: Math.round(clock.monotonicMs() - startMs) } };
+  }
 
   /** One compare-and-set, and the wait until this gateway has seen it. */
   async function rewrite(
@@ -320,7 +324,7 @@ export function createModels(parts: ModelsParts): Models {
       if (revision === undefined) return refuse("revision-not-found", `model '${name}' has no revision '${ask.revision}'`);
       if (model.maxCopies !== undefined && ask.copies > model.maxCopies)
         return refuse("invalid-request", `model '${name}' has at most ${model.maxCopies} copies (maxCopies)`);
-      if (ask.copies > 1 || revision.id !== model.active || !ask.wait) return await wishes.load(name, revision.id, ask);
+      if (ask.copies > 1 || revision.id !== model.active || !ask.wait) return await wish(name, revision.id, ask);
       const done = await loads.ensure(model, {
         deadlineMs: clock.monotonicMs() + ask.timeoutMs,
         signal: ask.signal,

@@ -27,6 +27,7 @@ import { createSettled } from "../settled.ts";
 import { createSlowMisses, type SlowMisses } from "../slow.ts";
 import { createSuspects } from "../suspects.ts";
 import { podInfo } from "../testing.ts";
+import { createWishes } from "../wishes.ts";
 import { createExplain } from "./explain.ts";
 import { createModels, type Models } from "./models.ts";
 import { listRoutes } from "./routes/list.ts";
@@ -171,7 +172,8 @@ export async function openAdminBench({ pods = 0, keepMs = 900_000, tls }: BenchO
   const ticking = setInterval(() => revisions.tick(), 50);
   opening.defer(() => clearInterval(ticking));
   const settled = createSettled({ gatewayId: "gateway-0", findModel: (name) => book.get(name), routes, home, peers });
-  const models = createModels({ book, fleet, routes, loads, copies, journal, home, settled, clock });
+  const wishes = createWishes({ copies, home, peers, clock });
+  const models = createModels({ book, fleet, routes, loads, copies, journal, home, settled, wishes, clock });
   const vmodels = createVModels({
     findModel: (name) => book.get(name),
     models,

@@ -68,6 +68,26 @@ test("many cold models through all gateways at once: each is loaded once, and al
   await assertLoadedOnce(...models);
 });
 
+test("copies that are asked for by name come about whichever gateway is asked", async () => {
+  const models = fleet.oracle.models.slice(31, 31 + fleet.gateways.length);
+  const ask = async (adminUrl: string, model: string, body: unknown): Promise<Response> =>
+    await fetch(`${adminUrl}/api/v1/models/${model}/load`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(body),
+    });
+  for (const model of models) {
+    for (const [at, { adminUrl }] of fleet.gateways.entries()) {
+      const answer = await ask(adminUrl, model, { copies: 2, wait: at > 0 });
+      assert.equal(answer.status, 200, await answer.clone().text());
+      if (at > 0) assert.equal(((await answer.json()) as { ready: number }).ready, 2);
+    }
+    assert.equal((await copiesOf(model)).filter(({ state }) => state === "ready").length, 2);
+  }
+  const refused = await ask(fleet.adminUrl, models[0] ?? "", { copies: 4, timeoutMs: 1_000 });
+  assert.equal(refused.status, 503, await refused.text());
+});
+
 test("a pod that is asked to stop serves until its copies are elsewhere: no request fails, none waits", {
   timeout: 300_000,
 }, async () => {

@@ -1,5 +1,6 @@
 // Owns the models over REST: register, unregister, list, look at, load, change settings.
 import { z } from "zod";
+import { maxWishCopies, maxWishMs } from "../../wishes.ts";
 import type { Expectation, ListQuery, Models, Outcome, Written } from "../models.ts";
 import { registrationBody, settingsBody } from "../registration.ts";
 import { type Answer, addRoute, type Call, flagQuery, ok, type RouteModule, refuse, wholeQuery } from "../route.ts";
@@ -48,9 +49,9 @@ const listQuery = z.strictObject({
 
 const loadBody = z.strictObject({
   revision: z.string().optional().describe("The active one when absent."),
-  copies: z.number().int().min(1).max(1_000).default(1),
+  copies: z.number().int().min(1).max(maxWishCopies).default(1),
   wait: z.boolean().default(true).describe("Answer when they are ready or have failed; otherwise at once."),
-  timeoutMs: z.number().int().min(1).max(3_600_000).default(600_000),
+  timeoutMs: z.number().int().min(1).max(maxWishMs).default(600_000),
 });
 
 export function modelRoutes(models: Models): RouteModule {

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file warmpath/peer/v1/peer.proto.
  */
 export const file_warmpath_peer_v1_peer: GenFile = /*@__PURE__*/
-  fileDesc("Cht3YXJtcGF0aC9wZWVyL3YxL3BlZXIucHJvdG8SEHdhcm1wYXRoLnBlZXIudjEi4AEKDUVuc3VyZVJlcXVlc3QSEgoKZ2F0ZXdheV9pZBgBIAEoCRINCgVtb2RlbBgCIAEoCRIQCghyZXZpc2lvbhgDIAEoCRIvCgpsb2FkX2NsYXNzGAQgASgOMhsud2FybXBhdGgubGluay52MS5Mb2FkQ2xhc3MSLAoIcHJpb3JpdHkYBSABKA4yGi53YXJtcGF0aC5saW5rLnYxLlByaW9yaXR5Eg8KB3dhaXRfbXMYBiABKA0SFQoNcmV0dXJuZWRfZnJvbRgHIAMoCRITCgt0cmFjZXBhcmVudBgPIAEoCSKcAQoLRW5zdXJlUmVwbHkSLgoIYWNjZXB0ZWQYASABKAsyGi53YXJtcGF0aC5wZWVyLnYxLkFjY2VwdGVkSAASKAoFcmVhZHkYAiABKAsyFy53YXJtcGF0aC5wZWVyLnYxLlJlYWR5SAASKgoGZmFpbGVkGAMgASgLMhgud2FybXBhdGgucGVlci52MS5GYWlsZWRIAEIHCgVyZXBseSIKCghBY2NlcHRlZCIYCgVSZWFkeRIPCgdwb2RfaWRzGAEgAygJIj4KBkZhaWxlZBIMCgRjb2RlGAEgASgJEg4KBnJlYXNvbhgCIAEoCRIWCg5yZXRyeV9hZnRlcl9tcxgDIAEoDSLKAQoJVXNlUmVwb3J0EhIKCmdhdGV3YXlfaWQYASABKAkSLQoEdXNlcxgCIAMoCzIfLndhcm1wYXRoLnBlZXIudjEuVXNlUmVwb3J0LlVzZRp6CgNVc2USDQoFbW9kZWwYASABKAkSEAoIcmVxdWVzdHMYAiABKAESDwoHYnVzeV9tcxgDIAEoARIPCgdpZGxlX21zGAQgASgNEg4KBm1pc3NlcxgFIAEoARIOCgZ3ZWlnaHQYBiABKAESEAoIYW5zd2VyZWQYByABKAEiDAoKVXNlUmVjZWlwdCJDCg5TZXR0bGVkUmVxdWVzdBISCgpnYXRld2F5X2lkGAEgASgJEg0KBW1vZGVsGAIgASgJEg4KBmFjdGl2ZRgDIAEoCSIfCgxTZXR0bGVkUmVwbHkSDwoHc2V0dGxlZBgBIAEoCDLkAQoEUGVlchJKCgZFbnN1cmUSHy53YXJtcGF0aC5wZWVyLnYxLkVuc3VyZVJlcXVlc3QaHS53YXJtcGF0aC5wZWVyLnYxLkVuc3VyZVJlcGx5MAESQwoGUmVwb3J0Ehsud2FybXBhdGgucGVlci52MS5Vc2VSZXBvcnQaHC53YXJtcGF0aC5wZWVyLnYxLlVzZVJlY2VpcHQSSwoHU2V0dGxlZBIgLndhcm1wYXRoLnBlZXIudjEuU2V0dGxlZFJlcXVlc3QaHi53YXJtcGF0aC5wZWVyLnYxLlNldHRsZWRSZXBseWIGcHJvdG8z", [file_warmpath_link_v1_link]);
+  fileDesc("Cht3YXJtcGF0aC9wZWVyL3YxL3BlZXIucHJvdG8SEHdhcm1wYXRoLnBlZXIudjEi4AEKDUVuc3VyZVJlcXVlc3QSEgoKZ2F0ZXdheV9pZBgBIAEoCRINCgVtb2RlbBgCIAEoCRIQCghyZXZpc2lvbhgDIAEoCRIvCgpsb2FkX2NsYXNzGAQgASgOMhsud2FybXBhdGgubGluay52MS5Mb2FkQ2xhc3MSLAoIcHJpb3JpdHkYBSABKA4yGi53YXJtcGF0aC5saW5rLnYxLlByaW9yaXR5Eg8KB3dhaXRfbXMYBiABKA0SFQoNcmV0dXJuZWRfZnJvbRgHIAMoCRITCgt0cmFjZXBhcmVudBgPIAEoCSKcAQoLRW5zdXJlUmVwbHkSLgoIYWNjZXB0ZWQYASABKAsyGi53YXJtcGF0aC5wZWVyLnYxLkFjY2VwdGVkSAASKAoFcmVhZHkYAiABKAsyFy53YXJtcGF0aC5wZWVyLnYxLlJlYWR5SAASKgoGZmFpbGVkGAMgASgLMhgud2FybXBhdGgucGVlci52MS5GYWlsZWRIAEIHCgVyZXBseSIKCghBY2NlcHRlZCIYCgVSZWFkeRIPCgdwb2RfaWRzGAEgAygJIj4KBkZhaWxlZBIMCgRjb2RlGAEgASgJEg4KBnJlYXNvbhgCIAEoCRIWCg5yZXRyeV9hZnRlcl9tcxgDIAEoDSLKAQoJVXNlUmVwb3J0EhIKCmdhdGV3YXlfaWQYASABKAkSLQoEdXNlcxgCIAMoCzIfLndhcm1wYXRoLnBlZXIudjEuVXNlUmVwb3J0LlVzZRp6CgNVc2USDQoFbW9kZWwYASABKAkSEAoIcmVxdWVzdHMYAiABKAESDwoHYnVzeV9tcxgDIAEoARIPCgdpZGxlX21zGAQgASgNEg4KBm1pc3NlcxgFIAEoARIOCgZ3ZWlnaHQYBiABKAESEAoIYW5zd2VyZWQYByABKAEiDAoKVXNlUmVjZWlwdCJ0CgtMb2FkUmVxdWVzdBISCgpnYXRld2F5X2lkGAEgASgJEg0KBW1vZGVsGAIgASgJEhAKCHJldmlzaW9uGAMgASgJEg4KBmNvcGllcxgEIAEoDRIMCgR3YWl0GAUgASgIEhIKCnRpbWVvdXRfbXMYBiABKA0inAEKCUxvYWRSZXBseRIuCghhY2NlcHRlZBgBIAEoCzIaLndhcm1wYXRoLnBlZXIudjEuQWNjZXB0ZWRIABIqCgZjb3BpZXMYAiABKAsyGC53YXJtcGF0aC5wZWVyLnYxLkNvcGllc0gAEioKBmZhaWxlZBgDIAEoCzIYLndhcm1wYXRoLnBlZXIudjEuRmFpbGVkSABCBwoFcmVwbHkiKgoGQ29waWVzEg0KBXJlYWR5GAEgASgNEhEKCXVuZGVyX3dheRgCIAEoDSJDCg5TZXR0bGVkUmVxdWVzdBISCgpnYXRld2F5X2lkGAEgASgJEg0KBW1vZGVsGAIgASgJEg4KBmFjdGl2ZRgDIAEoCSIfCgxTZXR0bGVkUmVwbHkSDwoHc2V0dGxlZBgBIAEoCDKqAgoEUGVlchJKCgZFbnN1cmUSHy53YXJtcGF0aC5wZWVyLnYxLkVuc3VyZVJlcXVlc3QaHS53YXJtcGF0aC5wZWVyLnYxLkVuc3VyZVJlcGx5MAESQwoGUmVwb3J0Ehsud2FybXBhdGgucGVlci52MS5Vc2VSZXBvcnQaHC53YXJtcGF0aC5wZWVyLnYxLlVzZVJlY2VpcHQSRAoETG9hZBIdLndhcm1wYXRoLnBlZXIudjEuTG9hZFJlcXVlc3QaGy53YXJtcGF0aC5wZWVyLnYxLkxvYWRSZXBseTABEksKB1NldHRsZWQSIC53YXJtcGF0aC5wZWVyLnYxLlNldHRsZWRSZXF1ZXN0Gh4ud2FybXBhdGgucGVlci52MS5TZXR0bGVkUmVwbHliBnByb3RvMw", [file_warmpath_link_v1_link]);
 
 /**
  * @generated from message warmpath.peer.v1.EnsureRequest
@@ -267,6 +267,107 @@ export const UseReceiptSchema: GenMessage<UseReceipt> = /*@__PURE__*/
   messageDesc(file_warmpath_peer_v1_peer, 6);
 
 /**
+ * @generated from message warmpath.peer.v1.LoadRequest
+ */
+export type LoadRequest = Message<"warmpath.peer.v1.LoadRequest"> & {
+  /**
+   * @generated from field: string gateway_id = 1;
+   */
+  gatewayId: string;
+
+  /**
+   * @generated from field: string model = 2;
+   */
+  model: string;
+
+  /**
+   * @generated from field: string revision = 3;
+   */
+  revision: string;
+
+  /**
+   * @generated from field: uint32 copies = 4;
+   */
+  copies: number;
+
+  /**
+   * Otherwise it is answered at once, with what there is.
+   *
+   * @generated from field: bool wait = 5;
+   */
+  wait: boolean;
+
+  /**
+   * @generated from field: uint32 timeout_ms = 6;
+   */
+  timeoutMs: number;
+};
+
+/**
+ * Describes the message warmpath.peer.v1.LoadRequest.
+ * Use `create(LoadRequestSchema)` to create a new message.
+ */
+export const LoadRequestSchema: GenMessage<LoadRequest> = /*@__PURE__*/
+  messageDesc(file_warmpath_peer_v1_peer, 7);
+
+/**
+ * @generated from message warmpath.peer.v1.LoadReply
+ */
+export type LoadReply = Message<"warmpath.peer.v1.LoadReply"> & {
+  /**
+   * @generated from oneof warmpath.peer.v1.LoadReply.reply
+   */
+  reply: {
+    /**
+     * @generated from field: warmpath.peer.v1.Accepted accepted = 1;
+     */
+    value: Accepted;
+    case: "accepted";
+  } | {
+    /**
+     * @generated from field: warmpath.peer.v1.Copies copies = 2;
+     */
+    value: Copies;
+    case: "copies";
+  } | {
+    /**
+     * @generated from field: warmpath.peer.v1.Failed failed = 3;
+     */
+    value: Failed;
+    case: "failed";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message warmpath.peer.v1.LoadReply.
+ * Use `create(LoadReplySchema)` to create a new message.
+ */
+export const LoadReplySchema: GenMessage<LoadReply> = /*@__PURE__*/
+  messageDesc(file_warmpath_peer_v1_peer, 8);
+
+/**
+ * @generated from message warmpath.peer.v1.Copies
+ */
+export type Copies = Message<"warmpath.peer.v1.Copies"> & {
+  /**
+   * @generated from field: uint32 ready = 1;
+   */
+  ready: number;
+
+  /**
+   * @generated from field: uint32 under_way = 2;
+   */
+  underWay: number;
+};
+
+/**
+ * Describes the message warmpath.peer.v1.Copies.
+ * Use `create(CopiesSchema)` to create a new message.
+ */
+export const CopiesSchema: GenMessage<Copies> = /*@__PURE__*/
+  messageDesc(file_warmpath_peer_v1_peer, 9);
+
+/**
  * @generated from message warmpath.peer.v1.SettledRequest
  */
 export type SettledRequest = Message<"warmpath.peer.v1.SettledRequest"> & {
@@ -293,7 +394,7 @@ export type SettledRequest = Message<"warmpath.peer.v1.SettledRequest"> & {
  * Use `create(SettledRequestSchema)` to create a new message.
  */
 export const SettledRequestSchema: GenMessage<SettledRequest> = /*@__PURE__*/
-  messageDesc(file_warmpath_peer_v1_peer, 7);
+  messageDesc(file_warmpath_peer_v1_peer, 10);
 
 /**
  * @generated from message warmpath.peer.v1.SettledReply
@@ -312,7 +413,7 @@ export type SettledReply = Message<"warmpath.peer.v1.SettledReply"> & {
  * Use `create(SettledReplySchema)` to create a new message.
  */
 export const SettledReplySchema: GenMessage<SettledReply> = /*@__PURE__*/
-  messageDesc(file_warmpath_peer_v1_peer, 8);
+  messageDesc(file_warmpath_peer_v1_peer, 11);
 
 /**
  * @generated from service warmpath.peer.v1.Peer
@@ -338,6 +439,17 @@ export const Peer: GenService<{
     methodKind: "unary";
     input: typeof UseReportSchema;
     output: typeof UseReceiptSchema;
+  },
+  /**
+   * Asks for copies that somebody wished for by name. The first answer, at once, says that the wish is taken up; the last how
+   * it ended. Ending the call says that nobody waits any more.
+   *
+   * @generated from rpc warmpath.peer.v1.Peer.Load
+   */
+  load: {
+    methodKind: "server_streaming";
+    input: typeof LoadRequestSchema;
+    output: typeof LoadReplySchema;
   },
   /**
    * Whether the receiver's clients are answered by this revision already.
