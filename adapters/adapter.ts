@@ -11,11 +11,13 @@ import { type Agent, createAgent } from "./agent/agent.ts";
 import type { HoldingGauges } from "./agent/gauges.ts";
 import type { Holding, HoldingOptions } from "./agent/holding.ts";
 import { createHolding } from "./agent/holding.ts";
-import type { AgentWatch } from "./agent/watch.ts";
+import { type AgentWatch, noWatch } from "./agent/watch.ts";
 import type { Driver, IdInjection } from "./drivers/driver.ts";
 import type { KillMeter } from "./drivers/memory/kills.ts";
 import { createLinkServer, type LinkServer, type PodFacts } from "./link/server.ts";
 import type { Puller } from "./pull/puller.ts";
+import { joinWatches } from "./spans.ts";
+import { createTimesWatch } from "./times.ts";
 
 export interface AdapterParts {
   readonly pod: Omit<PodFacts, "incarnation" | "capacityBytes" | "streamsByHeader">;
@@ -81,7 +83,13 @@ export async function openAdapter(parts: AdapterParts): Promise<Adapter> {
     log,
     loadTimeoutMs,
     compareMs,
-    watch: parts.watch,
+    watch: joinWatches(
+      parts.watch ?? noWatch,
+      createTimesWatch(
+        () => clock.monotonicMs(),
+        (times) => started.link?.tellTimes(times),
+      ),
+    ),
     onMessage: (message) => started.link?.tell(message),
   });
   const { streamsByHeader = false } = driver;

@@ -122,8 +122,9 @@ export function createMetricsWatch({ of }: AdapterMetrics, nowMs: () => number):
           const stepMs = nowMs();
           return (failure) => {
             if (failure !== undefined) return;
-            const histogram = name === "pull" ? of.pullSeconds : of.serverLoadSeconds;
-            histogram.record({}, (nowMs() - stepMs) / 1_000, traceIdOf(traceparent));
+            const seconds = (nowMs() - stepMs) / 1_000;
+            if (name === "pull") of.pullSeconds.record({}, seconds, traceIdOf(traceparent));
+            if (name === "server") of.serverLoadSeconds.record({}, seconds, traceIdOf(traceparent));
           };
         },
         end(end) {

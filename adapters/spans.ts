@@ -1,7 +1,7 @@
 // Owns the spans of an adapter: a load below the request that waits for it, and the evictions that make room for it.
 //
 //   load (from the first ask)
-//     queue, pull, server-load
+//     queue, pull, turn, server-load, measure
 //   evict
 //     withdraw, unload
 //
@@ -40,7 +40,7 @@ export function createTraceWatch(tracer: Tracer, podId: string, nowMs: () => num
       child(span, "queue", askedMs).end(startMs);
       return {
         step(name) {
-          const step = child(span, name === "pull" ? "pull" : "server-load", nowMs());
+          const step = child(span, name === "server" ? "server-load" : name, nowMs());
           return (failure) => endSpan(step, failure);
         },
         end(end) {

@@ -166,6 +166,7 @@ export async function startGateway(
         loads.onRefused(podId, model, revision, code, reason);
         upkeep.onRefused(podId, model, revision, code, reason);
       },
+      onLoadTimes: (podId, times) => loads.onLoadTimes(podId, times),
       onLinked: (podId) => quotas.onLinked(podId),
       onServerDied: (podId) => suspects.onServerDied(podId),
       onBreak: () => metrics.of.linkBreaks.add({}),

@@ -19,7 +19,7 @@ import {
   type PodMessage,
 } from "#proto/gen/warmpath/link/v1/link_pb.ts";
 import type { Copy, CopyChange, PodGauges, PodInfo } from "./fleet.ts";
-import { parseCopy, parseGauges, parsePod } from "./linkmessages.ts";
+import { type LoadTimes, parseCopy, parseGauges, parseLoadTimes, parsePod } from "./linkmessages.ts";
 
 export interface LinkListener {
   onLinked(info: PodInfo, copies: readonly Copy[]): void;
@@ -32,6 +32,8 @@ export interface LinkListener {
     readonly why: LoadRefused_Why;
     readonly reason: string;
   }): void;
+  /** Where the time of a load went, before its copy is said to be ready or failed. */
+  onLoadTimes(times: LoadTimes): void;
   onDraining(copies: readonly CopyChange[], patienceMs: number): void;
   /** Its model server died, or was started anew. */
   onServerDied(): void;
@@ -147,6 +149,8 @@ export function openLink(options: LinkOptions, listener: LinkListener): Link {
         return listener.onRefused(refusal(message.value));
       case "draining":
         return onDraining(message.value);
+      case "loadTimes":
+        return listener.onLoadTimes(parseLoadTimes(message.value));
       case "serverDied":
         return listener.onServerDied();
       case "serverLost":

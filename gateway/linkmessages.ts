@@ -7,10 +7,12 @@ import {
   FailureKind as FailureKindMessage,
   type Gauges,
   LoadClass as LoadClassMessage,
+  type LoadTimes as LoadTimesMessage,
   type Pod as PodMessage,
   Priority as PriorityMessage,
 } from "#proto/gen/warmpath/link/v1/link_pb.ts";
 import type { CopyChange, FailureKind, PodGauges, PodInfo } from "./fleet.ts";
+import { type PartName, partNames } from "./spans.ts";
 
 const states: Readonly<Record<CopyStateMessage, CopyChange["state"] | undefined>> = {
   [CopyStateMessage.UNSPECIFIED]: undefined,
@@ -109,6 +111,19 @@ export function parseGauges(message: Gauges): PodGauges {
     requestsPerSecond: finite(message.requestsPerSecond),
     queuedByClass: message.queuedByClass.slice(0, maxClasses),
   };
+}
+
+/** Where the time of a load went, in the order in which it did, by the clock of its adapter. */
+export interface LoadTimes {
+  readonly model: string;
+  readonly revision: string;
+  readonly parts: readonly { readonly name: PartName; readonly ms: number }[];
+}
+
+export function parseLoadTimes(message: LoadTimesMessage): LoadTimes {
+  const { model, revision, queuedMs, pullMs, turnMs, serverMs, measureMs } = message;
+  const all = { queue: queuedMs, pull: pullMs, turn: turnMs, load: serverMs, measure: measureMs };
+  return { model, revision, parts: partNames.map((name) => ({ name, ms: finite(all[name]) })) };
 }
 
 /** `host:port`, an IPv6 host in brackets. */

@@ -16,7 +16,7 @@ import { LoadRefused_Why } from "#proto/gen/warmpath/link/v1/link_pb.ts";
 import { createArrivals, type Expected } from "./arrivals.ts";
 import type { CopyChange, Fleet } from "./fleet.ts";
 import { type Link, openLink } from "./link.ts";
-import { classMessages, priorityMessages } from "./linkmessages.ts";
+import { classMessages, type LoadTimes, priorityMessages } from "./linkmessages.ts";
 import type { ModelUse } from "./usage.ts";
 
 export interface PodPresence {
@@ -78,6 +78,7 @@ export interface LinksParts {
   readonly onRefused: (podId: string, model: string, revision: string, code: ErrorCode, reason: string) => void;
   /** The pod wants other places for these copies, the first ones first. */
   readonly onDraining?: (podId: string, copies: readonly CopyChange[], patienceMs: number) => void;
+  readonly onLoadTimes?: (podId: string, times: LoadTimes) => void;
   /** The pod is linked, and the fleet knows what it holds. */
   readonly onLinked?: (podId: string) => void;
   readonly onBreak: (podId: string) => void;
@@ -159,6 +160,7 @@ export function createLinks(parts: LinksParts): Links {
           fleet.setDraining(podId);
           parts.onDraining?.(podId, copies, patienceMs);
         },
+        onLoadTimes: (times) => parts.onLoadTimes?.(podId, times),
         onServerDied: () => parts.onServerDied?.(podId),
         onServerLost: (losses) => fleet.setLosses(podId, losses),
         onBroken: (reason) => onBroken(entry, link, reason),

@@ -2,8 +2,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { systemClock } from "#platform/clock.ts";
 import { waitFor } from "#platform/testing.ts";
+import type { LoadTimes } from "./linkmessages.ts";
 import { ask, change, copy, openLoadsBench } from "./loadstesting.ts";
-import { silentSpan } from "./spans.ts";
+import { type MissSpan, silentSpan } from "./spans.ts";
 import { modelOf, podInfo } from "./testing.ts";
 
 test("a thousand requests for one cold model load it once and are answered when Envoy has the pod's entry", async () => {
@@ -329,4 +330,35 @@ test("a request that leaves does not take back what is wanted in the background 
   left.abort();
   assert.equal((await answer).kind, "failed");
   assert.deepEqual(sent, ["load a x"]);
+});
+
+test("what a pod did for a load is told to the request that waits for that pod, or for who asked it", async () => {
+  const { fleet, loads, others, peerAsks } = openLoadsBench();
+  fleet.attach(podInfo("a"), []);
+  const divided: string[] = [];
+  const spanOf = (of: string): MissSpan => ({
+    ...silentSpan,
+    step: (name) => ({
+      ...spanOf(name),
+      divide: (parts, { pod }) => void divided.push(`${of}/${name} ${String(pod)} ${parts.length}`),
+    }),
+  });
+  const times = (model: string): LoadTimes => ({ model, revision: "r1", parts: [{ name: "pull", ms: 1 }] });
+  const wait = (model: string) =>
+    loads.ensure(modelOf(model), { deadlineMs: systemClock.monotonicMs() + 10_000, signal: gone.signal, span: spanOf("miss") });
+  const gone = new AbortController();
+  const waits = [wait("x")];
+  fleet.attach(podInfo("b"), [copy("y", "loading")]);
+  waits.push(wait("y"));
+  others.push("g2");
+  waits.push(wait("z"));
+  assert.equal(peerAsks.length, 1);
+  loads.onLoadTimes("b", times("x"));
+  loads.onLoadTimes("a", times("x"));
+  loads.onLoadTimes("b", times("y"));
+  loads.onLoadTimes("b", times("z"));
+  loads.onLoadTimes("a", times("nobody-waits"));
+  assert.deepEqual(divided, ["park/ask a 1", "park/ask b 1", "park/home b 1"]);
+  gone.abort();
+  await Promise.all(waits);
 });

@@ -32,6 +32,7 @@ import { createFlights } from "./flights.ts";
 import type { Home } from "./home.ts";
 import { createHomeAsks } from "./homeasks.ts";
 import { createLandings } from "./landings.ts";
+import type { LoadTimes } from "./linkmessages.ts";
 import type { LoadAsk } from "./links.ts";
 import { createParking } from "./parking.ts";
 import type { Peers } from "./peers.ts";
@@ -66,6 +67,8 @@ export interface Loads {
   ensure(model: Model, options: EnsureOptions): Promise<Ensured>;
   /** To be called with every change of copies, after the routes were refreshed. */
   onCopies(podId: string, changes: readonly CopyChange[]): void;
+  /** Before the change of the copy itself. */
+  onLoadTimes(podId: string, times: LoadTimes): void;
   /** The pod does not answer: what was asked of it is asked of another. */
   onUnreachable(podId: string): void;
   onRefused(podId: string, model: string, revision: string, code: ErrorCode, reason: string): void;
@@ -284,6 +287,12 @@ export function createLoads(parts: LoadsParts): Loads {
         else if (change.state === "failed") tryElsewhere(flight, podId, change.failure?.kind ?? "pod", reasonOf(change));
         else if (change.state === "gone") tryElsewhere(flight, podId, "pod", `pod ${podId} gave it up`);
       }
+    },
+    onLoadTimes(podId, times) {
+      const flight = flights.get(copyKey(times));
+      // Where another gateway decides, it is what was waited for as well.
+      if (flight?.podId === podId) flight.ask?.divide(times.parts, { pod: podId });
+      else if (flight?.leaveHome !== undefined) flight.home?.divide(times.parts, { pod: podId });
     },
     onUnreachable(podId) {
       for (const flight of flights.all()) {

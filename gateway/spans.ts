@@ -17,6 +17,9 @@ import type { Clock } from "#platform/clock.ts";
 import { contextOfSpan, endSpan, traceContextFromHeaders, traceparentOf } from "#platform/telemetry.ts";
 
 export type StepName = "park" | "home" | "place" | "ask" | "ack" | "verify";
+/** What a pod does for a load, in order; as spans, its adapter tells them. */
+export const partNames = ["queue", "pull", "turn", "load", "measure"] as const;
+export type PartName = (typeof partNames)[number];
 type Facts = Readonly<Record<string, string | number | boolean>>;
 
 export interface Step {
@@ -25,6 +28,8 @@ export interface Step {
   set(facts: Facts): void;
   /** Something came about within it. */
   mark(what: "loading"): void;
+  /** What just ended within it took these times, one after the other. */
+  divide(parts: readonly { readonly name: PartName; readonly ms: number }[], facts: Facts): void;
   step(name: StepName, facts?: Facts): Step;
   /** Once; more often changes nothing. */
   end(failure?: string): void;
@@ -50,7 +55,7 @@ export interface StepRecord {
   toMs: number | undefined;
   failure: string | undefined;
   facts: Facts;
-  /** When the pod began to load. */
+  /** When this gateway heard that the pod had begun to load; not where it is known what the pod did when. */
   loadingMs: number | undefined;
 }
 
@@ -72,6 +77,8 @@ export interface MissSpansParts {
   readonly onRecord: (record: MissRecord) => void;
 }
 
+/** What took less is not drawn. */
+const leastPartMs = 0.05;
 /** Rounds of a request that finds no rest are told no further. */
 const maxSteps = 48;
 
@@ -89,6 +96,7 @@ export function createMissSpans({ tracer, clock, onRecord }: MissSpansParts): Mi
       },
       set: (facts) => void span.setAttributes(prefixed(facts)),
       mark: () => undefined,
+      divide: () => undefined,
       step: (step, facts) => openStep(trail, span, 0, step, facts),
       end(failure) {
         if (over) return;
@@ -144,6 +152,27 @@ function openStep(trail: Trail, parent: Span, depth: number, name: StepName, fac
       record.loadingMs ??= now();
       span.addEvent(what);
     },
+    divide(parts, of) {
+      record.loadingMs = undefined;
+      let toMs = now();
+      const divided: StepRecord[] = [];
+      for (const part of parts.toReversed()) {
+        // The queue may be older than what waits here.
+        const fromMs = Math.max(record.fromMs, toMs - part.ms);
+        if (part.ms >= leastPartMs)
+          divided.unshift({
+            name: part.name,
+            depth: depth + 1,
+            fromMs,
+            toMs,
+            failure: undefined,
+            facts: of,
+            loadingMs: undefined,
+          });
+        toMs = fromMs;
+      }
+      steps.push(...divided.slice(0, maxSteps - steps.length));
+    },
     step: (inner, more) => openStep(trail, span, depth + 1, inner, more),
     end(failure) {
       if (record.toMs !== undefined) return;
@@ -162,6 +191,7 @@ const silentStep: Step = {
   traceparent: undefined,
   set: () => undefined,
   mark: () => undefined,
+  divide: () => undefined,
   step: () => silentStep,
   end: () => undefined,
 };

@@ -180,6 +180,7 @@ class PodAgent implements Agent {
             const limits = driver.limits?.();
             if (limits?.unheeded !== undefined)
               log.warn("the model server asks for what it does not get", { asked: limits.unheeded });
+            this.#parts.kills?.prepare();
             this.post({ kind: "server-up", held: held.flatMap((model) => this.#parseHeld(model)), limits });
             this.#firstUp.resolve();
           },

@@ -1,7 +1,7 @@
-// Owns the performing of one load: pull, load, measure; and whose fault it is when that fails.
+// Owns the performing of one load: pull, turn, load, measure; and whose fault it is when that fails.
 //
 // Invariants: the model server is asked when it is the load's turn, which the holding says. A result that comes from before
-// the model server was lost never counts as success. A load that may have reached the model server and failed is unloaded
+// the model server was lost never counts as success. Its steps follow on one another: no time of it belongs to none. A load that may have reached the model server and failed is unloaded
 // there. A model server that the kernel killed for want of memory was not killed by a bad model: there was no room.
 import { errorMessage } from "#core/errors.ts";
 import { type Clock, untilAborted } from "#platform/clock.ts";
@@ -72,6 +72,7 @@ export function createLoader(parts: LoaderParts): Loader {
     { key, serverName, revision, reservedBytes }: LoadEffect,
     life: Life,
     loadWatch: LoadWatch,
+    marked: Promise<unknown> | undefined,
     signal: AbortSignal,
   ): Promise<Loaded | Failure> => {
     const { format, formatVersion } = revision;
@@ -81,7 +82,8 @@ export function createLoader(parts: LoaderParts): Loader {
     if (pulled.kind === "failed") return pulled;
     let kept = false;
     try {
-      await parts.turns.wait(key, signal);
+      const turnEnds = loadWatch.step("turn");
+      await Promise.all([parts.turns.wait(key, signal), marked]).finally(() => turnEnds());
       const serverEnds = loadWatch.step("server");
       life.loading.add(key);
       const loaded = await driver
@@ -118,10 +120,12 @@ export function createLoader(parts: LoaderParts): Loader {
       using deadline = openDeadline(loadTimeoutMs, stop, life.signal);
       const startMs = clock.monotonicMs();
       const loadWatch = watch.loadStarts(factsOf(effect));
-      await using kills = await parts.kills?.mark();
-      const result = await pullAndLoad(effect, life, loadWatch, deadline.signal).catch((error: unknown) =>
+      // Beside the pull: it counts once the model server is asked.
+      const marked = parts.kills?.mark();
+      const result = await pullAndLoad(effect, life, loadWatch, marked, deadline.signal).catch((error: unknown) =>
         failedBy("pod", error),
       );
+      await using kills = await marked;
       const reached = life.loading.has(key);
       const isOver = life.signal.aborted;
       const isPods = reached && result.kind === "failed" && result.failure === "pod";
@@ -129,19 +133,22 @@ export function createLoader(parts: LoaderParts): Loader {
       life.loading.delete(key);
       const wentWell = result.kind === "ok" && !lost;
       if (wentWell) {
-        loadWatch.end({ kind: "ok", sizeBytes: result.sizeBytes });
-        const loadMs = clock.monotonicMs() - startMs;
-        log.debug("a copy is loaded", { key, sizeBytes: result.sizeBytes, reservedBytes, loadMs });
+        const { sizeBytes, measured } = result;
+        const measureEnds = driver.memoryBytes === undefined ? undefined : loadWatch.step("measure");
         const memoryBytes = await parts.memoryBytes();
-        // Lost while that was looked up.
-        if (!life.signal.aborted)
-          return { kind: "loaded", key, sizeBytes: result.sizeBytes, measured: result.measured, memoryBytes };
+        measureEnds?.();
+        // Else it was lost while that was looked up.
+        if (!life.signal.aborted) {
+          loadWatch.end({ kind: "ok", sizeBytes });
+          log.debug("a copy is loaded", { key, sizeBytes, reservedBytes, loadMs: clock.monotonicMs() - startMs });
+          return { kind: "loaded", key, sizeBytes, measured, memoryBytes };
+        }
       }
       const failed = result.kind === "ok" ? failedBy("pod", life.signal.reason) : result;
       const suspects = reached && life.signal.aborted ? life.suspects : undefined;
       const wantsMemory = reached && (failed.failure === "pod" || suspects !== undefined) && (await kills?.killed()) === true;
       const { failure, reason }: Failure = wantsMemory ? { kind: "failed", failure: "capacity", reason: killed } : failed;
-      if (!wentWell) loadWatch.end({ kind: "failed", failure, reason });
+      loadWatch.end({ kind: "failed", failure, reason });
       log.warn("a load failed", { key, failure, reason });
       const blamed = suspects === undefined || wantsMemory ? failure : "server-died";
       return { kind: "load-failed", key, failure: blamed, reason, suspects };

@@ -15,13 +15,26 @@ export interface LoadFacts {
   readonly traceparent: string | undefined;
 }
 
+/** Where the time of a load went; steps that were not come to are 0. */
+export interface LoadTimes extends Readonly<Record<LoadStep, number>> {
+  readonly model: string;
+  readonly revision: string;
+  readonly queue: number;
+}
+
 export type LoadEnd =
   | { readonly kind: "ok"; readonly sizeBytes: number }
   | { readonly kind: "failed"; readonly failure: FailureKind; readonly reason: string };
 
+/**
+ * What follows on one another in a load, from its start to its end: `pull` fetches the artefact, `turn` waits until the model
+ * server may be asked, `server` is the model server's own load, `measure` looks what it takes with it.
+ */
+export const loadSteps = ["pull", "turn", "server", "measure"] as const;
+export type LoadStep = (typeof loadSteps)[number];
+
 export interface LoadWatch {
-  /** `pull` fetches the artefact, `server` is the model server's own load. */
-  step(name: "pull" | "server"): (failure?: string) => void;
+  step(name: LoadStep): (failure?: string) => void;
   end(end: LoadEnd): void;
 }
 

@@ -19,6 +19,7 @@ import {
 import { type CopyFailureKind, type CopyState, type CopyView, copyKey } from "../agent/copies.ts";
 import type { RefusalWhy } from "../agent/events.ts";
 import type { HoldingGauges } from "../agent/gauges.ts";
+import type { LoadTimes } from "../agent/watch.ts";
 
 export type ToGateway = NonNullable<MessageInitShape<typeof PodMessageSchema>["message"]>;
 
@@ -81,6 +82,11 @@ export function buildCopy(view: CopyView, nowMs: number): MessageInitShape<typeo
       ? {}
       : { failure: { kind: failureKinds[failure.kind], reason: failure.reason, suspects: failure.suspects ?? 0 } }),
   };
+}
+
+export function buildTimes({ model, revision, queue, pull, turn, server, measure }: LoadTimes): ToGateway {
+  const parts = { queuedMs: queue, pullMs: pull, turnMs: turn, serverMs: server, measureMs: measure };
+  return { case: "loadTimes", value: { model, revision, ...parts } };
 }
 
 export function buildGauges(gauges: HoldingGauges): ToGateway {

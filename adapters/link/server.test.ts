@@ -89,6 +89,22 @@ describe("the Link", { timeout: 180_000 }, () => {
     );
   });
 
+  test("tells where the time of a load went before its end, to every gateway, of one that fails too", async () => {
+    await using bench = await openBench();
+    const [one, two] = [await bench.attach({ gatewayId: "g1" }), await bench.attach({ gatewayId: "g2" })];
+    bench.server.failures.set("bad", "model");
+    for (const name of ["a", "bad"]) one.load(name, hinted);
+    await Promise.all([one, two].map((each) => each.reaches("a", CopyState.READY)));
+    await Promise.all([one, two].map((each) => each.reaches("bad", CopyState.FAILED)));
+    for (const { times } of [one, two]) {
+      assert.deepEqual(times.map(([{ model }, state]) => [model, state]).sort(), [
+        ["a", CopyState.LOADING],
+        ["bad", CopyState.LOADING],
+      ]);
+      for (const [{ pullMs, serverMs, measureMs }] of times) assert.ok(pullMs > 0 && serverMs > 0 && measureMs === 0);
+    }
+  });
+
   test("sends a large snapshot in parts", async () => {
     await using bench = await openBench({ capacityBytes: 10_000_000 });
     for (let n = 0; n < 12_001; n++) bench.server.held.set(`m${n}`, { serverName: `m${n}`, revision: "r1", sizeBytes: 1 });

@@ -19,11 +19,13 @@ import {
   type Verify,
 } from "#proto/gen/warmpath/link/v1/link_pb.ts";
 import type { Agent, AgentMessage } from "../agent/agent.ts";
+import type { LoadTimes } from "../agent/watch.ts";
 import type { IdInjection } from "../drivers/driver.ts";
 import {
   buildCopy,
   buildGauges,
   buildMessage,
+  buildTimes,
   parseKey,
   parseLoad,
   parseOwners,
@@ -72,6 +74,8 @@ export interface LinkServer extends Disposable {
   addTo(server: Server): void;
   /** Tells gateways what the holding decided. */
   tell(message: AgentMessage): void;
+  /** Before they are told of the copy. */
+  tellTimes(times: LoadTimes): void;
   readonly gateways: number;
   /** What this pod is has changed: gateways come again to hear it. */
   renew(): void;
@@ -82,6 +86,7 @@ type Call = ServerDuplexStream<GatewayMessage, PodMessage>;
 interface Stream {
   readonly gatewayId: string;
   push(message: AgentMessage): void;
+  times(times: LoadTimes): void;
   gauges(): void;
   close(reason: string): void;
 }
@@ -155,6 +160,9 @@ export function createLinkServer(parts: LinkServerParts): LinkServer {
     tell(message): void {
       if ("gatewayId" in message) streams.get(message.gatewayId)?.push(message);
       else for (const stream of streams.values()) stream.push(message);
+    },
+    tellTimes(times): void {
+      for (const stream of streams.values()) stream.times(times);
     },
     renew(): void {
       for (const stream of Array.from(streams.values())) stream.close("what this pod is has changed");
@@ -324,6 +332,10 @@ function openStream(
           outbox.gauges(buildGauges(agent.gauges()));
         }
         flush();
+      },
+      times(times): void {
+        // Nobody waits for them: a gateway that does not read goes without.
+        if (!blocked) outbox.said(buildTimes(times));
       },
       gauges(): void {
         outbox.gauges(buildGauges(agent.gauges()));

@@ -10,6 +10,7 @@ import {
   Link,
   LoadClass,
   type LoadRefused,
+  type LoadTimes,
   type Pod,
 } from "#proto/gen/warmpath/link/v1/link_pb.ts";
 
@@ -23,6 +24,8 @@ export interface TestGateway extends Disposable {
   /** Every state told of each copy, in order. */
   readonly states: ReadonlyMap<string, readonly CopyState[]>;
   readonly refused: readonly LoadRefused[];
+  /** Of loads that ended, each with the state that its copy was in then as far as it was told. */
+  readonly times: readonly (readonly [LoadTimes, CopyState | undefined])[];
   readonly gauges: Gauges | undefined;
   readonly verified: ReadonlyMap<bigint, boolean>;
   readonly pongs: readonly bigint[];
@@ -70,6 +73,7 @@ export function openTestGateway(address: string, options: TestGatewayOptions = {
   const copies = new Map<string, Copy>();
   const states = new Map<string, CopyState[]>();
   const refused: LoadRefused[] = [];
+  const times: [LoadTimes, CopyState | undefined][] = [];
   const verified = new Map<bigint, boolean>();
   const pongs: bigint[] = [];
   const faults: string[] = [];
@@ -104,6 +108,9 @@ export function openTestGateway(address: string, options: TestGatewayOptions = {
         for (const copy of message.value.copies) see(copy);
         sequence = message.value.sequence;
         linked = message.value.last;
+        return;
+      case "loadTimes":
+        times.push([message.value, copies.get(`${message.value.model}@${message.value.revision}`)?.state]);
         return;
       case "delta":
         deltas += 1;
@@ -146,6 +153,7 @@ export function openTestGateway(address: string, options: TestGatewayOptions = {
     copies,
     states,
     refused,
+    times,
     verified,
     pongs,
     faults,

@@ -81,7 +81,7 @@ function waterfall({ steps, tookMs, traceId }) {
         { ...step, name: "pull and load", fromMs: step.loadingMs, toMs: end, kind: "load" },
       ];
     }
-    return [{ ...step, toMs: end }];
+    return [{ ...step, toMs: end, kind: step.name === "pull" || step.name === "load" ? "load" : undefined }];
   });
   const share = (value) => (100 * value) / Math.max(tookMs, 0.001);
   const items = bars.map(({ name, depth, fromMs, toMs, failure, facts, kind }) => {

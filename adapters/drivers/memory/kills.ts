@@ -13,6 +13,8 @@ const chunkBytes = 4_096;
 const maxCounterBytes = 65_536;
 
 export interface KillMeter {
+  /** It can be found by now: what takes long about the first mark is done before it. */
+  prepare(): void;
   /** From now on. */
   mark(): Promise<KillMark>;
   /** The model server is another process from now on, or none. */
@@ -47,6 +49,7 @@ export function createKillMeter(address: string, { proc = "/proc", cgroups = "/s
     const group = pid === undefined ? undefined : await openGroup(proc, cgroups, pid);
     return { group, machine: openNow(join(proc, "vmstat")) };
   };
+  const countersNow = (): Counters => (current ??= { opened: openCounters(), marks: 0, over: false });
   const closeUnused = async (counters: Counters): Promise<void> => {
     if (!counters.over || counters.marks > 0) return;
     const { group, machine } = await counters.opened;
@@ -60,7 +63,7 @@ export function createKillMeter(address: string, { proc = "/proc", cgroups = "/s
     void closeUnused(last);
   };
   const markOnce = async (): Promise<KillMark & { readonly groupIsGone: boolean }> => {
-    const counters = (current ??= { opened: openCounters(), marks: 0, over: false });
+    const counters = countersNow();
     counters.marks += 1;
     const { group, machine } = await counters.opened;
     const before = { group: countIn(group), machine: countIn(machine) };
@@ -79,6 +82,7 @@ export function createKillMeter(address: string, { proc = "/proc", cgroups = "/s
     };
   };
   return {
+    prepare: () => void countersNow(),
     renew,
     async mark(): Promise<KillMark> {
       const mark = await markOnce();
