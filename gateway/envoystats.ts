@@ -1,6 +1,7 @@
 // Owns the counters that only Envoy has: how many requests came, and how many of them it asked us about. A hit is a
 // request that Envoy did not ask about.
 import { openEnvoyAdmin } from "./envoyadmin.ts";
+import { createHitCount } from "./hitcount.ts";
 
 export type EnvoyPort = "http" | "grpc";
 
@@ -24,9 +25,12 @@ export interface EnvoyCounts {
   readonly limited: number;
 }
 
+/** `hits`: since this gateway began. */
+export type EnvoyReading = EnvoyCounts & { readonly hits: number };
+
 export interface EnvoyStats extends AsyncDisposable {
   /** Undefined while Envoy does not answer. */
-  read(): Promise<EnvoyCounts | undefined>;
+  read(): Promise<EnvoyReading | undefined>;
 }
 
 const filter =
@@ -34,21 +38,33 @@ const filter =
 
 export function openEnvoyStats(adminSocket: string): EnvoyStats {
   const client = openEnvoyAdmin(adminSocket);
+  const hitCount = createHitCount();
+  const read = async (): Promise<EnvoyReading | undefined> => {
+    try {
+      const { body, statusCode } = await client.request({ path: `/stats?filter=${encodeURIComponent(filter)}`, method: "GET" });
+      const text = await body.text();
+      const counts = statusCode === 200 ? parseStats(text) : undefined;
+      const hits = hitCount.read(counts);
+      return counts === undefined || hits === undefined ? undefined : { ...counts, hits };
+    } catch (error) {
+      // It may be starting or restarting; the next reading tells.
+      hitCount.read(isAbsence(error) ? "absent" : undefined);
+      return undefined;
+    }
+  };
+  // What it counted for a gateway before this one.
+  void read();
   return {
-    async read() {
-      try {
-        const { body, statusCode } = await client.request({ path: `/stats?filter=${encodeURIComponent(filter)}`, method: "GET" });
-        const text = await body.text();
-        return statusCode === 200 ? parseStats(text) : undefined;
-      } catch {
-        // It may be starting or restarting; the next reading tells.
-        return undefined;
-      }
-    },
+    read,
     async [Symbol.asyncDispose]() {
       await client.destroy();
     },
   };
+}
+
+/** Nobody listens there. */
+function isAbsence(error: unknown): boolean {
+  return error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "ECONNREFUSED");
 }
 
 export function parseStats(text: string): EnvoyCounts {

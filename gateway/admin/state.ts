@@ -17,7 +17,7 @@ export interface GatewayStats {
   readonly queued: number;
   /** Requests held now. */
   readonly waiting: number;
-  /** Inference requests that Envoy answered without asking; undefined while Envoy does not answer. */
+  /** Requests that Envoy routed without asking, since this gateway began as all counts are; undefined while Envoy does not answer. */
   readonly hits: number | undefined;
   readonly misses: number;
   readonly reroutes: number;
@@ -67,6 +67,11 @@ export interface StateParts {
   readonly startDrain: (podId: string) => boolean;
 }
 
+const names = new Intl.Collator("en", { numeric: true });
+/** Whichever was linked first. */
+const byName = (one: { readonly info: PodInfo }, other: { readonly info: PodInfo }): number =>
+  names.compare(one.info.podId, other.info.podId);
+
 export function createGatewayState(parts: StateParts): GatewayState {
   const { book, fleet, loads, usage, counts, waits, envoy, table } = parts;
   return {
@@ -81,7 +86,7 @@ export function createGatewayState(parts: StateParts): GatewayState {
         loading: fleet.counts.loading,
         queued: fleet.counts.queued,
         waiting: loads.waiting,
-        hits: envoyCounts === undefined ? undefined : Math.max(0, envoyCounts.requests - envoyCounts.asked),
+        hits: envoyCounts?.hits,
         misses: counts.misses,
         reroutes: counts.reroutes,
         refused: counts.refused,
@@ -101,7 +106,7 @@ export function createGatewayState(parts: StateParts): GatewayState {
       };
     },
     pods: () =>
-      [...fleet.pods()].map(({ info, gauges, reachable, copies }) => ({
+      [...fleet.pods()].sort(byName).map(({ info, gauges, reachable, copies }) => ({
         ...info,
         ...gauges,
         reachable,

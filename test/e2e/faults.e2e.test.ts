@@ -88,6 +88,7 @@ test("the gateway is gone: hits go on without it", async () => {
   );
   const gateway = fleet.process("gateway");
   const { restarts } = gateway;
+  const before = await fleet.stats();
   process.kill(gateway.pid!, "SIGKILL");
   const isBack = (): boolean => gateway.restarts > restarts && gateway.state.kind === "ready";
   let hits = 0;
@@ -97,6 +98,11 @@ test("the gateway is gone: hits go on without it", async () => {
   }
   assert.ok(hits > 10, `${hits} hits before it was back`);
   await fleet.whenServing();
+  for (let more = 0; more < 20; more++) await fleet.asker.ask(model, "rest");
+  const now = await fleet.stats();
+  const seen = `hits ${before.hits}, then ${now.hits}; misses ${before.misses}, then ${now.misses}`;
+  // Envoy has them all in its counters; those of the gateway before are in no share of this one.
+  assert.ok((before.hits ?? 0) > 1_000 && (now.hits ?? 0) >= 20 && (now.hits ?? 0) < (before.hits ?? 0), seen);
 });
 
 test("a pod's model server and adapter are killed at once: its models are loaded elsewhere, and no request fails", async () => {
