@@ -9,7 +9,7 @@ import {
   sizeBytesOption,
 } from "#platform/config.ts";
 
-import { StartupError } from "#platform/lifecycle.ts";
+import { UsageError } from "#platform/lifecycle.ts";
 import { registryFlags } from "#platform/registry/target.ts";
 import { type DriverName, driverFormats, driverNames } from "./drivers/names.ts";
 
@@ -150,12 +150,12 @@ export type AdapterOptions = Readonly<
   Omit<Flags, "driver" | "formats"> & { readonly driver: DriverName; readonly formats: readonly string[] }
 >;
 
-/** `--pod-id ID --runtime NAME --driver DRIVER ...`; throws a StartupError that says what is wrong. */
+/** `--pod-id ID --runtime NAME --driver DRIVER ...`; throws a UsageError that says what is wrong. */
 export function parseAdapterOptions(argv: readonly string[]): AdapterOptions {
   const flags = parseFlags(adapterFlags, argv);
   const driver = flags.driver ?? driverNames.find((name) => name === flags.runtime);
   if (driver === undefined) {
-    throw new StartupError(
+    throw new UsageError(
       `--driver is needed, since the runtime ${flags.runtime} is not named after one of ${driverNames.join(", ")}`,
     );
   }

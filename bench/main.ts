@@ -2,15 +2,14 @@
 import { parseArgs } from "node:util";
 import { z } from "zod";
 import { parseOptions } from "#platform/config.ts";
-import { runMain, StartupError } from "#platform/lifecycle.ts";
+import { runMain, StartupError, UsageError } from "#platform/lifecycle.ts";
 import { type Benchmark, formatFigures } from "./benchmark.ts";
-import { benchmarks } from "./list.ts";
+import { benchmarkNames as names } from "./names.ts";
 import type { Plot } from "./plot.ts";
-import { runReport, writeOutcome } from "./report/run.ts";
 
-const names = benchmarks.map(({ name }) => name);
-
-const help = `usage: npm run bench -- NAME [--json] [--quick] [--rounds N] [--models N] [--misses N] [--requests N] [--objects N]
+const describe = (
+  benchmarks: readonly Benchmark[],
+): string => `usage: npm run bench -- NAME [--json] [--quick] [--rounds N] [--models N] [--misses N] [--requests N] [--objects N]
        npm run bench -- report [--only NAMES] [--quick] [--out FOLDER] [--keep]
 
   --json      the last line of the output is one JSON object; all else goes to standard error
@@ -56,7 +55,7 @@ const schema = z.object({
     .string()
     .transform((text) => text.split(","))
     .pipe(z.array(z.enum(names, { error: `must be of ${names.join(", ")}` })))
-    .default(names),
+    .default([...names]),
   ...sizes,
 });
 
@@ -70,22 +69,35 @@ await runMain(
   async (signal, stack) => {
     const { values, positionals } = parseCommandLine();
     const options = parseOptions(schema, values);
+    const [name, ...more] = positionals;
+    if (!options.help) checkNames(name, more);
+    if (options.keep && options.quick) throw new UsageError("--keep and --quick do not go together: what is kept is quoted");
+    // Loaded only now: what is wrong with the command line is told before.
+    const { benchmarks } = await import("./list.ts");
     if (options.help) {
-      process.stdout.write(help);
+      process.stdout.write(describe(benchmarks));
       return 0;
     }
     const envoyBinary = process.env["WARMPATH_ENVOY"];
     const libraryFolder = process.env["WARMPATH_LIBRARY"];
-    const isReport = positionals.length === 1 && positionals[0] === "report";
-    const benchmark = isReport ? undefined : findBenchmark(positionals);
+    const benchmark = benchmarks.find((each) => each.name === name);
     if (envoyBinary === undefined || libraryFolder === undefined) {
       throw new StartupError("Envoy and the model library are not set up: start with `npm run bench`, which does that");
     }
     const say = (line: string): void => void process.stderr.write(`${line}\n`);
-    if (benchmark === undefined) return await report(options, envoyBinary, say, signal);
+    const { runReport, writeOutcome } = await import("./report/run.ts");
+    if (benchmark === undefined) {
+      const { only, out: outFolder, quick: isQuick, keep } = options;
+      const flags = Object.keys(sizes).flatMap((size) =>
+        sizeOf(options, size).flatMap(([key, value]) => [`--${key}`, `${value}`]),
+      );
+      const failed = await runReport({ benchmarks, only, outFolder, flags, isQuick, keep, envoyBinary, say }, signal);
+      if (failed.length > 0) say(`failed: ${failed.join(", ")}`);
+      return failed.length === 0 ? 0 : 1;
+    }
     const plots: Plot[] = [];
     const keep = (plot: Plot): void => void plots.push(plot);
-    const chosen = Object.fromEntries(Object.keys(sizes).flatMap((name) => sizeOf(options, name)));
+    const chosen = Object.fromEntries(Object.keys(sizes).flatMap((size) => sizeOf(options, size)));
     const context = {
       ...(options.quick ? small : standard),
       ...chosen,
@@ -110,23 +122,12 @@ function sizeOf(options: Options, name: string): readonly (readonly [string, num
   return typeof value === "number" ? [[name, value]] : [];
 }
 
-async function report(options: Options, envoyBinary: string, say: (line: string) => void, signal: AbortSignal): Promise<number> {
-  const { only, out: outFolder, quick: isQuick, keep } = options;
-  if (keep && isQuick) throw new StartupError("--keep and --quick do not go together: what is kept is quoted");
-  const flags = Object.keys(sizes).flatMap((name) => sizeOf(options, name).flatMap(([key, value]) => [`--${key}`, `${value}`]));
-  const failed = await runReport({ benchmarks, only, outFolder, flags, isQuick, keep, envoyBinary, say }, signal);
-  if (failed.length === 0) return 0;
-  say(`failed: ${failed.join(", ")}`);
-  return 1;
-}
-
-function findBenchmark(positionals: readonly string[]): Benchmark {
-  const [name, ...more] = positionals;
-  const found = benchmarks.find((each) => each.name === name);
-  if (found !== undefined && more.length === 0) return found;
+function checkNames(name: string | undefined, more: readonly string[]): void {
+  const isKnown = name === "report" || names.some((each) => each === name);
+  if (isKnown && more.length === 0) return;
   const known = `report, ${names.join(", ")}`;
-  if (name === undefined) throw new StartupError(`name a benchmark: ${known}. \`npm run bench -- --help\` explains them`);
-  throw new StartupError(`there is no benchmark ${[name, ...more].join(" ")}. There is: ${known}`);
+  if (name === undefined) throw new UsageError(`name a benchmark: ${known}. \`npm run bench -- --help\` explains them`);
+  throw new UsageError(`there is no benchmark ${[name, ...more].join(" ")}. There is: ${known}`);
 }
 
 function parseCommandLine(): { readonly values: unknown; readonly positionals: readonly string[] } {
@@ -142,6 +143,6 @@ function parseCommandLine(): { readonly values: unknown; readonly positionals: r
       },
     });
   } catch (error) {
-    throw new StartupError(error instanceof Error ? error.message : String(error), { cause: error });
+    throw new UsageError(error instanceof Error ? error.message : String(error), { cause: error });
   }
 }

@@ -1,7 +1,7 @@
 // Owns which driver an adapter has, as its options say, and what stands beside it.
 import { dirname, join } from "node:path";
 import type { Clock } from "#platform/clock.ts";
-import { StartupError } from "#platform/lifecycle.ts";
+import { UsageError } from "#platform/lifecycle.ts";
 import type { Driver } from "./driver.ts";
 import { createForeignDriver } from "./foreign.ts";
 import type { ForeignServer } from "./foreignserver.ts";
@@ -44,7 +44,7 @@ export interface ServerParts {
 
 export function createServerParts(options: DriverOptions, clock: Clock): ServerParts {
   if (options.acceleratorBytes !== undefined && options.driver !== "triton") {
-    throw new StartupError(`--accelerator-bytes is of no use: ${options.driver} does not tell what models take there`);
+    throw new UsageError(`--accelerator-bytes is of no use: ${options.driver} does not tell what models take there`);
   }
   if (options.driver === "onnx") {
     const adminSocket = need(options, "adminSocket");
@@ -95,6 +95,6 @@ const flags = {
 
 function need(options: DriverOptions, name: keyof typeof flags): string {
   const value = options[name];
-  if (value === undefined) throw new StartupError(`${flags[name]} is needed for the driver ${options.driver}`);
+  if (value === undefined) throw new UsageError(`${flags[name]} is needed for the driver ${options.driver}`);
   return value;
 }
