@@ -106,6 +106,20 @@ test("pods, top and doctor", async () => {
   assert.match(doctor.out, /gateway[\s\S]*version +gateway and command line are[\s\S]*registry +it answers[\s\S]*clock +agrees/);
 });
 
+test("doctor is told of a wrong command line though a gateway answers", async () => {
+  await using gateway = await serve();
+  for (const [option, says] of [
+    ["--ports=80,x", /--ports must be ports separated by commas, not '80,x'/],
+    ["--ports=70000", /--ports must be ports/],
+    ["--etcd=nowhere", /--etcd must be host:port, not 'nowhere'/],
+    ["--etcd=a:70000", /--etcd must be host:port/],
+  ] as const) {
+    const { code, error } = await gateway.cli("doctor", option);
+    assert.equal(code, 2, error);
+    assert.match(error, says);
+  }
+});
+
 test("doctor says what is odd with Envoy, ports, certificates and etcd, and what to do", async () => {
   await using folder = await openRunFolder();
   const old = join(folder.path, "envoy");

@@ -36,6 +36,7 @@ interface Finding {
 
 const execute = promisify(execFile);
 const checkMs = 3_000;
+const usualPorts = "8008,8033,8080";
 const leastNode = 20;
 const testedEnvoy = "1.40";
 const dayMs = 86_400_000;
@@ -49,20 +50,49 @@ export function addDoctor(program: Command, terminal: Terminal): void {
     .option("--cert <FILE...>", "PEM certificates to look at as well")
     .option("--etcd <ENDPOINTS>", "host:port of etcd servers, separated by commas")
     .action(async (options: Options) => {
+      // What is wrong with the command line is told whatever is found.
+      const asked = { ports: parsePorts(textOf(options["ports"]) ?? usualPorts), etcd: parseEndpoints(textOf(options["etcd"])) };
       const session = openSession(terminal, { timeout: "3", ...options });
-      const findings = await withProgress(terminal, look(session, options), async () => ({ says: "looking" }));
+      const findings = await withProgress(terminal, look(session, options, asked), async () => ({ says: "looking" }));
       const worst = findings.some(({ verdict }) => verdict === "wrong");
       session.show({ ok: !worst, findings }, () => formatFindings(findings, session));
       if (worst) terminal.setExitCode(1);
     });
 }
 
-async function look(session: Session, options: Options): Promise<readonly Finding[]> {
+interface Asked {
+  readonly ports: readonly number[];
+  readonly etcd: readonly Endpoint[];
+}
+
+interface Endpoint {
+  readonly text: string;
+  readonly host: string;
+  readonly port: number;
+}
+
+function parsePorts(text: string): readonly number[] {
+  const ports = text.split(",").map(Number);
+  if (!ports.every((port) => Number.isInteger(port) && port > 0 && port < 65_536))
+    throw new CommandError("usage", `--ports must be ports separated by commas, not '${text}'`);
+  return ports;
+}
+
+function parseEndpoints(text: string | undefined): readonly Endpoint[] {
+  return (text?.split(",") ?? []).map((endpoint) => {
+    const found = /^(?:https?:\/\/)?\[?([^\]]+?)\]?:(\d{1,5})\/?$/.exec(endpoint.trim());
+    const [, host = "", port] = found ?? [];
+    if (found === null || Number(port) > 65_535) throw new CommandError("usage", `--etcd must be host:port, not '${endpoint}'`);
+    return { text: endpoint, host, port: Number(port) };
+  });
+}
+
+async function look(session: Session, options: Options, asked: Asked): Promise<readonly Finding[]> {
   return [
     checkNode(),
     await checkEnvoy(session.terminal.env["WARMPATH_ENVOY"]),
-    ...(await checkGateway(session, options)),
-    ...(await checkEtcd(textOf(options["etcd"]))),
+    ...(await checkGateway(session, options, asked.ports)),
+    ...(await checkEtcd(asked.etcd)),
     ...checkCertificates([options["cert"] ?? [], options["caFile"] ?? []].flat().map(String)),
   ];
 }
@@ -124,7 +154,7 @@ async function checkEnvoy(named: string | undefined): Promise<Finding> {
   }
 }
 
-async function checkGateway(session: Session, options: Options): Promise<Finding[]> {
+async function checkGateway(session: Session, options: Options, ports: readonly number[]): Promise<Finding[]> {
   const check = "gateway";
   const startedMs = Date.now();
   try {
@@ -153,10 +183,7 @@ async function checkGateway(session: Session, options: Options): Promise<Finding
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;
     const isAsked = options["url"] !== undefined || session.terminal.env["WARMPATH_URL"] !== undefined;
-    return [
-      { check, verdict: isAsked ? "wrong" : "warn", says: error.message },
-      ...(await checkPorts(textOf(options["ports"]) ?? "8008,8033,8080")),
-    ];
+    return [{ check, verdict: isAsked ? "wrong" : "warn", says: error.message }, ...(await checkPorts(ports))];
   }
 }
 
@@ -229,10 +256,7 @@ async function checkClock(session: Session, startedMs: number): Promise<Finding>
       };
 }
 
-async function checkPorts(text: string): Promise<Finding[]> {
-  const ports = text.split(",").map(Number);
-  if (!ports.every((port) => Number.isInteger(port) && port > 0 && port < 65_536))
-    throw new CommandError("usage", `--ports must be ports separated by commas, not '${text}'`);
+async function checkPorts(ports: readonly number[]): Promise<Finding[]> {
   return await Promise.all(
     ports.map(async (port): Promise<Finding> => {
       const check = `port ${port}`;
@@ -244,14 +268,11 @@ async function checkPorts(text: string): Promise<Finding[]> {
   );
 }
 
-async function checkEtcd(endpoints: string | undefined): Promise<Finding[]> {
-  if (endpoints === undefined) return [];
+async function checkEtcd(endpoints: readonly Endpoint[]): Promise<Finding[]> {
   return await Promise.all(
-    endpoints.split(",").map(async (endpoint): Promise<Finding> => {
-      const check = `etcd ${endpoint}`;
-      const found = /^(?:https?:\/\/)?\[?([^\]]+?)\]?:(\d{1,5})\/?$/.exec(endpoint.trim());
-      if (found === null) throw new CommandError("usage", `--etcd must be host:port, not '${endpoint}'`);
-      const reason = await connectTo(found[1] ?? "", Number(found[2]));
+    endpoints.map(async ({ text, host, port }): Promise<Finding> => {
+      const check = `etcd ${text}`;
+      const reason = await connectTo(host, port);
       return reason === undefined
         ? { check, verdict: "ok", says: "takes connections" }
         : { check, verdict: "wrong", says: reason, advice: "is etcd up, and open to this machine?" };

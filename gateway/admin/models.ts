@@ -40,7 +40,13 @@ import {
 import { replace, sameRegistration } from "./reregistration.ts";
 import { describeModel, type ModelState, type ModelStatus, stateOf } from "./status.ts";
 
-export type Outcome<T> = { readonly kind: "ok"; readonly value: T } | (Refusal & { readonly retryAfterMs?: number | undefined });
+export type Outcome<T> = { readonly kind: "ok"; readonly value: T } | Refused;
+
+export type Refused = Refusal & {
+  readonly retryAfterMs?: number | undefined;
+  /** The record is not what the caller said that it is: not for anything about the change itself. */
+  readonly isUnexpected?: true;
+};
 
 export interface Written {
   readonly name: string;
@@ -363,12 +369,13 @@ export function createModels(parts: ModelsParts): Models {
   };
 }
 
-function checkExpectation(name: string, known: Model | undefined, expect: Expectation): Refusal | undefined {
-  if (expect.absent === true && known !== undefined) return refuse("already-exists", `model '${name}' is registered already`);
+function checkExpectation(name: string, known: Model | undefined, expect: Expectation): Refused | undefined {
+  const unexpected = (code: ErrorCode, reason: string): Refused => ({ ...refuse(code, reason), isUnexpected: true });
+  if (expect.absent === true && known !== undefined) return unexpected("already-exists", `model '${name}' is registered already`);
   if (expect.etag === undefined) return undefined;
-  if (known === undefined) return refuse("conflict", `no model '${name}' is registered`);
+  if (known === undefined) return unexpected("conflict", `no model '${name}' is registered`);
   if (expect.etag === "*" || expect.etag === etagOf(known)) return undefined;
-  return refuse("conflict", `model '${name}' is not what it was: its etag is ${etagOf(known)} now`);
+  return unexpected("conflict", `model '${name}' is not what it was: its etag is ${etagOf(known)} now`);
 }
 
 function refuse(code: ErrorCode, reason: string): Refusal {

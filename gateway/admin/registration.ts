@@ -4,12 +4,23 @@
 import { createHash } from "node:crypto";
 import { z } from "zod";
 import { type Found, refused } from "#core/fields.ts";
-import { freeSlot, type Model, parseModel, parseRevision, priorities } from "#core/model.ts";
+import {
+  freeSlot,
+  type Model,
+  maxCopiesLimit,
+  maxSizeHintBytes,
+  maxSlot,
+  parseModel,
+  parseRevision,
+  priorities,
+} from "#core/model.ts";
 import { type RevisionSpec, specText } from "#core/revision.ts";
 
 const text = z.string();
 const texts = z.record(z.string(), z.string());
-const whole = z.number().int();
+/** The bounds are told here, and held to where records are parsed, which says it in words. */
+const whole = (minimum: number, maximum: number): z.ZodType<number, number> => z.number().int().meta({ minimum, maximum });
+const copies = (least: number): z.ZodType<number, number> => whole(least, maxCopiesLimit);
 
 const specShape = {
   format: text.describe("Of the artefact, such as onnx."),
@@ -21,29 +32,29 @@ const specShape = {
   schemaPath: text.optional().describe("A file of input and output tensors, relative to the artefact."),
   requiredLabels: texts.optional().describe("Labels that a pod must have."),
   preferredLabels: texts.optional().describe("Labels that make a pod the better one."),
-  sizeHintBytes: whole.optional().describe("What a copy will take, when known."),
+  sizeHintBytes: whole(1, maxSizeHintBytes).optional().describe("What a copy will take, when known."),
 };
 
 const settingsShape = {
-  minCopies: whole.optional().describe("Copies kept whatever the demand."),
-  maxCopies: whole.optional().describe("No more copies than so many."),
+  minCopies: copies(0).optional().describe("Copies kept whatever the demand."),
+  maxCopies: copies(1).optional().describe("No more copies than so many."),
   pinned: z.boolean().optional().describe("Its copies are never evicted for others."),
   priority: z.enum(priorities).optional().describe("Of its loads among others."),
   tenant: text.optional().describe("Whose it is."),
   labels: texts.optional().describe("What lists and policies select by."),
 };
 
-const share = z.strictObject({ revision: text, percent: whole });
+const share = z.strictObject({ revision: text, percent: whole(1, 100) });
 
 /** The spec of a revision, alone. */
 export const revisionBody = z.strictObject({ id: text.optional().describe("Made from the content when absent."), ...specShape });
 
-export const registrationBody = z.strictObject({
+const registrationFields = z.strictObject({
   ...z.object(specShape).partial().shape,
   revision: text.optional().describe("Id of the only revision; made from the content when absent."),
   ...settingsShape,
   revisions: z
-    .array(z.strictObject({ id: text, slot: whole.optional(), ...specShape }))
+    .array(z.strictObject({ id: text, slot: whole(0, maxSlot).optional(), ...specShape }))
     .optional()
     .describe("The whole record instead: all revisions, with active, target, split and mirror."),
   active: text.optional(),
@@ -53,12 +64,17 @@ export const registrationBody = z.strictObject({
   mirror: share.optional(),
 });
 
+/** Nothing at all is no model: whoever forgot the body hears of that. */
+export const registrationBody = registrationFields.refine((given) => Object.keys(given).length > 0, {
+  error: "the body is empty: a model has format and storageUri, or revisions",
+});
+
 const nullable = <T extends z.ZodType>(schema: T): z.ZodOptional<z.ZodNullable<T>> => schema.nullable().optional();
 
 /** null takes a setting away. */
 export const settingsBody = z.strictObject({
-  minCopies: nullable(whole),
-  maxCopies: nullable(whole),
+  minCopies: nullable(copies(0)),
+  maxCopies: nullable(copies(1)),
   pinned: nullable(z.boolean()),
   priority: nullable(z.enum(priorities)),
   tenant: nullable(text),
@@ -93,8 +109,8 @@ export function readRegistration(name: string, input: Registration, known: Model
   }
   const strange = Object.entries({ active, target, loadNow }).find(([, value]) => value !== undefined)?.[0];
   if (strange !== undefined) return refused(`${strange} needs revisions beside it`);
-  if (format === undefined) return refused("format must be text");
-  if (storageUri === undefined) return refused("storageUri must be text");
+  if (format === undefined) return refused("format is missing");
+  if (storageUri === undefined) return refused("storageUri is missing");
   const spec = readSpec({ ...pickSpec(input), format, storageUri, ...(id === undefined ? {} : { id }) });
   if (spec.kind === "refused") return spec;
   const revision = { ...spec.found, slot: known?.revisions.find((other) => other.id === spec.found.id)?.slot ?? 0 };

@@ -30,6 +30,13 @@ export interface Call<Query, Body> {
   readonly reply: FastifyReply;
 }
 
+export interface AnswerShape {
+  readonly says: string;
+  readonly body: z.ZodType;
+  /** JSON when absent. */
+  readonly types?: readonly string[];
+}
+
 export interface Route<Query, Body> {
   readonly method: "GET" | "PUT" | "POST" | "PATCH" | "DELETE";
   readonly url: string;
@@ -42,7 +49,7 @@ export interface Route<Query, Body> {
   /** Headers that change what the call does, and what for. */
   readonly headers?: Readonly<Record<string, string>>;
   /** What is answered when all is well, by status. */
-  readonly answers: Readonly<Record<number, string | { readonly says: string; readonly body: z.ZodType }>>;
+  readonly answers: Readonly<Record<number, string | AnswerShape>>;
   /** Everybody who reaches the port may ask it, though tokens are needed elsewhere. */
   readonly isOpen?: boolean;
   /** Not part of the description, such as probes of the machinery. */
@@ -51,6 +58,7 @@ export interface Route<Query, Body> {
 }
 
 const maxReasonLength = 1_000;
+const noBody = "the body is missing: it is a JSON object, with content-type application/json";
 
 export function refuse(code: ErrorCode, reason: string, retryAfterMs?: number): Answer {
   return {
@@ -97,10 +105,10 @@ async function answerTo<Query, Body>(
 ): Promise<Answer | typeof streamed> {
   const params = parseParams(request.params);
   if (params.kind === "refused") return refuse("invalid-name", params.reason);
-  const query = (route.query ?? nothing).safeParse(request.query ?? {});
+  const query = (route.query ?? nothing).safeParse(request.query ?? {}, { reportInput: true });
   if (!query.success) return refuse("invalid-request", describeIssues(query.error));
-  const body = route.body === undefined ? undefined : route.body.safeParse(request.body ?? {});
-  if (body?.success === false) return refuse("invalid-request", describeIssues(body.error));
+  const body = route.body === undefined ? undefined : route.body.safeParse(request.body ?? {}, { reportInput: true });
+  if (body?.success === false) return refuse("invalid-request", request.body === undefined ? noBody : describeIssues(body.error));
   return await route.handle({
     params: params.params,
     // Without a schema nothing is taken, and the handler's own type says so.
@@ -139,6 +147,7 @@ function describeIssues(error: z.ZodError): string {
     const at = issue.path.map(String).join(".");
     const where = at === "" ? "" : `${at}: `;
     if (at === "" && issue.code === "invalid_type") return "the body must be a JSON object, with content-type application/json";
+    if (issue.code === "invalid_type" && issue.input === undefined) return `${at} is missing`;
     if (issue.code !== "unrecognized_keys") return `${where}${issue.message}`;
     return `${where}unknown field${issue.keys.length > 1 ? "s" : ""} ${issue.keys.slice(0, 5).map(quote).join(", ")}`;
   });
@@ -155,8 +164,10 @@ function describe<Query, Body>(route: Route<Query, Body>): Readonly<Record<strin
     status,
     typeof answer === "string"
       ? { description: answer, type: "object", additionalProperties: true }
-      : { description: answer.says, ...jsonSchema(answer.body, "output") },
+      : { description: answer.says, ...shapeOf(answer) },
   ]);
+  const body = route.body === undefined ? undefined : jsonSchema(route.body, "input");
+  const mayLackBody = route.body?.safeParse({}).success === true;
   return {
     hide: route.hidden === true,
     summary: route.summary,
@@ -164,7 +175,7 @@ function describe<Query, Body>(route: Route<Query, Body>): Readonly<Record<strin
     tags: [route.url.split("/")[3] ?? "server"],
     ...(names.length === 0 ? {} : { params: objectOf(names.map((name) => [name, { type: "string" }])) }),
     ...(route.query === undefined ? {} : { querystring: jsonSchema(route.query, "input") }),
-    ...(route.body === undefined ? {} : { body: jsonSchema(route.body, "input") }),
+    ...(body === undefined ? {} : { body: mayLackBody ? { ...body, [mayBeAbsent]: true } : body }),
     ...(route.headers === undefined
       ? {}
       : {
@@ -175,6 +186,38 @@ function describe<Query, Body>(route: Route<Query, Body>): Readonly<Record<strin
       default: { description: "Refused: see the error catalogue.", ...jsonSchema(errorSchema, "output") },
     },
   };
+}
+
+function shapeOf({ body, types }: AnswerShape): Readonly<Record<string, unknown>> {
+  const schema = jsonSchema(body, "output");
+  return types === undefined ? schema : { content: Object.fromEntries(types.map((type) => [type, { schema }])) };
+}
+
+/** Of the schema of a body. */
+const mayBeAbsent = "x-may-be-absent";
+
+type Paths = Readonly<Record<string, unknown>>;
+
+/** The plug-in that makes the description takes every body for required. */
+export function relaxBodies(paths: Paths): void {
+  for (const operation of Object.values(paths).flatMap(fieldsOf)) {
+    const { requestBody } = fieldsByName(operation);
+    for (const content of fieldsOf(fieldsByName(requestBody)["content"])) {
+      const { schema } = fieldsByName(content);
+      const isOptional = typeof schema === "object" && schema !== null && mayBeAbsent in schema;
+      if (!isOptional || typeof requestBody !== "object" || requestBody === null) continue;
+      Reflect.deleteProperty(schema, mayBeAbsent);
+      Reflect.set(requestBody, "required", false);
+    }
+  }
+}
+
+function fieldsByName(value: unknown): Paths {
+  return typeof value === "object" && value !== null ? { ...value } : {};
+}
+
+function fieldsOf(value: unknown): readonly unknown[] {
+  return Object.values(fieldsByName(value));
 }
 
 function objectOf(entries: readonly (readonly [string, unknown])[]): unknown {
@@ -191,7 +234,7 @@ export function wholeQuery(least: number, most: number): z.ZodType<number, strin
   const says = `must be a whole number from ${least} to ${most}`;
   return z
     .string({ error: says })
-    .regex(/^\d{1,16}$/, { error: says })
+    .refine((text) => /^\d{1,16}$/.test(text), { error: says })
     .transform(Number)
     .pipe(z.int({ error: says }).min(least, { error: says }).max(most, { error: says }))
     .meta({ type: "integer", minimum: least, maximum: most });
@@ -199,6 +242,7 @@ export function wholeQuery(least: number, most: number): z.ZodType<number, strin
 
 /** `true` or `false` in a query. */
 export const flagQuery = z
-  .enum(["true", "false"], { error: "must be true or false" })
+  .string({ error: "must be true or false" })
+  .refine((text) => text === "true" || text === "false", { error: "must be true or false" })
   .transform((text) => text === "true")
   .meta({ type: "boolean" });

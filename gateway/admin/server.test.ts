@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { WarmpathError } from "#core/errors.ts";
 import { silentLog } from "#platform/log.ts";
 import { waitFor } from "#platform/testing.ts";
+import { toAnswer, withExpectation } from "./routes/models.ts";
 import { registryRoutes } from "./routes/registry.ts";
 import { createAdmin } from "./server.ts";
 import { type AdminBench, openAdminBench } from "./testing.ts";
@@ -130,6 +131,43 @@ test("with If-Match only what was seen is changed", async () => {
   assert.equal((await call(bench, "DELETE", "models/a", undefined, { "if-match": etag })).status, 412);
   assert.equal((await call(bench, "PUT", "models/a", spec, { "if-none-match": "*" })).status, 412);
   assert.equal((await call(bench, "DELETE", "models/a", undefined, { "if-match": changed.etag })).status, 200);
+});
+
+test("a conflict with something else than what was expected is none of the expectation's", async () => {
+  const conflict = { kind: "refused", code: "conflict", reason: "copies are still being dropped" } as const;
+  const statusOf = async (outcome: Parameters<typeof toAnswer>[0]): Promise<number> =>
+    (await withExpectation({ header: (name) => (name === "if-match" ? '"e"' : undefined) }, async () => toAnswer(outcome)))
+      .status;
+  assert.equal(await statusOf(conflict), 409);
+  assert.equal(await statusOf({ ...conflict, isUnexpected: true }), 412);
+});
+
+const unsaid: readonly (readonly [method: Method, path: string, says: RegExp])[] = [
+  ["PUT", "models/a", /^the body is missing: it is a JSON object/],
+  ["PUT", "models/known/split", /^the body is missing/],
+  ["POST", "models/known/revisions", /^the body is missing/],
+];
+
+for (const [method, path, says] of unsaid) {
+  test(`${method} ${path} without a body is told that it is missing`, async () => {
+    await using bench = await openAdminBench();
+    await call(bench, "PUT", "models/known", spec);
+    const { status, body } = await call(bench, method, path);
+    assert.equal(status, 400);
+    assert.match(`${body["error"]}`, says);
+  });
+}
+
+test("what a body lacks is named", async () => {
+  await using bench = await openAdminBench();
+  const saidOf = async (path: string, given: object): Promise<unknown> => (await call(bench, "PUT", path, given)).body["error"];
+  assert.equal(await saidOf("models/a", {}), "the body is empty: a model has format and storageUri, or revisions");
+  assert.equal(await saidOf("models/a", { storageUri: "file:///a" }), "format is missing");
+  assert.equal(await saidOf("models/a", { format: "onnx" }), "storageUri is missing");
+  assert.equal(
+    await saidOf("models/a", { revisions: [{ id: "r" }] }),
+    "revisions.0.format is missing; revisions.0.storageUri is missing",
+  );
 });
 
 test("a setting is taken away by null", async () => {
@@ -351,6 +389,38 @@ test("the description is a valid list of every route", async () => {
   const { openapi, paths } = answer.json<{ openapi: string; paths: Record<string, Record<string, unknown>> }>();
   assert.equal(openapi, "3.1.0");
   assert.deepEqual(Object.keys(paths["/api/v1/models/{name}"] ?? {}).toSorted(), ["delete", "get", "patch", "put"]);
+});
+
+interface Operation {
+  readonly parameters?: readonly { readonly name: string; readonly in: string; readonly schema: Record<string, unknown> }[];
+  readonly requestBody?: { readonly required?: boolean };
+  readonly responses: Record<string, { readonly content?: Record<string, unknown> }>;
+}
+
+test("the description says which bodies must be there, and of queries what they take", async () => {
+  await using bench = await openAdminBench();
+  await call(bench, "PUT", "models/known", spec);
+  const { paths } = (await bench.app.inject({ url: "/api/v1/openapi.json" })).json<{
+    paths: Record<string, Record<string, Operation>>;
+  }>();
+  const operations = Object.entries(paths).flatMap(([path, methods]) =>
+    Object.entries(methods).map(([method, operation]) => ({ path, method: method.toUpperCase() as Method, operation })),
+  );
+  const bodies = operations.filter(({ operation }) => operation.requestBody !== undefined);
+  assert.ok(bodies.length >= 7, `${bodies.length} take a body`);
+  for (const { path, method, operation } of bodies) {
+    const url = path.replaceAll(/\{\w+\}/g, "known");
+    const { body } = await bench.app.inject({ method, url });
+    const isMissed = body.includes("the body is missing");
+    assert.equal(operation.requestBody?.required === true, isMissed, `${method} ${path}: ${body}`);
+  }
+  const queries = operations.flatMap(({ operation }) => (operation.parameters ?? []).filter((each) => each.in === "query"));
+  const schemaOf = (name: string): unknown => queries.find((query) => query.name === name)?.schema;
+  assert.deepEqual(schemaOf("details"), { type: "boolean" });
+  assert.deepEqual(schemaOf("limit"), { type: "integer", minimum: 1, maximum: 1_000 });
+  assert.deepEqual(schemaOf("label"), { type: "array", maxItems: 16, items: { type: "string", pattern: "^[^=]+(=.*)?$" } });
+  const watch = paths["/api/v1/watch"]?.["get"]?.responses["200"]?.content ?? {};
+  assert.deepEqual(Object.keys(watch).toSorted(), ["application/x-ndjson", "text/event-stream"]);
 });
 
 test("an unknown field is refused by its name", async () => {

@@ -9,7 +9,7 @@ import type { Log } from "#platform/log.ts";
 import { contextOf, type PemFiles } from "#platform/tls/pems.ts";
 import { serverMetadata } from "../about.ts";
 import { type Callers, guard } from "./callers.ts";
-import type { RouteModule } from "./route.ts";
+import { type RouteModule, relaxBodies } from "./route.ts";
 import { addSession } from "./session.ts";
 
 export interface AdminParts {
@@ -82,6 +82,11 @@ export function createAdmin({ routes, log, callers, isLocal = false, tls }: Admi
   });
   if (callers !== undefined) guard(app, callers, log);
   void app.register(fastifySwagger, {
+    transformObject(document) {
+      if (!("openapiObject" in document)) return document.swaggerObject;
+      relaxBodies(document.openapiObject.paths ?? {});
+      return document.openapiObject;
+    },
     openapi: {
       openapi: "3.1.0",
       info: {

@@ -132,11 +132,9 @@ export async function showModel(dialog, name) {
   return dialog.replaceChildren(
     title,
     ...(explained.lines ?? []).map((line) => el("p", {}, line)),
-    table(
-      copies.length === 0 ? "No copies" : "Copies",
-      [["pod", "long"], ["revision", "long"], ["state"], ["bytes", "number"], ["failure", "long"]],
-      copies,
-    ),
+    copies.length === 0
+      ? el("p", {}, "No copies: the next request loads one.")
+      : table("Copies", [["pod", "long"], ["revision", "long"], ["state"], ["bytes", "number"], ["failure", "long"]], copies),
     table("Revisions", [["revision", "long"], ["format"], ["storage", "long"]], revisions),
     ...decisionsOf(explained),
     ...historyOf(explained),

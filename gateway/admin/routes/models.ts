@@ -27,9 +27,11 @@ const settledSchema = z.object({
   lagging: z.array(z.string()),
 });
 
+const labelForm = /^[^=]+(=.*)?$/s;
+
 const label = z
   .string()
-  .regex(/^[^=]+(=.*)?$/s, { error: "must be key=value, or a key alone" })
+  .regex(labelForm, { error: "must be key=value, or a key alone" })
   .transform((text): readonly [string, string | undefined] => {
     const at = text.indexOf("=");
     return at === -1 ? [text, undefined] : [text.slice(0, at), text.slice(at + 1)];
@@ -39,9 +41,8 @@ const listQuery = z.strictObject({
   limit: wholeQuery(1, 1_000).default(100),
   after: z.string().max(300).optional(),
   label: z
-    .union([label.transform((one) => [one]), z.array(label).max(16)])
-    .optional()
-    .meta({ type: "array", items: { type: "string" } }),
+    .preprocess((given) => (given === undefined ? undefined : [given].flat()), z.array(label).max(16).optional())
+    .meta({ type: "array", maxItems: 16, items: { type: "string", pattern: labelForm.source } }),
   tenant: z.string().max(253).optional(),
   state: z.enum(modelStates, { error: `must be one of ${modelStates.join(", ")}` }).optional(),
   details: flagQuery.optional(),
@@ -164,7 +165,10 @@ export function nameOf(call: { readonly params: Readonly<Record<string, string>>
 }
 
 export function toAnswer(outcome: Outcome<unknown>): Answer {
-  return outcome.kind === "ok" ? ok(outcome.value) : refuse(outcome.code, outcome.reason, outcome.retryAfterMs);
+  if (outcome.kind === "ok") return ok(outcome.value);
+  const answer = refuse(outcome.code, outcome.reason, outcome.retryAfterMs);
+  // Whatever the change would have been: https://www.rfc-editor.org/rfc/rfc9110#name-412-precondition-failed
+  return outcome.isUnexpected === true ? { ...answer, status: 412 } : answer;
 }
 
 export function toWritten(outcome: Outcome<Written>): Answer {
@@ -173,7 +177,6 @@ export function toWritten(outcome: Outcome<Written>): Answer {
   return { status: value.created ? 201 : 200, body: value, headers: { etag: `"${value.etag}"` } };
 }
 
-/** A condition that does not hold is 412, whatever the change would have been: https://www.rfc-editor.org/rfc/rfc9110#name-412-precondition-failed */
 export async function withExpectation(
   { header }: Pick<Call<unknown, unknown>, "header">,
   then: (expect: Expectation) => Promise<Answer>,
@@ -183,13 +186,5 @@ export async function withExpectation(
   if (absent !== undefined && absent.trim() !== "*") return refuse("invalid-request", "if-none-match must be *");
   const etag = given === undefined ? undefined : /^\s*(?:W\/)?(?:"([^"]*)"|(\*)|([\w-]+))\s*$/.exec(given);
   if (etag === null) return refuse("invalid-request", 'if-match must be one etag in quotes, as in "2f41...", or *');
-  const answer = await then({ etag: etag?.[1] ?? etag?.[2] ?? etag?.[3], absent: absent !== undefined });
-  const isConditional = given !== undefined || absent !== undefined;
-  return isConditional && (isCode(answer, "conflict") || (absent !== undefined && isCode(answer, "already-exists")))
-    ? { ...answer, status: 412 }
-    : answer;
-}
-
-function isCode({ body }: Answer, code: string): boolean {
-  return typeof body === "object" && body !== null && "code" in body && body.code === code;
+  return await then({ etag: etag?.[1] ?? etag?.[2] ?? etag?.[3], absent: absent !== undefined });
 }

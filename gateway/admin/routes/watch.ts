@@ -22,7 +22,13 @@ export function watchRoutes(models: Models): RouteModule {
         "ends it when some of the changes are forgotten: list again, and watch from there.",
       headers: { "last-event-id": "Where an earlier watch ended." },
       query: z.strictObject({ from: wholeQuery(0, Number.MAX_SAFE_INTEGER).optional() }),
-      answers: { 200: "A stream that does not end." },
+      answers: {
+        200: {
+          says: "A stream that does not end.",
+          body: z.string(),
+          types: ["text/event-stream", "application/x-ndjson"],
+        },
+      },
       handle: async ({ query, header, reply }) => {
         const last = header("last-event-id");
         if (last !== undefined && !/^\d{1,15}$/.test(last)) return refuse("invalid-request", "last-event-id must be a number");
