@@ -4,6 +4,7 @@
 // Envoy has acknowledged exactly what the table wants at that moment, or when its signal says to stop waiting.
 import { activeRevision, findRevision, type Model, type Revision, type Share } from "#core/model.ts";
 import type { Patience } from "#core/patience.ts";
+import { orAborted } from "#platform/clock.ts";
 import type { ResourceRef, RouteShare, RouteTable } from "#xds/main.ts";
 import type { Fleet } from "./fleet.ts";
 
@@ -91,20 +92,14 @@ export function createRoutes({ fleet, table, findModel, patienceOf, isKeptOff, i
     isSettled,
     async whenSettled(model, signal) {
       if (isSettled(model)) return;
-      signal.throwIfAborted();
-      const { promise, resolve, reject } = Promise.withResolvers<void>();
+      const { promise, resolve } = Promise.withResolvers<void>();
       const waiters = waiting.get(model) ?? new Set();
       waiting.set(model, waiters.add(resolve));
-      const stop = (): void => {
+      try {
+        await orAborted(promise, signal);
+      } finally {
         waiters.delete(resolve);
         if (waiters.size === 0 && waiting.get(model) === waiters) waiting.delete(model);
-        reject(signal.reason);
-      };
-      signal.addEventListener("abort", stop, { once: true });
-      try {
-        await promise;
-      } finally {
-        signal.removeEventListener("abort", stop);
       }
     },
     onAcked(names) {
