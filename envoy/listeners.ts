@@ -188,7 +188,7 @@ function usage(): MessageInitShape<typeof AccessLogSchema> {
         },
         additionalRequestHeadersToLog: [headers.model, headers.publicName],
         // The status of a gRPC answer stands in its trailers, and among its headers only if it is nothing but an error.
-        additionalResponseHeadersToLog: [headers.loadMs, grpcStatus],
+        additionalResponseHeadersToLog: [headers.loadMs, headers.notHere, grpcStatus],
       }),
     },
   };

@@ -14,6 +14,7 @@ const entry = fc.record({
   responseHeaders: headers,
   status: fc.integer({ min: 0, max: 599 }),
   micros: fc.option(fc.integer({ min: 0, max: 10_000_000_000 }), { nil: undefined }),
+  requestBytes: fc.nat(),
   upstream: fc.boolean(),
 });
 
@@ -32,6 +33,7 @@ test("reads what the generated types write", () => {
                 responseHeaders,
                 status,
                 micros,
+                requestBytes,
                 upstream,
               }): MessageInitShape<typeof HTTPAccessLogEntrySchema> => ({
                 protocolVersion: 2,
@@ -46,7 +48,14 @@ test("reads what the generated types write", () => {
                       }),
                   ...(upstream ? { upstreamRemoteAddress: { address: { case: "pipe" as const, value: { path: "/p" } } } } : {}),
                 },
-                request: { requestMethod: 3, scheme: "http", path, requestHeaders, userAgent: "u" },
+                request: {
+                  requestMethod: 3,
+                  scheme: "http",
+                  path,
+                  requestHeaders,
+                  requestBodyBytes: BigInt(requestBytes),
+                  userAgent: "u",
+                },
                 response: { responseCode: status, responseHeaders, responseCodeDetails: "via_upstream" },
               }),
             ),
@@ -60,6 +69,7 @@ test("reads what the generated types write", () => {
           responseHeaders: new Map(Object.entries(each.responseHeaders)),
           status: each.status,
           tookMs: each.micros === undefined ? undefined : each.micros / 1_000,
+          requestBytes: each.requestBytes,
           reachedPod: each.upstream,
         }),
       );

@@ -12,6 +12,8 @@ export interface LogEntry {
   readonly status: number;
   /** From the first byte of the request to the last one of the answer; undefined when it was not sent whole. */
   readonly tookMs: number | undefined;
+  /** Of the request's body, as it came. */
+  readonly requestBytes: number;
   /** Some pod was asked. */
   readonly reachedPod: boolean;
 }
@@ -23,7 +25,7 @@ const inMessage = { httpLogs: 18 };
 const inLogs = { entry: 10 };
 const inEntry = { common: 10, request: 26, response: 34 };
 const inCommon = { lastByte: 98, upstream: 106 };
-const inRequest = { path: 42, headers: 106 };
+const inRequest = { path: 42, bodyBytes: 96, headers: 106 };
 const inResponse = { status: 10, headers: 34 };
 
 /** Reads a StreamAccessLogsMessage; throws RangeError on what is none. */
@@ -53,6 +55,7 @@ function readEntry(entry: WireReader): LogEntry {
     responseHeaders: none,
     status: 0,
     tookMs: undefined as number | undefined,
+    requestBytes: 0,
     reachedPod: false,
   };
   while (!entry.done) {
@@ -82,6 +85,7 @@ function readRequest(request: WireReader, found: Found): void {
   while (!request.done) {
     const tag = request.varint();
     if (tag === inRequest.path) found.path = request.latin1();
+    else if (tag === inRequest.bodyBytes) found.requestBytes = request.varint();
     else if (tag === inRequest.headers) found.requestHeaders = withPair(found.requestHeaders, request.message());
     else request.skip(tag & 7);
   }

@@ -11,6 +11,7 @@ import { createTracer } from "#platform/telemetry.ts";
 import { openPeerIdentity } from "#platform/tls/identity.ts";
 import { createXds, sweepMs } from "#xds/main.ts";
 import { serverMetadata } from "./about.ts";
+import { createAbsences } from "./absences.ts";
 import { createExplain } from "./admin/explain.ts";
 import { createModels } from "./admin/models.ts";
 import { createGatewayState } from "./admin/state.ts";
@@ -275,9 +276,11 @@ export async function startGateway(
     },
     signal,
   );
-  const usage = createUsage(clock, ({ model, requests, tookMs }) => {
+  const absences = createAbsences({ fleet, verify: (podId, model, revision) => links.verify(podId, model, revision) });
+  const usage = createUsage(clock, ({ model, requests, tookMs, isAbsence }) => {
     modelCounter.add(model, requests);
     if (tookMs !== undefined) patiences.took(model, tookMs, clock.monotonicMs());
+    if (isAbsence) void absences.look(model);
   });
   const { envoyAdmin, linger } = options;
   const envoy = envoyAdmin === undefined ? undefined : stack.use(openEnvoyStats(envoyAdmin));

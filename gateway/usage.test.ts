@@ -1,11 +1,21 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { retryBodyBytes } from "#envoy/retries.ts";
 import { createManualClock } from "#platform/clock.ts";
 import type { LogEntry } from "./accesslog.ts";
 import { createUsage } from "./usage.ts";
 
 function entryOf(path: string, more: Partial<LogEntry> = {}): LogEntry {
-  return { path, requestHeaders: new Map(), responseHeaders: new Map(), status: 200, tookMs: 2, reachedPod: true, ...more };
+  return {
+    path,
+    requestHeaders: new Map(),
+    responseHeaders: new Map(),
+    status: 200,
+    tookMs: 2,
+    requestBytes: 90,
+    reachedPod: true,
+    ...more,
+  };
 }
 
 const hit = (model: string): LogEntry => entryOf(`/v2/models/${model}/infer`);
@@ -42,6 +52,26 @@ for (const [what, entry, model] of named) {
     assert.deepEqual([...usage.take().keys()], model === undefined ? [] : [model]);
   });
 }
+
+test("an answer that says the model is not there is told of where no other pod can have been asked", () => {
+  const large = { requestBytes: retryBodyBytes + 1 };
+  const marked = { responseHeaders: new Map([["x-warm-not-here", "1"]]) };
+  const grpcNotFound = { responseHeaders: new Map([["grpc-status", "5"]]) };
+  for (const [more, expected] of [
+    [{ ...marked, status: 503 }, true],
+    [{ ...large, status: 404 }, true],
+    [{ ...large, ...grpcNotFound }, true],
+    [large, false],
+    [{ status: 404 }, false],
+    [grpcNotFound, false],
+    [{ ...large, status: 400 }, false],
+  ] as [Partial<LogEntry>, boolean][]) {
+    const told: boolean[] = [];
+    const usage = createUsage(createManualClock(), ({ isAbsence }) => told.push(isAbsence));
+    usage.onEntry(entryOf("/v2/models/iris/infer", more));
+    assert.deepEqual(told, [expected], JSON.stringify(more));
+  }
+});
 
 test("a request that waited is use, but no hit", () => {
   const usage = createUsage(createManualClock());

@@ -2,8 +2,10 @@
 // hits. Off the request path and sampled: the share of requests logged is lowered as their rate grows, and each entry
 // stands for as many requests as its share says, so a busy model stays ahead of an idle one.
 
+import { errorCatalogue } from "#core/errors.ts";
 import { createHistogram, type Histogram } from "#core/samples.ts";
 import { grpcStatus, headers } from "#envoy/names.ts";
+import { retryBodyBytes } from "#envoy/retries.ts";
 import type { Clock } from "#platform/clock.ts";
 import type { LogEntry } from "./accesslog.ts";
 
@@ -43,6 +45,7 @@ const settleMs = 1_500;
 const patience = 5;
 const whole = 1_000_000;
 const maxModels = 100_000;
+const notFound = `${errorCatalogue["model-not-found"].grpc}`;
 
 /** As a route has written it: the slot behind the name. */
 const restModel = /^\/v[12]\/models\/([A-Za-z0-9._-]{1,253})(?:~\d{1,2})?(?:[/:?]|$)/;
@@ -54,6 +57,8 @@ export interface SampledUse {
   readonly requests: number;
   /** From the first byte of the request to the last of its answer; undefined when it waited for a load. */
   readonly tookMs: number | undefined;
+  /** The client may have been told that its model is not there, for its request was too large to be sent to another pod. */
+  readonly isAbsence: boolean;
 }
 
 /** `onUse`: told of each entry. */
@@ -83,7 +88,8 @@ export function createUsage(clock: Clock, onUse: (use: SampledUse) => void = () 
   }
 
   return {
-    onEntry({ path, requestHeaders, responseHeaders, status, tookMs, reachedPod }) {
+    onEntry(entry) {
+      const { path, requestHeaders, responseHeaders, status, tookMs, reachedPod } = entry;
       entries += 1;
       // A local answer of Envoy or of the gateway used no model.
       if (!reachedPod) return;
@@ -97,7 +103,7 @@ export function createUsage(clock: Clock, onUse: (use: SampledUse) => void = () 
         hits += weight;
         if (tookMs !== undefined) latency.record(tookMs, weight);
       } else if (tookMs !== undefined) waited.record(tookMs, weight);
-      onUse({ model, requests: weight, tookMs: hasWaited ? undefined : tookMs });
+      onUse({ model, requests: weight, tookMs: hasWaited ? undefined : tookMs, isAbsence: isAbsence(entry) });
       const use = uses.get(model);
       const nowMs = clock.monotonicMs();
       const answered = status >= 200 && status < 400 && !responseHeaders.has(grpcStatus) ? weight : 0;
@@ -148,4 +154,10 @@ export function createUsage(clock: Clock, onUse: (use: SampledUse) => void = () 
       return errors;
     },
   };
+}
+
+/** Marked, or the status that says so on servers that do not mark it, to a request that was not kept for another try. */
+function isAbsence({ responseHeaders, status, requestBytes }: LogEntry): boolean {
+  if (responseHeaders.has(headers.notHere)) return true;
+  return requestBytes > retryBodyBytes && (status === 404 || responseHeaders.get(grpcStatus) === notFound);
 }

@@ -4,8 +4,11 @@ import { status } from "@grpc/grpc-js";
 
 export const refusalKinds = {
   "bad-request": { http: 400, grpc: status.INVALID_ARGUMENT },
-  /** No such model on this pod. Another pod may hold it, so the answer carries the not-here mark. */
-  "not-here": { http: 404, grpc: status.NOT_FOUND },
+  /**
+   * No such model on this pod. Another pod may hold it, so the answer carries the not-here mark. Whoever sees it all the same,
+   * because a request was too large to be sent to another pod, may try again.
+   */
+  "not-here": { http: 503, grpc: status.UNAVAILABLE },
   /** The model is here, under another version: no other pod can help. */
   "no-version": { http: 404, grpc: status.NOT_FOUND },
   "no-path": { http: 404, grpc: status.UNIMPLEMENTED },
@@ -42,6 +45,9 @@ export class Refusal {
 
 /** The header (gRPC: metadata) that tells Envoy to try another pod. */
 export const notHereHeader = "x-warm-not-here";
+
+/** In seconds: for who cannot be sent to another pod. By then the gateway has heard of it. */
+export const notHereRetryAfter = "1";
 
 export function badRequest(message: string): Refusal {
   return new Refusal("bad-request", message);

@@ -79,7 +79,7 @@ export class Repository implements AsyncDisposable {
   /** The model of this server name, and of this version when one is asked for. Dispose the lease when the run is over. */
   lease(name: string, version: string | undefined): Lease | Refusal {
     const entry = this.#entries.get(name);
-    if (entry === undefined) return new Refusal("not-here", `Model ${told(name)} not found`);
+    if (entry === undefined) return new Refusal("not-here", `Model ${told(name)} is not loaded on this pod`);
     if (version !== undefined && version !== "" && version !== entry.version) {
       return new Refusal("no-version", `Model ${told(name)} has no version ${told(version)}`);
     }

@@ -1,5 +1,6 @@
 // Bad input over REST and gRPC, through Envoy: each gets the protocol's own clear error, and nothing else is disturbed.
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { connect } from "node:net";
 import { after, before, test } from "node:test";
 import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
@@ -158,6 +159,24 @@ test("what is no HTTP is answered with 400 and its connection ends", async () =>
   ]) {
     const answer = await sendRaw(text);
     assert.match(answer, /^HTTP\/1\.1 4\d\d /, `${JSON.stringify(text.slice(0, 40))}: ${JSON.stringify(answer.slice(0, 300))}`);
+  }
+  await assertUndisturbed();
+});
+
+test("a client that sends all of a body that is too large hears so, and keeps its connection", async () => {
+  const { hostname, port } = new URL(fleet.restUrl);
+  for (let turn = 0; turn < 5; turn++) {
+    const socket = connect(Number(port), hostname);
+    const body = " ".repeat(2 * limitBytes);
+    socket.write(`POST ${infer} HTTP/1.1\r\nhost: a\r\ncontent-length: ${body.length}\r\n\r\n`);
+    await new Promise<void>((resolve, reject) => socket.write(body, (error) => (error ? reject(error) : resolve())));
+    let answers = "";
+    socket.on("data", (chunk: Buffer) => (answers += chunk.toString()));
+    while (!answers.endsWith("}")) await once(socket, "data");
+    assert.match(answers, /^HTTP\/1.1 413 [^]*the body is larger than/);
+    socket.write("GET /v2/health/live HTTP/1.1\r\nhost: a\r\n\r\n");
+    while (!answers.endsWith('{"live":true}')) await once(socket, "data");
+    socket.destroy();
   }
   await assertUndisturbed();
 });

@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { create, toBinary } from "@bufbuild/protobuf";
+import { retryBodyBytes } from "#envoy/retries.ts";
 import { openRunFolder } from "#platform/tempdir.ts";
-
 import { ModelInferRequestSchema } from "#proto/gen/inference/open_inference_pb.ts";
 import { openFleet, type TestFleet } from "../harness/fleet.ts";
 import { forgetModel } from "../harness/forgetting.ts";
@@ -60,7 +60,61 @@ for (const wire of ["rest", "grpc"] as const) {
 }
 
 /** Large only on the way there: an answer that has begun cannot be had from another pod. */
-const padded = `{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[5.1,3.5,1.4,0.2]}]${" ".repeat(3_500_000)}}`;
+const paddedBy = (bytes: number): string =>
+  `{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[5.1,3.5,1.4,0.2]}]${" ".repeat(bytes)}}`;
+const padded = paddedBy(3_500_000);
+const tooLargeToKeep = paddedBy(retryBodyBytes);
+
+/** As `tooLargeToKeep`: an output that nobody asks for pads it. */
+function messageTooLargeToKeep(): Uint8Array {
+  return toBinary(
+    ModelInferRequestSchema,
+    create(ModelInferRequestSchema, {
+      modelName: model,
+      id: "i".repeat(retryBodyBytes),
+      inputs: [{ name: "x", datatype: "FP32", shape: [1n, 4n], contents: { fp32Contents: [5.1, 3.5, 1.4, 0.2] } }],
+    }),
+  );
+}
+
+interface Told {
+  readonly isAnswer: boolean;
+  readonly seen: string;
+  readonly retryAfter: unknown;
+}
+
+async function askTooLarge(wire: "rest" | "grpc"): Promise<Told> {
+  if (wire === "rest") {
+    const { status, text, headers } = await rest.ask(`/v2/models/${model}/infer`, { body: tooLargeToKeep });
+    return { isAnswer: status === 200, seen: `${status} ${text.slice(0, 200)}`, retryAfter: headers["retry-after"] };
+  }
+  const { status, message: told, headers } = await grpc.call(inferencePath("ModelInfer"), frameOf(messageTooLargeToKeep()));
+  return { isAnswer: status === 0, seen: `${status} ${told}`, retryAfter: headers["retry-after"] };
+}
+
+for (const [wire, unavailable] of [
+  ["rest", /^503 \{"error":"Model iris-t0001 is not loaded on this pod"\}/],
+  ["grpc", /^14 Model iris-t0001 is not loaded on this pod/],
+] as const) {
+  test(`${wire}: one that is too large to be kept is told to try again, and then it is answered`, async () => {
+    // So often that the adapter's own look, every 10 s, cannot have been in time each time.
+    for (let turn = 0; turn < 5; turn++) {
+      await askLarge(wire);
+      await forgetModel(fleet, model);
+      const told = await askTooLarge(wire);
+      assert.match(told.seen, unavailable);
+      assert.equal(told.retryAfter, "1");
+      await waitUntil(
+        "the copy is taken back",
+        async () => (await fleet.manage("GET", `/api/v1/models/${model}`)).json as { copies: { state: string }[] },
+        ({ copies }) => copies.every(({ state }) => state !== "ready"),
+        2_000,
+      );
+      const again = await askTooLarge(wire);
+      assert.ok(again.isAnswer, again.seen);
+    }
+  });
+}
 
 test("a model server is killed while large requests are under way: none fails", async () => {
   const { copies } = (await fleet.manage("GET", `/api/v1/models/${model}`)).json as { copies: { pod: string; state: string }[] };

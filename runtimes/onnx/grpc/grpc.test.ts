@@ -106,8 +106,8 @@ const a = { name: "a", datatype: "INT32", shape: [1n, 16n], contents: { intConte
 const b = { ...a, name: "b" };
 const modelName = "addsub";
 const refusals: readonly [string, Request, status, RegExp][] = [
-  ["an unknown model", { modelName: "nope", inputs: [a] }, status.NOT_FOUND, /^Model nope not found$/],
-  ["no name", {}, status.NOT_FOUND, /not found$/],
+  ["an unknown model", { modelName: "nope", inputs: [a] }, status.UNAVAILABLE, /^Model nope is not loaded on this pod$/],
+  ["no name", {}, status.UNAVAILABLE, /not loaded/],
   ["an unknown version", { modelName, modelVersion: "2", inputs: [a, b] }, status.NOT_FOUND, /version 2/],
   ["a missing input", { modelName, inputs: [a] }, status.INVALID_ARGUMENT, /"b" is missing/],
   ["an unknown output", { modelName, inputs: [a, b], outputs: [{ name: "o" }] }, status.INVALID_ARGUMENT, /no output/],
@@ -183,7 +183,7 @@ for (const [name, request, code, message] of refusals) {
     );
     assert.match(error.details, message);
     assert.equal(error.code, code);
-    const notHere = code === status.NOT_FOUND && error.details.endsWith("not found");
+    const notHere = code === status.UNAVAILABLE;
     assert.deepEqual(error.metadata.get("x-warm-not-here"), notHere ? ["1"] : []);
     await infer({ modelName, inputs: [a, b] });
   });
@@ -213,8 +213,9 @@ test("a model that is not here is told in the headers, with the end of the strea
   });
   stream.end(frame);
   const headers = await new Promise<Readonly<Record<string, unknown>>>((resolve) => stream.once("response", resolve));
-  assert.equal(Number(headers["grpc-status"]), status.NOT_FOUND);
+  assert.equal(Number(headers["grpc-status"]), status.UNAVAILABLE);
   assert.equal(headers["x-warm-not-here"], "1");
+  assert.equal(headers["retry-after"], "1");
   stream.close();
   await new Promise<void>((resolve) => session.close(resolve));
 });
@@ -261,7 +262,7 @@ test("a stream for a model that is not here ends as another pod's call", async (
   stream.on("data", () => ended.reject(new Error("it was answered")));
   stream.write(create(ModelInferRequestSchema, { modelName: "nope" }));
   const error = await ended.promise;
-  assert.equal(error.code, status.NOT_FOUND);
+  assert.equal(error.code, status.UNAVAILABLE);
   assert.deepEqual(error.metadata.get("x-warm-not-here"), ["1"]);
 });
 

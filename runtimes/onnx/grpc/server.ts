@@ -1,5 +1,5 @@
 // Owns the gRPC face of the models: inference.GRPCInferenceService. Loading is not here (admin.ts).
-// A model that is not here is NOT_FOUND with the not-here mark, sent as trailers only: status and mark stand in the headers,
+// A model that is not here is UNAVAILABLE with the not-here mark, sent as trailers only: status and mark stand in the headers,
 // where Envoy sees them in time to ask another pod. A request that is no message is INVALID_ARGUMENT, not INTERNAL.
 import { once } from "node:events";
 import { create, type DescMessage, type MessageShape } from "@bufbuild/protobuf";
@@ -26,7 +26,7 @@ import {
 } from "#proto/gen/inference/open_inference_pb.ts";
 import { runInference } from "../inference.ts";
 import { describeModel, serverDescription } from "../metadata.ts";
-import { badRequest, notHereHeader, Refusal } from "../refusal.ts";
+import { badRequest, notHereHeader, notHereRetryAfter, Refusal } from "../refusal.ts";
 import type { Repository } from "../repository.ts";
 import type { Counters } from "../stats.ts";
 import { buildResponse, parseInputs } from "./messages.ts";
@@ -186,6 +186,7 @@ function serveStream(options: GrpcOptions, stream: InferStream): void {
 function notHere(): Metadata {
   const metadata = new Metadata();
   metadata.set(notHereHeader, "1");
+  metadata.set("retry-after", notHereRetryAfter);
   return metadata;
 }
 

@@ -1,5 +1,7 @@
 // What the HTTP face refuses: each in its own words, with the right status, and without harm to the next request.
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { connect } from "node:net";
 import { after, before, test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { addConstantGraph, addSubGraph, buildGraph, buildNode } from "../testing/graphs.ts";
@@ -133,22 +135,28 @@ const refusals: readonly [string, string, Ask, number, RegExp][] = [
   ],
   ["an unknown coding", infer, { body: both, headers: { "content-encoding": "br" } }, 415, /gzip or deflate/],
   ["another medium", infer, { body: both, headers: { "content-type": "image/png" } }, 415, /image\/png/],
-  ["an unknown model", "/v2/models/nope/infer", { body: both }, 404, /^Model nope not found$/],
-  ["another slot", "/v2/models/plus/infer", { body: both }, 404, /^Model plus not found$/],
+  ["an unknown model", "/v2/models/nope/infer", { body: both }, 503, /^Model nope is not loaded on this pod$/],
+  ["another slot", "/v2/models/plus/infer", { body: both }, 503, /^Model plus is not loaded on this pod$/],
   ["an unknown version", "/v2/models/addsub/versions/2/infer", { body: both }, 404, /version 2/],
-  ["metadata of an unknown model", "/v2/models/nope", {}, 404, /nope/],
-  ["readiness of an unknown model", "/v2/models/nope/ready", {}, 404, /nope/],
-  ["a name with a slash", "/v2/models/a%2Fb/infer", { body: both }, 404, /a\/b/],
-  ["a name of dots", "/v2/models/%2E%2E%2F%2E%2E/ready", {}, 404, /not found/],
-  ["a name in unicode", `/v2/models/${encodeURIComponent("模型😀")}/ready`, {}, 404, /模型😀/],
-  ["a long name", `/v2/models/${"n".repeat(300)}/ready`, {}, 404, /not found/],
-  ["a name called __proto__", "/v2/models/__proto__/infer", { body: both }, 404, /not found/],
+  ["metadata of an unknown model", "/v2/models/nope", {}, 503, /nope/],
+  ["readiness of an unknown model", "/v2/models/nope/ready", {}, 503, /nope/],
+  ["a name with a slash", "/v2/models/a%2Fb/infer", { body: both }, 503, /a\/b/],
+  ["a name of dots", "/v2/models/%2E%2E%2F%2E%2E/ready", {}, 503, /not loaded/],
+  ["a name in unicode", `/v2/models/${encodeURIComponent("模型😀")}/ready`, {}, 503, /模型😀/],
+  ["a long name", `/v2/models/${"n".repeat(300)}/ready`, {}, 503, /not loaded/],
+  ["a name called __proto__", "/v2/models/__proto__/infer", { body: both }, 503, /not loaded/],
   ["a broken escape", "/v2/models/%zz/ready", {}, 400, /url/],
   ["GET on infer", infer, { method: "GET" }, 405, /use POST/],
   ["DELETE on a model", "/v2/models/addsub", { method: "DELETE" }, 405, /use GET/],
   ["loading, which is not here", "/v2/repository/models/addsub/unload", { method: "POST" }, 404, /nothing at/],
   ["an unknown path", "/v3", {}, 404, /nothing at/],
-  ["V1 of an unknown model", "/v1/models/nope:predict", { body: { instances: [1] } }, 404, /^Model nope not found$/],
+  [
+    "V1 of an unknown model",
+    "/v1/models/nope:predict",
+    { body: { instances: [1] } },
+    503,
+    /^Model nope is not loaded on this pod$/,
+  ],
   ["an unknown V1 method", "/v1/models/plus~2:explain", { body: { instances: [1] } }, 404, /predict only/],
   ["V1 without instances", predict, { body: {} }, 400, /instances/],
   ["V1 with no instance", predict, { body: { instances: [] } }, 400, /empty/],
@@ -169,11 +177,53 @@ for (const [name, path, ask, status, message] of refusals) {
     assert.equal(answer.status, status);
     assert.deepEqual(Object.keys(answer.json as object), ["error"]);
     assert.match(String(answer.headers["content-type"]), /^application\/json/);
-    const notHere = status === 404 && error.endsWith("not found");
+    const notHere = status === 503;
     assert.equal(answer.headers["x-warm-not-here"], notHere ? "1" : undefined);
+    assert.equal(answer.headers["retry-after"], notHere ? "1" : undefined);
     assert.equal((await server.rest(infer, { body: both })).status, 200);
   });
 }
+
+/** Sends the head, then the body in parts; `atLast`: it must not be answered before the last one. */
+async function sendParts(head: string, parts: readonly string[], atLast: boolean): Promise<string> {
+  const socket = connect(server.restPort, "127.0.0.1");
+  let answer = "";
+  socket.on("data", (chunk: Buffer) => (answer += chunk.toString()));
+  socket.write(`POST ${infer} HTTP/1.1\r\nhost: a\r\n${head}\r\n\r\n`);
+  for (const part of parts) {
+    // What would be answered before it would be by now.
+    assert.equal((await server.rest(infer, { body: both })).status, 200);
+    if (atLast) assert.equal(answer, "", "it was answered before its end");
+    await new Promise<void>((resolve, reject) => socket.write(part, (error) => (error ? reject(error) : resolve())));
+  }
+  while (answer === "") await once(socket, "data");
+  socket.destroy();
+  return answer;
+}
+
+const part = " ".repeat(limit);
+const chunk = `${limit.toString(16)}\r\n${part}\r\n`;
+
+for (const [what, head, parts] of [
+  ["a length", `content-length: ${3 * limit}`, [part, part, part]],
+  ["chunks", "transfer-encoding: chunked", [chunk, chunk, chunk, "0\r\n\r\n"]],
+] as const) {
+  test(`a body with ${what} that is too large is read before it is refused`, async () => {
+    const answer = await sendParts(head, parts, true);
+    assert.match(answer, /^HTTP\/1.1 413 [^]*larger than/);
+    assert.doesNotMatch(answer, /connection: close/i);
+  });
+}
+
+test("one that is far too large is refused at once", async () => {
+  for (const [head, parts] of [
+    [`content-length: ${5 * limit}`, [part]],
+    ["transfer-encoding: chunked", Array(7).fill(chunk)],
+  ] as [string, string[]][]) {
+    const answer = await sendParts(head, parts, false);
+    assert.match(answer, /^HTTP\/1.1 413 [^]*larger than/);
+  }
+});
 
 test("a model that fails on what it is given refuses the request", async () => {
   await server.load(

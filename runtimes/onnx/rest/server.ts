@@ -1,9 +1,10 @@
 // Owns the HTTP face of the models: V2 and V1 inference, metadata and readiness. Loading is not here (admin.ts).
 // Every answer of this server is JSON; every refusal is {"error": "..."}.
+import type { IncomingMessage } from "node:http";
 import { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from "fastify";
 import { runInference } from "../inference.ts";
 import { describeModel, serverDescription } from "../metadata.ts";
-import { notHereHeader, Refusal } from "../refusal.ts";
+import { notHereHeader, notHereRetryAfter, Refusal } from "../refusal.ts";
 import type { Repository } from "../repository.ts";
 import type { Counters } from "../stats.ts";
 import { decodeBody, encodeBody, tooLarge } from "./bodies.ts";
@@ -151,16 +152,38 @@ async function send(reply: FastifyReply, answer: Answer): Promise<FastifyReply> 
   return reply.header("content-encoding", encoded.encoding).header("vary", "accept-encoding").send(encoded.body);
 }
 
-function refuse({ counters }: RestOptions, reply: FastifyReply, refusal: Refusal): FastifyReply {
+async function refuse({ counters, maxBodyBytes }: RestOptions, reply: FastifyReply, refusal: Refusal): Promise<FastifyReply> {
   counters.errors += 1;
-  if (refusal.notHere) reply.header(notHereHeader, "1");
-  // What the client still sends of a body that is too large is read and thrown away: whoever meets a closed connection
-  // while sending, Envoy among them, does not see the answer.
-  if (refusal.kind === "too-large") reply.removeHeader("connection");
+  if (refusal.notHere) reply.header(notHereHeader, "1").header("retry-after", notHereRetryAfter);
+  if (refusal.kind === "too-large") {
+    reply.removeHeader("connection");
+    await readOn(reply.request.raw, readOnTimes * maxBodyBytes);
+  }
   return reply
     .code(refusal.httpStatus)
     .header("content-type", "application/json")
     .send(JSON.stringify({ error: refusal.message }));
+}
+
+/**
+ * A body that is too large is read, and thrown away, before it is refused: Envoy reads nothing any more of a request that has its
+ * answer, and closes the connection after a second. Many clients that are still sending then do not see the answer. What is
+ * this many times over the limit is refused at once.
+ */
+const readOnTimes = 4;
+
+/** Resolves when the body is at its end, broken off, or longer than that. */
+async function readOn(body: IncomingMessage, mostBytes: number): Promise<void> {
+  if (body.readableEnded || body.destroyed || Number(body.headers["content-length"] ?? 0) > mostBytes) return;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  let bytes = 0;
+  body.on("data", (chunk: Buffer) => {
+    bytes += chunk.length;
+    if (bytes > mostBytes) resolve();
+  });
+  body.on("close", resolve);
+  body.on("end", resolve);
+  await promise;
 }
 
 function parseFrameworkError(error: unknown, maxBodyBytes: number): Refusal {
