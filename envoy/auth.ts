@@ -17,7 +17,7 @@ import {
 } from "#proto/gen/envoy/extensions/filters/http/jwt_authn/v3/config_pb.ts";
 import { LuaSchema } from "#proto/gen/envoy/extensions/filters/http/lua/v3/lua_pb.ts";
 import type { HttpFilterSchema } from "#proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
-import { filters, headers, serverMethods, serverPaths } from "./names.ts";
+import { filters, headers, healthCheck, serverMethods, serverPaths } from "./names.ts";
 
 import { buildOutsideCluster } from "./outside.ts";
 import { overAds } from "./ways.ts";
@@ -95,7 +95,7 @@ export const unprovedReason = "this needs an API key, a token or a client certif
 
 /** `closed`: nothing is open to who has proved nothing, and the script is the last that could find out who calls. */
 function strangers(closed: boolean): string {
-  const open = [...serverPaths, ...serverMethods.map((method) => `/inference.GRPCInferenceService/${method}`)];
+  const open = [...serverPaths, healthCheck, ...serverMethods.map((method) => `/inference.GRPCInferenceService/${method}`)];
   const table = open.map((path) => `["${path}"]=true`).join(",");
   return `local CLOSED, REASON = ${closed}, "${unprovedReason}"\nlocal OPEN = {${table}}\n${strangersScript}`;
 }

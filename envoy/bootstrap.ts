@@ -11,7 +11,15 @@ import { HttpProtocolOptionsSchema } from "#proto/gen/envoy/extensions/upstreams
 import { buildAuthClusters } from "./auth.ts";
 import { buildOverload, defaultLimits } from "./limits.ts";
 import { buildListeners } from "./listeners.ts";
-import { clusters, mirrorListener, rerouteListener, runtimeLayer, usageSampleKey } from "./names.ts";
+import {
+  clusters,
+  healthAnswerListener,
+  healthListener,
+  mirrorListener,
+  rerouteListener,
+  runtimeLayer,
+  usageSampleKey,
+} from "./names.ts";
 import type { BootstrapOptions } from "./options.ts";
 import { buildCollector, tracingFlags } from "./tracing.ts";
 import { internal, overAds, pipe } from "./ways.ts";
@@ -57,6 +65,8 @@ export function buildBootstrap(options: BootstrapOptions): Bootstrap {
         // Where routes of slots send gRPC calls that have waited: there the message is made to name the slot.
         staticCluster(clusters.reroute, internal(rerouteListener)),
         mirrorCluster(options),
+        staticCluster(clusters.health, internal(healthListener)),
+        staticCluster(clusters.healthAnswer, internal(healthAnswerListener)),
       ],
     },
   });

@@ -25,7 +25,7 @@ import {
 } from "#proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
 import { HttpRequestHeaderMatchInputSchema } from "#proto/gen/envoy/type/matcher/v3/http_inputs_pb.ts";
 import { unaskedStatus } from "./localreplies.ts";
-import { clusters, filters, headers, priorityHeader } from "./names.ts";
+import { askedBy, clusters, filters, headers, priorityHeader } from "./names.ts";
 import type { BootstrapOptions } from "./options.ts";
 import { buildTracing } from "./tracing.ts";
 
@@ -72,7 +72,8 @@ export function lua(name: string, source: string, others: Readonly<Record<string
   );
 }
 
-export function processor(name: string, options: Pick<BootstrapOptions, "maxParkMs">): HttpFilter {
+/** `wire`: what the port is for where it stands; absent on internal listeners. */
+export function processor(name: string, options: Pick<BootstrapOptions, "maxParkMs">, wire?: "rest" | "grpc"): HttpFilter {
   return filter(
     name,
     packAny(ExternalProcessorSchema, {
@@ -85,8 +86,11 @@ export function processor(name: string, options: Pick<BootstrapOptions, "maxPark
           numRetries: 60,
           retryBackOff: { baseInterval: duration(50), maxInterval: duration(500) },
         },
-        // Tells the gateway which filter asks.
-        initialMetadata: [{ key: "x-warm-filter", value: name === filters.reroute ? "reroute" : "miss" }],
+        // Tells the gateway which filter asks, and on which port.
+        initialMetadata: [
+          { key: askedBy.filter, value: name === filters.reroute ? "reroute" : "miss" },
+          ...(wire === undefined ? [] : [{ key: askedBy.port, value: wire }]),
+        ],
       },
       statPrefix: name.replace(".", "_"),
       // Closed on failure: to send a request on unasked would be to send it to a pod without its model.

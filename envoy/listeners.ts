@@ -19,6 +19,7 @@ import { HeaderMutationSchema as EarlyHeaderMutationSchema } from "#proto/gen/en
 import { buildAuthFilters, principalAtTheEdge } from "./auth.ts";
 import { connection, filter, type HttpFilter, lua, mark, onMiss, processor, router, script } from "./filters.ts";
 import { buildFirstMessage, firstMessageFilter } from "./firstmessage.ts";
+import { buildHealthListeners } from "./health.ts";
 import { buildInnerListeners } from "./inner.ts";
 import { limitFilter } from "./limit.ts";
 import { grpcErrors, httpErrors } from "./localreplies.ts";
@@ -34,6 +35,7 @@ export function buildListeners(options: BootstrapOptions): Listener[] {
   return [
     port("http", options.http, options, {
       // /v2/models/NAME/...: the name is the third segment.
+      wire: "rest",
       key: { name: ":path", extractType: { case: "index", value: 3 }, elementSeparator: "/" },
       before: [],
       naming: script("json.lua", "naming-http.lua"),
@@ -41,6 +43,7 @@ export function buildListeners(options: BootstrapOptions): Listener[] {
       localReplies: httpErrors,
     }),
     port("grpc", options.grpc, options, {
+      wire: "grpc",
       key: { name: headers.model, extractType: { case: "index", value: 0 } },
       before: [filter(firstMessageFilter, buildFirstMessage())],
       naming: script("message.lua", "frames.lua", "agree.lua", "naming-grpc.lua"),
@@ -48,10 +51,12 @@ export function buildListeners(options: BootstrapOptions): Listener[] {
       localReplies: grpcErrors,
     }),
     ...buildInnerListeners(options),
+    ...buildHealthListeners(options),
   ];
 }
 
 interface PortKind {
+  readonly wire: "rest" | "grpc";
   readonly key: Extractor;
   /** Filters before the naming filter. */
   readonly before: readonly HttpFilter[];
@@ -104,7 +109,7 @@ function port(name: string, address: PortAddress, options: BootstrapOptions, kin
               ...(options.auth === undefined ? [] : [...buildAuthFilters(options.auth), limitFilter]),
               ...kind.before,
               lua(filters.naming, kind.naming, { answer: kind.answer }),
-              onMiss(filters.miss, processor(filters.miss, options), mark),
+              onMiss(filters.miss, processor(filters.miss, options, kind.wire), mark),
               router,
             ],
           }),

@@ -97,12 +97,20 @@ function pathLike(regex: string): MessageInitShape<typeof HeaderMatcherSchema> {
   return { name: ":path", headerMatchSpecifier: { case: "stringMatch", value: { matchPattern } } };
 }
 
+const isGrpc = hasHeader({
+  name: "content-type",
+  headerMatchSpecifier: { case: "stringMatch", value: { matchPattern: { case: "prefix", value: "application/grpc" } } },
+});
+
 /** As clients send it, and as the naming filter writes it. */
 const openaiPath = pathLike("(/openai)?(/models/[^/]+)?/v1/(chat/completions|completions|embeddings)([?].*)?");
 
 /** The HTTP port: `{"error": TEXT}`, and OpenAI's own form on its paths. */
 export const httpErrors: MessageInitShape<typeof LocalReplyConfigSchema> = {
   mappers: [
+    // Refused on this port, in its own form: nothing is changed.
+    { ...unaskedGrpc, filter: all(isGrpc, unasked.filter) },
+    { filter: isGrpc },
     wordFor("the path must not contain %00", 400, pathLike("[^?]*%00.*")),
     wordFor("the path must not contain a fragment (#)", 400, pathLike("[^#]*#.*")),
     wordFor("a connection cannot be upgraded to another protocol here", 403, {
@@ -141,11 +149,6 @@ export const grpcErrors: MessageInitShape<typeof LocalReplyConfigSchema> = {
 const isHedge = hasHeader({
   name: headers.isHedge,
   headerMatchSpecifier: { case: "stringMatch", value: { matchPattern: { case: "exact", value: "true" } } },
-});
-
-const isGrpc = hasHeader({
-  name: "content-type",
-  headerMatchSpecifier: { case: "stringMatch", value: { matchPattern: { case: "prefix", value: "application/grpc" } } },
 });
 
 const left = setHeader(headers.notHere, leftToFirst);

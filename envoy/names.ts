@@ -63,6 +63,9 @@ export const filters = {
   mirror: "warm.mirror",
 } as const;
 
+/** Metadata of an ext_proc stream: `miss` or `reroute`; and, of a miss, what its port is for: `rest` or `grpc`. */
+export const askedBy = { filter: "x-warm-filter", port: "x-warm-port" } as const;
+
 /** Static clusters of the bootstrap. */
 export const clusters = {
   /** Of traces; only where there is a collector. */
@@ -71,6 +74,8 @@ export const clusters = {
   extProc: "warm-ext-proc",
   reroute: "warm-reroute",
   mirror: "warm-mirror",
+  health: "warm-health",
+  healthAnswer: "warm-health-answer",
 } as const;
 
 /** The internal listener that a request enters when no pod of its placement set could answer. */
@@ -78,6 +83,13 @@ export const rerouteListener = "warm-reroute";
 
 /** The internal listener that copies of requests enter, on their way to the revision that mirrors. */
 export const mirrorListener = "warm-mirror";
+
+/** The internal listeners that answer gRPC's health check. */
+export const healthListener = "warm-health";
+export const healthAnswerListener = "warm-health-answer";
+
+/** gRPC's health check, which Envoy answers; naming-grpc.lua knows it too. */
+export const healthCheck = "/grpc.health.v1.Health/Check";
 
 /** The scoped routes that all listeners share; one name, so that Envoy keeps one table for them. */
 export const scopedRoutes = "warm-models";

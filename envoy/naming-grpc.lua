@@ -13,6 +13,9 @@ local NAMED = {
 local STREAM = "ModelStreamInfer"
 -- About the server, not a model: a scope of their own.
 local SERVER = { ServerLive = true, ServerReady = true, ServerMetadata = true, RepositoryIndex = true }
+-- gRPC's health check, and of which services it may ask: the whole, and V2.
+local HEALTH = "/grpc.health.v1.Health/Check"
+local WELL = { [""] = true, ["inference.GRPCInferenceService"] = true }
 
 local function valid(name)
   return name ~= nil and #name <= 253 and string.find(name, "^[%w_%-][%w%._%-]*$") ~= nil
@@ -57,12 +60,27 @@ local function from_first_message(handle)
   return names[1]
 end
 
+-- Of the services that Envoy answers for; any other is refused here, as the protocol wants it.
+local function is_health(handle)
+  local body = handle:body()
+  if body == nil then return false end
+  local from, _, size, name = find_name(body, 300)
+  if from == nil then return false end
+  if WELL[size == 0 and "" or name] then return true end
+  handle:respond({
+    [":status"] = "200", ["content-type"] = "application/grpc",
+    ["grpc-status"] = "5", ["grpc-message"] = "no such service: ask for the server's, or for inference.GRPCInferenceService",
+  })
+  return false
+end
+
 -- Whether a route was found, to a model or to what answers for the server.
 local function find_route(handle)
   local headers = handle:headers()
   local path = headers:get(":path") or ""
   local method = string.sub(path, 1, #SERVICE) == SERVICE and string.sub(path, #SERVICE + 1) or ""
-  if SERVER[method] then
+  if SERVER[method] or (path == HEALTH and is_health(handle)) then
+    headers = handle:headers()
     headers:replace("x-warm-model", "/server")
     -- Where callers prove who they are, everybody may ask this; what is listed is for the gateway to choose.
     local caller = headers:get("x-warm-principal")

@@ -1,5 +1,5 @@
 // Owns the counters that only Envoy has: how many requests came, and how many of them it asked us about. A hit is a
-// request that Envoy did not ask about.
+// request that Envoy did not ask about, and no health check.
 import { openEnvoyAdmin } from "./envoyadmin.ts";
 import { createHitCount } from "./hitcount.ts";
 
@@ -8,6 +8,8 @@ export type EnvoyPort = "http" | "grpc";
 export interface PortCounts {
   readonly requests: number;
   readonly asked: number;
+  /** gRPC's health check, which Envoy answers. */
+  readonly healthChecks: number;
   /** In hand now. */
   readonly active: number;
   /** By class of status: `2xx`. */
@@ -20,6 +22,7 @@ export interface EnvoyCounts {
   readonly requests: number;
   /** Requests for which an ext_proc stream was opened. */
   readonly asked: number;
+  readonly hits: number;
   readonly extProcErrors: number;
   /** Requests refused for their tenant's requests per second. */
   readonly limited: number;
@@ -34,7 +37,7 @@ export interface EnvoyStats extends AsyncDisposable {
 }
 
 const filter =
-  "^http\\.warm_(http|grpc|reroute)\\.(downstream_rq_(total|active|[1-5]xx)$|ext_proc\\.)|warm_limit\\.http_local_rate_limit\\.rate_limited$";
+  "^http\\.warm_(http|grpc|reroute)\\.(downstream_rq_(total|active|[1-5]xx)$|ext_proc\\.)|^http\\.warm_health\\.downstream_rq_total$|warm_limit\\.http_local_rate_limit\\.rate_limited$";
 
 export function openEnvoyStats(adminSocket: string): EnvoyStats {
   const client = openEnvoyAdmin(adminSocket);
@@ -79,6 +82,7 @@ export function parseStats(text: string): EnvoyCounts {
       name,
     )?.groups;
     if (name.endsWith("warm_limit.http_local_rate_limit.rate_limited")) limited += count;
+    else if (name === "http.warm_health.downstream_rq_total") ports.grpc.healthChecks += count;
     else if (found?.["port"] === "http" || found?.["port"] === "grpc") {
       const port = ports[found["port"]];
       const { what } = found;
@@ -91,9 +95,14 @@ export function parseStats(text: string): EnvoyCounts {
     }
   }
   const { http, grpc } = ports;
-  return { ports, requests: http.requests + grpc.requests, asked: http.asked + grpc.asked, extProcErrors, limited };
+  const hits = hitsOf(http) + hitsOf(grpc);
+  return { ports, requests: http.requests + grpc.requests, asked: http.asked + grpc.asked, hits, extProcErrors, limited };
 }
 
-function emptyCounts(): { requests: number; asked: number; active: number; responses: Record<string, number> } {
-  return { requests: 0, asked: 0, active: 0, responses: {} };
+export function hitsOf({ requests, asked, healthChecks }: PortCounts): number {
+  return Math.max(0, requests - asked - healthChecks);
+}
+
+function emptyCounts(): { -readonly [K in keyof PortCounts]: PortCounts[K] } & { responses: Record<string, number> } {
+  return { requests: 0, asked: 0, healthChecks: 0, active: 0, responses: {} };
 }

@@ -14,7 +14,7 @@ import {
   type MetricsOptions,
   secondsBuckets,
 } from "#platform/metrics.ts";
-import type { EnvoyStats } from "./envoystats.ts";
+import { type EnvoyStats, hitsOf } from "./envoystats.ts";
 import type { MissAnswer } from "./extproc/service.ts";
 import type { Fleet } from "./fleet.ts";
 
@@ -178,9 +178,9 @@ export function collectGateway({ of, onCollect }: GatewayMetrics, { fleet, envoy
     of.extProcErrors.set({}, counts.extProcErrors);
     of.quotaRefusals.set({ quota: "requests" }, counts.limited);
     for (const port of ports) {
-      const { requests, asked, active, responses } = counts.ports[port];
+      const { requests, active, responses } = counts.ports[port];
       of.requests.set({ port }, requests);
-      of.hits.set({ port }, Math.max(0, requests - asked));
+      of.hits.set({ port }, hitsOf(counts.ports[port]));
       of.activeRequests.set({ port }, active);
       for (const each of classes) of.responses.set({ port, class: each }, responses[each] ?? 0);
     }

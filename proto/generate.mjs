@@ -22,6 +22,8 @@ const roots = [
   "envoy/extensions/filters/http/composite/v3/composite",
   "envoy/extensions/filters/http/ext_proc/v3/ext_proc",
   "envoy/extensions/filters/http/grpc_field_extraction/v3/config",
+  "envoy/extensions/filters/http/grpc_http1_reverse_bridge/v3/config",
+  "envoy/extensions/filters/http/health_check/v3/health_check",
   "envoy/extensions/filters/http/header_mutation/v3/header_mutation",
   "envoy/extensions/filters/http/jwt_authn/v3/config",
   "envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit",

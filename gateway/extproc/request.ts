@@ -74,8 +74,12 @@ export function parseRerouting(headers: ReadonlyMap<string, string>): Rerouting 
   return { from: headers.get(own.from) ?? "", isHedge: headers.get(own.isHedge) === "true" };
 }
 
-/** `repeated`: names of headers that came more than once. */
-export function parseMiss(headers: ReadonlyMap<string, string>, repeated: readonly string[]): MissRequest {
+/** `repeated`: names of headers that came more than once. `port`: what the port is for that it came by, if that is to be minded. */
+export function parseMiss(
+  headers: ReadonlyMap<string, string>,
+  repeated: readonly string[],
+  port?: "rest" | "grpc",
+): MissRequest {
   const grpc = headers.get("content-type")?.startsWith("application/grpc") === true;
   const wire = grpc ? "grpc" : "rest";
   const priority = parsePriority(headers.get(priorityHeader));
@@ -83,7 +87,11 @@ export function parseMiss(headers: ReadonlyMap<string, string>, repeated: readon
   if (repeated.some((name) => name.startsWith("mm-"))) {
     return { kind: "refused", wire, code: "invalid-request", reason: "the model is named more than once in the headers" };
   }
+  if (grpc && port === "rest") return refused(wire, "unsupported-method", "this port is for REST; gRPC has a port of its own");
   const request = grpc ? parseGrpc(headers) : parseRest(headers);
+  // What asks about the server is answered on either, for who probes a port.
+  if (port === "grpc" && request.kind === "infer" && !grpc)
+    return refused(wire, "unsupported-method", "this port is for gRPC; REST has a port of its own");
   return request.kind === "infer" ? { ...request, priority } : request;
 }
 

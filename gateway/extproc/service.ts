@@ -3,7 +3,7 @@
 import type { ServerDuplexStream } from "@grpc/grpc-js";
 import { type ErrorCode, errorMessage } from "#core/errors.ts";
 import { activeRevision, type Model, type ModelName } from "#core/model.ts";
-import { headers } from "#envoy/names.ts";
+import { askedBy, headers } from "#envoy/names.ts";
 import type { Clock } from "#platform/clock.ts";
 import type { Log } from "#platform/log.ts";
 import { logKeysOf } from "#platform/telemetry.ts";
@@ -146,8 +146,9 @@ export function createProcessor(parts: ProcessorParts): Processor {
   function serve(stream: ProcessStream, event: Extract<ProcessingEvent, { kind: "request-headers" }>, signal: AbortSignal): void {
     counts.requests += 1;
     const startMs = clock.monotonicMs();
-    const rerouted = stream.metadata.get("x-warm-filter").includes("reroute") ? parseRerouting(event.headers) : undefined;
-    const request = rerouted !== undefined ? parseReroute(event.headers) : parseMiss(event.headers, event.repeated);
+    const rerouted = stream.metadata.get(askedBy.filter).includes("reroute") ? parseRerouting(event.headers) : undefined;
+    const request =
+      rerouted !== undefined ? parseReroute(event.headers) : parseMiss(event.headers, event.repeated, portOf(stream));
     const span = parts.spans.start(rerouted !== undefined ? "reroute" : "miss", stream.metadata, event.headers);
     const answered = decide(request, event.headers.get(headers.principal), rerouted, signal, span).catch((error: unknown) => {
       log.error("a miss could not be decided", { error, ...logKeysOf(span.traceparent) });
@@ -187,6 +188,12 @@ export function createProcessor(parts: ProcessorParts): Processor {
       });
     },
   };
+}
+
+/** What the port is for that the request came by. */
+function portOf({ metadata }: ProcessStream): "rest" | "grpc" | undefined {
+  const [port] = metadata.get(askedBy.port);
+  return port === "rest" || port === "grpc" ? port : undefined;
 }
 
 function kindOf(rerouted: Rerouting | undefined): MissAnswer["kind"] {

@@ -150,6 +150,21 @@ test("headers of ours that a client makes up change nothing", async () => {
   await assertUndisturbed();
 });
 
+test("a call on the port of the other protocol hears so, and loads nothing", async () => {
+  const cold = fleet.oracle.models.at(-1) ?? "";
+  assert.notEqual(cold, hot);
+  await using wrong = createRestClient(`http://${fleet.grpcTarget}`);
+  const overRest = await wrong.ask(named(cold), post(good));
+  assert.deepEqual([overRest.status, overRest.text], [404, "this port is for gRPC; REST has a port of its own"]);
+  assert.equal((await wrong.ask("/v2/health/live")).status, 200);
+  await using other = await openGrpcClient(new URL(fleet.restUrl).host);
+  const overGrpc = await other.call(call, of(cold), { "mm-model-id": cold });
+  assert.deepEqual([overGrpc.status, overGrpc.message], [unsupported, "this port is for REST; gRPC has a port of its own"]);
+  const { copies } = (await fleet.manage("GET", `/api/v1/models/${cold}`)).json as { copies: unknown[] };
+  assert.deepEqual(copies, []);
+  await assertUndisturbed();
+});
+
 test("what is no HTTP is answered with 400 and its connection ends", async () => {
   for (const text of [
     "NONSENSE\r\n\r\n",
@@ -285,10 +300,12 @@ const grpcRefusals: readonly (readonly [string, string, Uint8Array, number, RegE
     { "mm-model-id": hot },
   ],
   ["an unknown method", inferencePath("Nope"), of(hot), unsupported, /no inference call/],
-  ["another service", "/grpc.health.v1.Health/Check", of(hot), unsupported, /no inference call/],
+  ["the health of a service that is none", "/grpc.health.v1.Health/Check", of(hot), 5, /no such service/],
+  ["health that is watched", "/grpc.health.v1.Health/Watch", frameOf(new Uint8Array()), unsupported, /no inference call/],
+  ["another service", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", of(hot), unsupported, /no inference call/],
   [
     "another service with a header that names a model",
-    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/Watch",
     of(hot),
     unsupported,
     /no inference call/,

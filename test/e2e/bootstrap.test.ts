@@ -17,7 +17,9 @@ import {
 } from "#proto/gen/envoy/extensions/filters/http/composite/v3/composite_pb.ts";
 import { ExternalProcessorSchema } from "#proto/gen/envoy/extensions/filters/http/ext_proc/v3/ext_proc_pb.ts";
 import { GrpcFieldExtractionConfigSchema } from "#proto/gen/envoy/extensions/filters/http/grpc_field_extraction/v3/config_pb.ts";
+import { FilterConfigSchema as BridgeSchema } from "#proto/gen/envoy/extensions/filters/http/grpc_http1_reverse_bridge/v3/config_pb.ts";
 import { HeaderMutationSchema } from "#proto/gen/envoy/extensions/filters/http/header_mutation/v3/header_mutation_pb.ts";
+import { HealthCheckSchema } from "#proto/gen/envoy/extensions/filters/http/health_check/v3/health_check_pb.ts";
 import { LuaSchema } from "#proto/gen/envoy/extensions/filters/http/lua/v3/lua_pb.ts";
 import { RouterSchema } from "#proto/gen/envoy/extensions/filters/http/router/v3/router_pb.ts";
 import { HttpConnectionManagerSchema } from "#proto/gen/envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager_pb.ts";
@@ -32,6 +34,7 @@ import { findEnvoy } from "../harness/setup.ts";
 
 /** Everything that the bootstrap holds inside of an Any. */
 const registry = createRegistry(
+  BridgeSchema,
   CompositeSchema,
   EarlyHeaderMutationSchema,
   ExecuteFilterActionSchema,
@@ -39,6 +42,7 @@ const registry = createRegistry(
   ExternalProcessorSchema,
   GrpcFieldExtractionConfigSchema,
   HeaderMutationSchema,
+  HealthCheckSchema,
   HttpConnectionManagerSchema,
   HttpGrpcAccessLogConfigSchema,
   HttpProtocolOptionsSchema,
