@@ -10,7 +10,7 @@ import { connection, type HttpFilter, lua, mark, origin, processor, router, scri
 import { innerErrors } from "./localreplies.ts";
 import { filters, headers, lastPrefix, mirrorListener, rerouteListener } from "./names.ts";
 import type { BootstrapOptions } from "./options.ts";
-import { onceElsewhere, retryBodyBytes } from "./retries.ts";
+import { onceElsewhere, retryBodyBytes, whenSilent } from "./retries.ts";
 
 type Listener = MessageInitShape<typeof ListenerSchema>;
 
@@ -30,8 +30,8 @@ function reroute(options: BootstrapOptions): Listener {
       router,
     ],
     [
-      { toCluster: lastPrefix, action: untimed },
-      { toCluster: "", action: { ...untimed, retryPolicy: hedged, hedgePolicy: { hedgeOnPerTryTimeout: true } } },
+      { toCluster: lastPrefix, action: hedged(whenSilent()) },
+      { toCluster: "", action: hedged(onceElsewhere()) },
     ],
     options,
   );
@@ -56,7 +56,11 @@ type Action = Pick<
 >;
 
 /** The pod that the gateway found may stand still as well. The request has been to the gateway anyway: it is asked again soon. */
-const hedged = { ...onceElsewhere(), perTryTimeout: duration(patienceMs[0]) };
+const hedged = (retryPolicy: ReturnType<typeof onceElsewhere>): Action => ({
+  ...untimed,
+  retryPolicy: { ...retryPolicy, perTryTimeout: duration(patienceMs[0]) },
+  hedgePolicy: { hedgeOnPerTryTimeout: true },
+});
 
 const untimed: Action = { timeout: duration(0), maxStreamDuration: { grpcTimeoutHeaderMax: duration(0) } };
 

@@ -122,5 +122,5 @@ export const serverScope = "/server";
 /** The principal in the keys of scopes that no caller can name: entries, and the server's own. */
 export const entryPrincipal = "~";
 
-/** How the names of those clusters begin from which nothing is rerouted any more. */
+/** How the names of those clusters begin from which nothing that failed is rerouted any more. */
 export const lastPrefix = "last-";

@@ -26,3 +26,9 @@ export function onceElsewhere(): Extract<MessageInitShape<typeof RetryPolicySche
     retryBackOff: { baseInterval: duration(5), maxInterval: duration(50) },
   };
 }
+
+/** Nothing that failed is tried again; beside a try that says nothing a second one waits all the same. */
+export function whenSilent(): ReturnType<typeof onceElsewhere> {
+  const { retryPriority, numRetries } = onceElsewhere();
+  return { retryOn: "retriable-status-codes", numRetries, retryPriority };
+}

@@ -1,7 +1,7 @@
 // Owns what becomes of a request that every pod of its placement set failed: the pods that say they hold the model are
 // asked whether they really do; one that does gets the request, else the model is loaded anew. Either way the request
 // goes to the cluster of one pod. It may fail there too, since on a full fleet a copy may be evicted while the request is on its
-// way; then it comes here a second time, and not a third.
+// way; then it comes here a second time, and not a third. One that is silent there comes again each time.
 //
 // A request whose first try has said nothing yet, and goes on, waits here beside it: as long as the pods of its set are
 // well it is a long inference, and must not be computed twice. Who says otherwise are the owners of that knowledge: the

@@ -99,7 +99,16 @@ test("a pod that is slow and well keeps its request, and is asked once; given up
   await using fourth = await openSlowPod(fleet, "slow-3");
   await third.endAdapter();
   await fourth.whenAsked(1);
-  fourth.asked[0]?.end("{}");
+  // And so may the next, and the one after it.
+  await whenHedged(reroutes + 5);
+  await using fifth = await openSlowPod(fleet, "slow-4");
+  await fourth.endAdapter();
+  await fifth.whenAsked(1);
+  await whenHedged(reroutes + 6);
+  await using sixth = await openSlowPod(fleet, "slow-5");
+  await fifth.endAdapter();
+  await sixth.whenAsked(1);
+  sixth.asked[0]?.end("{}");
   const last = await twice;
-  assert.deepEqual([last.status, last.headers.get("x-pod")], [200, "slow-3"]);
+  assert.deepEqual([last.status, last.headers.get("x-pod")], [200, "slow-5"]);
 });

@@ -30,9 +30,10 @@ export function buildPodCluster(pod: PodAddress, wire: Wire): Cluster {
   return buildCluster(name, wire, [podEndpoints([pod[wire]]), rerouteEndpoints(name)]);
 }
 
-/** The same for the last time: what fails here has failed. */
+/** The same for the last time: what fails here has failed. What is silent here is looked for elsewhere, by the same kind. */
 export function buildLastCluster(pod: PodAddress, wire: Wire): Cluster {
-  return buildCluster(podClusterName(pod, wire, 3), wire, [podEndpoints([pod[wire]])]);
+  const name = podClusterName(pod, wire, 3);
+  return buildCluster(name, wire, [podEndpoints([pod[wire]]), rerouteEndpoints(name)]);
 }
 
 function buildCluster(name: string, wire: Wire, endpoints: Endpoints[]): Cluster {

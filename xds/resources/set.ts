@@ -79,12 +79,13 @@ const podPrefix = "pod-";
 
 /** That of the same pods as a set: each pod has one for itself. */
 export function setClusterOf(cluster: string): string {
-  return cluster.startsWith(podPrefix) ? `set-${cluster.slice(podPrefix.length)}` : cluster;
+  const prefix = [podPrefix, lastPrefix].find((each) => cluster.startsWith(each));
+  return prefix === undefined ? cluster : `set-${cluster.slice(prefix.length)}`;
 }
 
 /** Whether a request that comes from this cluster was rerouted to it. */
 export function isPodCluster(cluster: string): boolean {
-  return cluster.startsWith(podPrefix);
+  return cluster.startsWith(podPrefix) || cluster.startsWith(lastPrefix);
 }
 
 /** Where requests go: the pods that hold a revision ready, and the slot that names it there. */
