@@ -154,6 +154,45 @@ test("copies that the home before wanted go two minutes after the demand, too", 
   assert.equal(bench.loads.length, 0);
 });
 
+test("copies that nobody wants any more go two minutes after the demand, whenever it is seen again", (t) => {
+  using bench = openBench(t);
+  // Long after its home changed, or where pods that stood still came back.
+  bench.run(20, 0);
+  for (const podId of ["p1", "p2"]) bench.fleet.change(podId, [ready]);
+  bench.run(100, 1);
+  assert.equal(held(bench), 3);
+  bench.run(50, 0);
+  assert.equal(held(bench), 1);
+  assert.equal(bench.loads.length, 0);
+});
+
+test("of copies beyond what is wanted those that demand needs stay", (t) => {
+  using bench = openBench(t);
+  bench.run(20, 300);
+  assert.equal(held(bench), 2);
+  for (const podId of ["p1", "p2", "p3"]) bench.fleet.change(podId, [ready]);
+  assert.equal(held(bench), 4);
+  bench.run(100, 250);
+  assert.equal(held(bench), 4);
+  bench.run(60, 250);
+  assert.equal(held(bench), 2);
+  bench.run(300, 250);
+  assert.equal(held(bench), 2);
+  assert.equal(bench.loads.length, 1);
+});
+
+test("a second copy while one moves is nobody's surplus, however often", (t) => {
+  using bench = openBench(t);
+  for (let move = 0; move < 4; move++) {
+    bench.run(60, 1);
+    bench.fleet.change("p1", [ready]);
+    bench.run(1, 1);
+    bench.fleet.change("p1", [{ ...ready, state: "gone" }]);
+  }
+  assert.equal(held(bench), 1);
+  assert.deepEqual(bench.drops, []);
+});
+
 test("maxCopies bounds them", (t) => {
   using bench = openBench(t);
   bench.models.set("x", modelOf({ maxCopies: 2 }));

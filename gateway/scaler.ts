@@ -2,7 +2,15 @@
 // Invariants: only for models whose home this gateway is; once a second for the models used since, and for the few that
 // have more than one copy; settings once for each change of a model. What it wants, it wants of copies.ts, which keeps it.
 import { findRevision, type Model, maxCopiesLimit } from "#core/model.ts";
-import { type CopiesWanted, decideCopies, noScaling, type ScalingPolicy, type ScalingState } from "#core/scaling.ts";
+import {
+  type CopiesWanted,
+  type CopyLimits,
+  type Demand,
+  decideCopies,
+  noScaling,
+  type ScalingPolicy,
+  type ScalingState,
+} from "#core/scaling.ts";
 import type { Clock } from "#platform/clock.ts";
 import type { Copies } from "./copies.ts";
 import type { Decisions } from "./decisions.ts";
@@ -46,6 +54,8 @@ export function createScaler(parts: ScalerParts): Scaler {
   const { copies, rates, clock } = parts;
   /** Models of which more than one copy is wanted, or will be. */
   const scaled = new Map<string, Scaled>();
+  /** Models with more copies than are wanted, and how those are on their way down. */
+  const surplus = new Map<string, ScalingState>();
   let inheritsUntilMs = clock.monotonicMs() + inheritingMs;
   /** Revisions that a model's settings want copies of. */
   const kept = new Map<string, readonly string[]>();
@@ -53,12 +63,36 @@ export function createScaler(parts: ScalerParts): Scaler {
   function consider(name: string, nowMs: number): void {
     const model = parts.findModel(name);
     const known = scaled.get(name);
-    if (model === undefined || !parts.isHome(name)) return known === undefined ? undefined : release(name, known);
+    if (model === undefined || !parts.isHome(name)) {
+      surplus.delete(name);
+      return known === undefined ? undefined : release(name, known);
+    }
     const { minCopies = 0, maxCopies = maxCopiesLimit } = model;
     const limits = { minCopies, maxCopies: Math.min(maxCopies, Math.max(1, parts.fleet.views().length)) };
     const state = known?.state ?? noScaling;
     const before = nowMs < inheritsUntilMs ? inherit(model, state) : state;
-    return apply(model, known, decideCopies(rates.demandOf(name), before, limits, parts.policy, nowMs));
+    const demand = rates.demandOf(name);
+    apply(model, known, decideCopies(demand, before, limits, parts.policy, nowMs));
+    trim(model, demand, limits, nowMs);
+  }
+
+  /**
+   * Copies that nobody wants: a home before this one did, or they were loaded in place of others that came back. They go
+   * as if they had been wanted, when the demand has been low for as long; none is loaded for them meanwhile. Two for a moment,
+   * while a copy moves, are no surplus.
+   */
+  function trim({ name, active }: Model, demand: Demand, limits: CopyLimits, nowMs: number): void {
+    const { ready } = copies.state(name, active);
+    if (ready <= Math.max(1, scaled.get(name)?.state.copies ?? 0)) return void surplus.delete(name);
+    const before = { ...(surplus.get(name) ?? noScaling), copies: ready };
+    const reach = { ...limits, maxCopies: Math.max(ready, limits.maxCopies) };
+    const { state, why, reason } = decideCopies(demand, before, reach, parts.policy, nowMs);
+    if (state.copies >= ready) return void surplus.set(name, state);
+    surplus.delete(name);
+    const keep = Math.max(1, state.copies);
+    const said = `${keep} of ${ready} copies for ${why}: ${reason}`;
+    parts.decisions.record({ kind: "scaled-down", model: name, revision: active, reason: said });
+    copies.shrink(name, active, keep);
   }
 
   /** The copies that are there were wanted by the home before this one: they go as those that this one wanted. */
@@ -109,7 +143,7 @@ export function createScaler(parts: ScalerParts): Scaler {
       const used = new Set(rates.take());
       parts.onUsed?.(used);
       for (const name of used) consider(name, nowMs);
-      for (const name of Array.from(scaled.keys())) if (!used.has(name)) consider(name, nowMs);
+      for (const name of new Set([...scaled.keys(), ...surplus.keys()])) if (!used.has(name)) consider(name, nowMs);
     },
     onModel(name) {
       const model = parts.findModel(name);
