@@ -187,18 +187,18 @@ for (const [name, path, ask, status, message] of refusals) {
 /** Sends the head, then the body in parts; `atLast`: it must not be answered before the last one. */
 async function sendParts(head: string, parts: readonly string[], atLast: boolean): Promise<string> {
   const socket = connect(server.restPort, "127.0.0.1");
-  let answer = "";
-  socket.on("data", (chunk: Buffer) => (answer += chunk.toString()));
+  const answer: string[] = [];
+  socket.on("data", (chunk: Buffer) => answer.push(chunk.toString()));
   socket.write(`POST ${infer} HTTP/1.1\r\nhost: a\r\n${head}\r\n\r\n`);
   for (const part of parts) {
     // What would be answered before it would be by now.
     assert.equal((await server.rest(infer, { body: both })).status, 200);
-    if (atLast) assert.equal(answer, "", "it was answered before its end");
+    if (atLast) assert.deepEqual(answer, [], "it was answered before its end");
     await new Promise<void>((resolve, reject) => socket.write(part, (error) => (error ? reject(error) : resolve())));
   }
-  while (answer === "") await once(socket, "data");
+  while (answer.length === 0) await once(socket, "data");
   socket.destroy();
-  return answer;
+  return answer.join("");
 }
 
 const part = " ".repeat(limit);
