@@ -20,7 +20,7 @@ import { joinWatches } from "./spans.ts";
 import { createTimesWatch } from "./times.ts";
 
 export interface AdapterParts {
-  readonly pod: Omit<PodFacts, "incarnation" | "capacityBytes" | "streamsByHeader">;
+  readonly pod: Omit<PodFacts, "incarnation" | "streamsByHeader" | "loadTimeoutMs">;
   readonly holding: HoldingOptions;
   readonly driver: Driver;
   /** Tells the model server's deaths for want of memory from others; absent: that cannot be seen. */
@@ -39,8 +39,8 @@ export interface AdapterParts {
   readonly clock?: Clock;
   /** How long the start waits for the model server; 10 s when absent. */
   readonly firstUpMs?: number;
-  /** Pull and load together; 120 s when absent. */
-  readonly loadTimeoutMs?: number;
+  /** Pull and load together, unless the model server says how long; 120 s when absent. Gateways are told. */
+  readonly loadTimeoutMs?: number | undefined;
   /** How often holding and model server are compared; 10 s when absent. */
   readonly compareMs?: number;
 }
@@ -69,7 +69,7 @@ const lookMs = 50;
 const bleedMs = 10_000;
 
 export async function openAdapter(parts: AdapterParts): Promise<Adapter> {
-  const { driver, puller, log, clock = systemClock, loadTimeoutMs = 120_000, compareMs = 10_000 } = parts;
+  const { driver, puller, log, clock = systemClock, loadTimeoutMs, compareMs = 10_000 } = parts;
   const incarnation = randomUUID();
   const holding = createHolding(parts.holding);
   const stop = new AbortController();
@@ -81,7 +81,7 @@ export async function openAdapter(parts: AdapterParts): Promise<Adapter> {
     puller,
     clock,
     log,
-    loadTimeoutMs,
+    ...(loadTimeoutMs === undefined ? {} : { loadTimeoutMs }),
     compareMs,
     watch: joinWatches(
       parts.watch ?? noWatch,
@@ -94,7 +94,8 @@ export async function openAdapter(parts: AdapterParts): Promise<Adapter> {
   });
   const { streamsByHeader = false } = driver;
   const idInjections = (): readonly IdInjection[] => driver.limits?.().idInjections ?? [];
-  const pod = { ...parts.pod, incarnation, capacityBytes: parts.holding.capacityBytes, streamsByHeader, idInjections };
+  const patienceMs = (): number | undefined => driver.limits?.().loadTimeoutMs ?? loadTimeoutMs;
+  const pod = { ...parts.pod, incarnation, streamsByHeader, idInjections, loadTimeoutMs: patienceMs };
   const link = createLinkServer({ pod, agent, clock, log });
   started.link = link;
   const server = new Server({ "grpc.max_receive_message_length": maxGatewayMessageBytes });

@@ -17,7 +17,7 @@ const address = z
   .string({ error: "must be host:port" })
   .regex(/^(?:\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9.-]{1,253}):\d{1,5}$/, { error: "must be host:port" });
 const absolutePath = z.string({ error: "must be an absolute path" }).startsWith("/", { error: "must be an absolute path" });
-const serverAddress = z.string().regex(/^(?:unix:\/.{1,100}|(?:\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9.-]{1,253}):\d{1,5})$/, {
+const serverAddress = z.string().regex(/^(?:unix:\/.{1,107}|(?:\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9.-]{1,253}):\d{1,5})$/, {
   error: "must be host:port or unix:/path",
 });
 const hostAndPort = z
@@ -78,6 +78,16 @@ export const adapterFlags = z.object({
   serverAddress: serverAddress
     .optional()
     .describe("where the model server is told to load, when that is not where it answers requests: HOST:PORT or unix:/PATH"),
+  serverFetches: z
+    .boolean()
+    .default(false)
+    .describe("the model server fetches artefacts by itself and is told where they lie (modelmesh)"),
+  serverLimits: z
+    .boolean()
+    .default(false)
+    .describe(
+      "what the model server says of its capacity and its loads at a time counts, where it says more too, rather than as a bound (modelmesh)",
+    ),
   repository: absolutePath.optional().describe("folder that the model server reads models from"),
   ovmsConfig: absolutePath
     .optional()
@@ -107,6 +117,10 @@ export const adapterFlags = z.object({
   cacheDir: absolutePath
     .optional()
     .describe("folder where artefacts from elsewhere are kept; without it only file:// addresses can be loaded"),
+  cacheReadable: z
+    .boolean()
+    .default(false)
+    .describe("other users of the machine may read what is kept there, for a model server that runs as another user"),
   cacheBytes: sizeBytesOption
     .pipe(
       z
@@ -126,6 +140,10 @@ export const adapterFlags = z.object({
     .default(false)
     .describe("the pod's own credentials count where the storage settings have no entry"),
   labels: labels.default({}).describe("labels of the pod, such as zone=a,disk=ssd"),
+  loadTimeout: durationMsOption
+    .pipe(z.int().min(100).max(3_500_000))
+    .optional()
+    .describe("time for one load, pull included; what the model server says counts more (modelmesh); 2m when absent"),
   loadConcurrency: whole(1, 64).default(2).describe("loads at a time"),
   drain: durationMsOption.default(60_000).describe("how long a pod that is asked to stop serves on while others take its models"),
   minAge: durationMsOption.default(10_000).describe("a copy younger than this is evicted only for a waiting user"),

@@ -17,6 +17,7 @@ import { createServerParts } from "./drivers/open.ts";
 import { collectAdapter, createAdapterMetrics, createMetricsWatch } from "./metrics.ts";
 import { adapterFlags, parseAdapterOptions } from "./options.ts";
 import { openPullers } from "./pull/open.ts";
+import { createUnfetched } from "./pull/unfetched.ts";
 import { createTraceWatch, joinWatches } from "./spans.ts";
 
 const presenceTtlMs = 5_000;
@@ -56,7 +57,7 @@ export async function runAdapter(argv: readonly string[], signal: AbortSignal, s
   const metricsAddress = scraped === undefined ? undefined : authority(metricsHost, scraped.port);
   // Only the built-in one knows our mark.
   const absenceByStatus = options.driver !== "onnx";
-  const puller = await openPullers(options, log, stack);
+  const puller = options.serverFetches ? createUnfetched() : await openPullers(options, log, stack);
   const adapter = stack.use(
     await openAdapter({
       pod: { podId, runtime, restAddress, grpcAddress, labels, formats, absenceByStatus, metricsAddress },
@@ -66,9 +67,11 @@ export async function runAdapter(argv: readonly string[], signal: AbortSignal, s
         headroomBytes: options.headroomBytes ?? Math.floor(capacityBytes / 64),
         minAgeMs: options.minAge,
         loadConcurrency,
+        serverLimits: options.serverLimits,
       },
       ...createServerParts(options, systemClock),
       puller,
+      loadTimeoutMs: options.loadTimeout,
       link: {
         host: options.linkHost,
         port: options.linkPort,

@@ -21,7 +21,7 @@ import { createBackoffs } from "./backoffs.ts";
 import type { Decisions } from "./decisions.ts";
 import type { Drops } from "./drops.ts";
 import { codeOf, type Failure } from "./failure.ts";
-import { type CopyChange, copyKey, type Fleet } from "./fleet.ts";
+import { type CopyChange, copyKey, type Fleet, loadPatienceMs } from "./fleet.ts";
 import type { LoadAsk } from "./links.ts";
 import { createPins, isPinned } from "./pins.ts";
 import type { Placements } from "./placements.ts";
@@ -120,7 +120,7 @@ export function createCopies(parts: CopiesParts): Copies {
 
   function ask(want: Want, podId: string, model: Model, revision: Revision, loadClass: LoadClass): void {
     const late = (): void => failedOn(want, podId, { kind: "failed", code: "pod-failed", reason: `no answer of pod ${podId}` });
-    want.asked.set(podId, setTimeout(late, patienceMs));
+    want.asked.set(podId, setTimeout(late, loadPatienceMs(patienceMs, fleet.pod(podId)?.info)));
     askedOf.set(podId, (askedOf.get(podId) ?? new Set<Want>()).add(want));
     placements.asked(podId);
     const load = askUnasked(model, loadClass, Math.min(queueWaitMs, patienceMs), parts.rateOf?.(model.name));

@@ -46,8 +46,18 @@ export interface PodInfo {
   readonly absenceByStatus?: boolean;
   /** Methods whose messages must name the model: `package.Service/Method` to the numbers of the fields, `1.1`. */
   readonly idInjections?: ReadonlyMap<string, string>;
+  /** How long a load may take there, where it said so. */
+  readonly loadTimeoutMs?: number;
   /** `host:port` where its adapter tells metrics. */
   readonly metricsAddress?: string;
+}
+
+/** The pod itself says when its time is over; whoever waits for that hears of it a moment later. */
+const saidWithinMs = 5_000;
+
+/** How long a load on this pod is waited for. */
+export function loadPatienceMs(usualMs: number, pod: Pick<PodInfo, "loadTimeoutMs"> | undefined): number {
+  return pod?.loadTimeoutMs === undefined ? usualMs : Math.max(usualMs, pod.loadTimeoutMs + saidWithinMs);
 }
 
 export interface PodGauges {

@@ -49,6 +49,7 @@ export const priorityMessages: Readonly<Record<Priority, PriorityMessage>> = {
 
 const maxReasonLength = 500;
 const maxSlot = 15;
+const longestLoadMs = 3_500_000;
 const maxClasses = 5;
 
 /** Undefined: the adapter said something that no copy can be. */
@@ -94,6 +95,7 @@ export function parsePod(message: PodMessage): PodInfo | undefined {
     formats: message.formats.length === 0 ? [message.runtime] : [...message.formats],
     ...(message.absenceByStatus ? { absenceByStatus: true } : {}),
     ...(injections.size > 0 ? { idInjections: injections } : {}),
+    ...(message.loadTimeoutMs === 0 ? {} : { loadTimeoutMs: Math.min(message.loadTimeoutMs, longestLoadMs) }),
     ...(parseAddress(message.metricsAddress) === undefined ? {} : { metricsAddress: message.metricsAddress }),
   };
 }

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { systemClock } from "#platform/clock.ts";
 import { waitFor } from "#platform/testing.ts";
+import { loadPatienceMs } from "./fleet.ts";
 import type { LoadTimes } from "./linkmessages.ts";
 import { ask, change, copy, openLoadsBench } from "./loadstesting.ts";
 import { type MissSpan, silentSpan } from "./spans.ts";
@@ -169,6 +170,15 @@ test("a pod that falls silent in a load is passed over", async () => {
   change(fleet, second, copy("x", "ready"));
   settle(`~${second}`);
   assert.equal((await asked).kind, "live");
+});
+
+test("a pod that says that its loads take longer is given that time, and a moment to say so", () => {
+  assert.deepEqual(
+    [undefined, 100, 60_000].map((loadTimeoutMs) =>
+      loadPatienceMs(20_000, loadTimeoutMs === undefined ? undefined : podInfo("a", { loadTimeoutMs })),
+    ),
+    [20_000, 20_000, 65_000],
+  );
 });
 
 test("a pod that gives a load up is asked again after a pause when there is no other", async () => {

@@ -26,7 +26,7 @@ import { createBackoffs } from "./backoffs.ts";
 import type { Decisions } from "./decisions.ts";
 import { createReadyEntry } from "./entries.ts";
 import { codeOf, type Failure } from "./failure.ts";
-import { type Copy, type CopyChange, copyKey, type FailureKind, type Fleet } from "./fleet.ts";
+import { type Copy, type CopyChange, copyKey, type FailureKind, type Fleet, loadPatienceMs } from "./fleet.ts";
 import { type Ensured, type Flight, isMoreUrgent, longestWaitMs, openFlight, type Urgency } from "./flight.ts";
 import { createFlights } from "./flights.ts";
 import type { Home } from "./home.ts";
@@ -105,7 +105,7 @@ export interface LoadsParts {
   /** Nobody is held to anything when absent. */
   readonly quotas?: Pick<Quotas, "park" | "startLoad">;
   readonly maxWaiting: number;
-  /** How long a load may take before another pod is tried. */
+  /** How long a load may take before another pod is tried, unless its pod takes longer. */
   readonly loadTimeoutMs: number;
 }
 
@@ -171,11 +171,12 @@ export function createLoads(parts: LoadsParts): Loads {
   /** The time of a load begins when it does: in a long queue it is as well off as in any other. */
   function watch(flight: Flight, podId: string): void {
     clearTimeout(flight.timer);
+    const timeoutMs = loadPatienceMs(parts.loadTimeoutMs, fleet.pod(podId)?.info);
     flight.timer = setTimeout(() => {
       const queued = fleet.pod(podId)?.copies.get(flight.key)?.state === "queued";
       if (queued) watch(flight, podId);
-      else tryElsewhere(flight, podId, "pod", `no answer within ${parts.loadTimeoutMs} ms`);
-    }, parts.loadTimeoutMs);
+      else tryElsewhere(flight, podId, "pod", `no answer within ${timeoutMs} ms`);
+    }, timeoutMs);
   }
 
   function choose(flight: Flight, otherwise: string | undefined): string | undefined {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { parseModelName, parseRevision } from "#core/model.ts";
-import { systemClock } from "#platform/clock.ts";
+import { sleep, systemClock } from "#platform/clock.ts";
 import { silentLog } from "#platform/log.ts";
 import { createRecordingLog, waitFor } from "#platform/testing.ts";
 import type { Puller } from "../pull/puller.ts";
@@ -97,6 +97,38 @@ describe("the agent", () => {
     goOn.resolve();
     await waitFor(() => state("hangs") === "ready");
     assert.deepEqual(pulls, ["file:///hangs", "file:///a", "file:///b"]);
+  });
+
+  test("a load has as long as the model server says, whatever the adapter was told", async () => {
+    const parsed = parseRevision({ id: "r1", slot: 0, format: "onnx", storageUri: "file:///a", sizeHintBytes: 1 });
+    assert.ok(parsed.kind === "ok");
+    const { revision } = parsed;
+    for (const [loadTimeoutMs, told, state] of [
+      [60_000, 50, "failed"],
+      [50, 60_000, "ready"],
+    ] as const) {
+      const server = createFakeServer();
+      await using driver = Object.assign(server.openDriver(systemClock), { limits: () => ({ loadTimeoutMs: told }) });
+      const holding = createHolding({ capacityBytes: 1_000 });
+      const slow: Puller = {
+        ...puller,
+        async pull(artefact, signal) {
+          await sleep(200, signal);
+          return await puller.pull(artefact, signal);
+        },
+      };
+      const parts = { holding, driver, puller: slow, clock: systemClock, log: silentLog, loadTimeoutMs };
+      const agent = createAgent({ ...parts, onMessage: () => undefined });
+      const stop = new AbortController();
+      const run = agent.run(stop.signal);
+      await agent.up;
+      agent.post({ kind: "gateway-attached", gatewayId: "g" });
+      const asked = { gatewayId: "g", model: "a", revision, serverName: "a", waitMs: 10_000, idleMs: 0 };
+      agent.post({ kind: "load-asked", loadClass: "waiting-user", ...asked });
+      await waitFor(() => holding.view("a@r1")?.state === state);
+      stop.abort();
+      await run;
+    }
   });
 
   test("says aloud what the model server asks for and does not get", async () => {

@@ -56,7 +56,7 @@ export interface AgentParts {
   readonly watch?: AgentWatch | undefined;
   /** Called in order; must not throw. */
   readonly onMessage: (message: AgentMessage) => void;
-  /** Pull and load together; 120 s when absent. */
+  /** Pull and load together, unless the model server says how long; 120 s when absent. */
   readonly loadTimeoutMs?: number;
   /** 30 s when absent. */
   readonly unloadTimeoutMs?: number;

@@ -97,6 +97,15 @@ test("what the server says of itself bounds the options, not the other way round
   assert.deepEqual([allowance.bytes, allowance.capacityBytes, allowance.loadConcurrency], [1_000, 1_000, 2]);
 });
 
+test("what the server says of itself counts instead, where it is to, and the options where it says nothing", () => {
+  const allowance = createAllowance({ capacityBytes: 1_000, loadConcurrency: 2, serverLimits: true });
+  assert.deepEqual([allowance.bytes, allowance.capacityBytes, allowance.loadConcurrency], [1_000, 1_000, 2]);
+  allowance.told({ capacityBytes: 5_000, loadConcurrency: 8 });
+  assert.deepEqual([allowance.bytes, allowance.capacityBytes, allowance.loadConcurrency], [5_000, 5_000, 8]);
+  allowance.told({ capacityBytes: 600, loadConcurrency: 1 });
+  assert.deepEqual([allowance.bytes, allowance.capacityBytes, allowance.loadConcurrency], [600, 600, 1]);
+});
+
 test("a server that stays beyond its limit has ever less room, down to a half, until it is below it again", () => {
   const allowance = limited(1_000);
   allowance.seen(200, 0);

@@ -36,6 +36,8 @@ export interface Allowance {
 export interface AllowanceOptions {
   readonly capacityBytes: number;
   readonly loadConcurrency: number;
+  /** What the model server says of itself counts, and does not only bound what is said here. */
+  readonly serverLimits?: boolean | undefined;
   /** Of the whole model server; none when undefined. */
   readonly memoryLimitBytes?: number | undefined;
 }
@@ -53,7 +55,8 @@ const givenBackPart = 0.002;
 /** What one peak may cost at most, where it says little of what is held. */
 const keptPart = 0.9;
 
-export function createAllowance({ capacityBytes, loadConcurrency, memoryLimitBytes }: AllowanceOptions): Allowance {
+export function createAllowance(options: AllowanceOptions): Allowance {
+  const { capacityBytes, loadConcurrency, memoryLimitBytes, serverLimits = false } = options;
   let limits: ServerLimits = {};
   let room: number | undefined;
   /** What it takes without any copy, where that was seen. */
@@ -64,7 +67,8 @@ export function createAllowance({ capacityBytes, loadConcurrency, memoryLimitByt
   let isStale = false;
   /** What memory that ran out has left of the capacity. */
   let ceilingPart = 1;
-  const capacity = (): number => Math.min(capacityBytes, limits.capacityBytes ?? capacityBytes);
+  const agreed = (own: number, told: number | undefined): number => (serverLimits ? (told ?? own) : Math.min(own, told ?? own));
+  const capacity = (): number => agreed(capacityBytes, limits.capacityBytes);
 
   const allowed = (): number => {
     const mostBytes = Math.floor(ceilingPart * capacity());
@@ -135,7 +139,7 @@ export function createAllowance({ capacityBytes, loadConcurrency, memoryLimitByt
       return capacity();
     },
     get loadConcurrency(): number {
-      return Math.max(1, Math.min(loadConcurrency, limits.loadConcurrency ?? loadConcurrency));
+      return Math.max(1, agreed(loadConcurrency, limits.loadConcurrency));
     },
   };
 }

@@ -28,6 +28,8 @@ export interface HoldingOptions {
   readonly capacityBytes: number;
   /** What the whole model server may take; the capacity alone counts when absent. */
   readonly memoryLimitBytes?: number | undefined;
+  /** What the model server says of capacity and loads at a time counts, and does not only bound what is said here. */
+  readonly serverLimits?: boolean | undefined;
   /** Kept free beyond what loads need, so that the next one need not wait for an eviction; 0 when absent. */
   readonly headroomBytes?: number;
   /** The anti-thrash age, 10 s when absent. */
@@ -68,7 +70,8 @@ export function createHolding(options: HoldingOptions): Holding {
 }
 
 class PodHolding implements Holding {
-  readonly #options: Required<Omit<HoldingOptions, "memoryLimitBytes">> & Pick<HoldingOptions, "memoryLimitBytes">;
+  readonly #options: Required<Omit<HoldingOptions, "memoryLimitBytes" | "serverLimits">> &
+    Pick<HoldingOptions, "memoryLimitBytes" | "serverLimits">;
   readonly #gateways = new Set<string>();
   readonly #ledger;
   readonly #asks;

@@ -33,6 +33,7 @@ export interface LoaderParts {
   readonly progress?: Omit<ProgressOptions, "onStall"> | undefined;
   readonly artefacts: KeptArtefacts;
   readonly stop: AbortSignal;
+  /** Unless the model server says how long. */
   readonly loadTimeoutMs: number;
   /** What the whole model server takes, where that can be seen. */
   readonly memoryBytes: () => Promise<number | undefined>;
@@ -49,7 +50,7 @@ const cleanUpTimeoutMs = 5_000;
 const killed = "the model server was killed for want of memory while it loaded this";
 
 export function createLoader(parts: LoaderParts): Loader {
-  const { driver, puller, clock, log, watch, lives, artefacts, stop, loadTimeoutMs } = parts;
+  const { driver, puller, clock, log, watch, lives, artefacts, stop } = parts;
 
   /** A dead model server breaks its connections before the watch has looked. True when it is lost by now. */
   const isLost = async (life: AbortSignal): Promise<boolean> => {
@@ -91,6 +92,7 @@ export function createLoader(parts: LoaderParts): Loader {
           serverName,
           revision: revision.id,
           path: pulled.path,
+          artefact: revision,
           format,
           ...(formatVersion === undefined ? {} : { formatVersion }),
           ...(pulled.schemaPath === undefined ? {} : { schemaPath: pulled.schemaPath }),
@@ -117,7 +119,7 @@ export function createLoader(parts: LoaderParts): Loader {
     async load(effect): ReturnType<Loader["load"]> {
       const { key, reservedBytes } = effect;
       const life = lives.current;
-      using deadline = openDeadline(loadTimeoutMs, stop, life.signal);
+      using deadline = openDeadline(driver.limits?.().loadTimeoutMs ?? parts.loadTimeoutMs, stop, life.signal);
       const startMs = clock.monotonicMs();
       const loadWatch = watch.loadStarts(factsOf(effect));
       // Beside the pull: it counts once the model server is asked.

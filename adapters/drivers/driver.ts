@@ -2,6 +2,11 @@
 // Invariants: every call ends by itself within its own deadline, or earlier at its signal; what the server answers is
 // parsed here; failures are values with a kind that says whose fault it is, and nothing is thrown but aborts and faults.
 
+import type { Revision } from "#core/model.ts";
+
+/** Which artefact: where it lies and how to get there. */
+export type Artefact = Pick<Revision, "storageUri" | "storageKey" | "storageParameters" | "schemaPath">;
+
 export type FailureKind = "model" | "pod" | "storage" | "capacity";
 
 export const failureKinds: readonly FailureKind[] = ["model", "pod", "storage", "capacity"];
@@ -20,6 +25,8 @@ export interface LoadRequest {
   readonly format: string;
   /** Of the format, such as "1". */
   readonly formatVersion?: string;
+  /** Where it comes from, for a model server that fetches by itself; then the path is the address's own. */
+  readonly artefact?: Artefact;
   /** A file of input and output tensors; absolute, on that disk too. */
   readonly schemaPath?: string;
   /** What was reserved for it; what it takes where the model server does not tell. */
@@ -50,6 +57,8 @@ export interface ServerLimits {
   readonly capacityBytes?: number;
   /** Loads at a time. */
   readonly loadConcurrency?: number;
+  /** Pull and load together. */
+  readonly loadTimeoutMs?: number;
   /** What a model takes of which nothing is known. */
   readonly defaultSizeBytes?: number;
   /** Methods whose messages must name the model. */
@@ -65,11 +74,10 @@ export interface IdInjection {
   readonly path: readonly number[];
 }
 
-export interface PredictRequest {
+export interface PredictRequest extends Artefact {
   readonly serverName: string;
   readonly format: string;
   readonly formatVersion?: string;
-  readonly storageUri: string;
   readonly artefactBytes: number;
 }
 

@@ -127,7 +127,7 @@ class ForeignDriver implements Driver {
     await this.#opened(signal);
     return await this.#turns.take(serverName, signal, {
       work,
-      timeoutMs: this.#options.loadTimeoutMs ?? 300_000,
+      timeoutMs: Math.max(this.#options.loadTimeoutMs ?? 300_000, this.#server.limits?.().loadTimeoutMs ?? 0),
       givenUp: async (loaded) => {
         if (!cancels && loaded?.kind !== "ok") return;
         using ends = this.#turns.ends(unloadTimeoutMs);

@@ -32,7 +32,8 @@ export interface MlserverOptions {
 type MlserverClient = ServiceClient<typeof GRPCInferenceService>;
 
 const callTimeoutMs = 5_000;
-const loadTimeoutMs = 600_000;
+/** Whoever asks for a load has a deadline of its own. */
+const loadTimeoutMs = 3_500_000;
 
 const internal: number = codes.INTERNAL;
 const unsaid: Failure = { kind: "failed", failure: "model", reason: "MLServer could not load it, and its log says why" };

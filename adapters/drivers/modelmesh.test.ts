@@ -22,9 +22,10 @@ import type { Driver } from "./driver.ts";
 import { createForeignDriver } from "./foreign.ts";
 import { createModelmesh } from "./modelmesh.ts";
 import { createRecord } from "./record.ts";
-import { type DriverHarness, describeDriver } from "./suite.ts";
+import { type DriverHarness, describeDriver, startDriver } from "./suite.ts";
 
 interface Runtime extends DriverHarness {
+  readonly address: string;
   readonly held: Set<string>;
   /** Each call, such as `load m1`. */
   readonly calls: string[];
@@ -33,6 +34,8 @@ interface Runtime extends DriverHarness {
   startingFor: number;
   /** What loadModel says of the size; with 0, modelSize says 4,096. */
   sizeInLoad: bigint;
+  /** What runtimeStatus says. */
+  loadTimeoutMs: number;
   /** What predictModelSize says; 0 is nothing, `not` that it is not implemented. */
   predicts: bigint | "not";
 }
@@ -56,7 +59,12 @@ async function openRuntime(where: "port" | "socket"): Promise<Runtime> {
   let hanging: PromiseWithResolvers<void> | undefined;
   let server: Server;
   let port = 0;
-  const script: Pick<Runtime, "startingFor" | "sizeInLoad" | "predicts"> = { startingFor: 0, sizeInLoad: 2_048n, predicts: 0n };
+  const script: Pick<Runtime, "startingFor" | "sizeInLoad" | "predicts" | "loadTimeoutMs"> = {
+    startingFor: 0,
+    sizeInLoad: 2_048n,
+    predicts: 0n,
+    loadTimeoutMs: 60_000,
+  };
 
   const unary = <T>(done: sendUnaryData<T>, work: () => Promise<T>): void => {
     const run = async (): Promise<void> => {
@@ -110,7 +118,7 @@ async function openRuntime(where: "port" | "socket"): Promise<Runtime> {
           held.clear();
           return create(RuntimeStatusResponseSchema, {
             status: RuntimeStatusResponse_Status.READY,
-            modelLoadingTimeoutMs: 60_000,
+            modelLoadingTimeoutMs: script.loadTimeoutMs,
             capacityInBytes: 5_000n,
             maxLoadingConcurrency: 3,
             defaultModelSizeInBytes: 700n,
@@ -127,14 +135,13 @@ async function openRuntime(where: "port" | "socket"): Promise<Runtime> {
     hanging?.reject(new Error("killed"));
     hanging = undefined;
   };
+  const address = where === "socket" ? `unix:${at("runtime.sock")}` : `127.0.0.1:${port}`;
   return Object.assign(script, {
+    address,
     held,
     calls,
     keys,
-    openDriver: () => {
-      const address = where === "socket" ? `unix:${at("runtime.sock")}` : `127.0.0.1:${port}`;
-      return createForeignDriver(createModelmesh({ address }), createRecord(at("copies")), { clock: systemClock });
-    },
+    openDriver: () => createForeignDriver(createModelmesh({ address }), createRecord(at("copies")), { clock: systemClock }),
     format: "own",
     goodPath: at("good"),
     brokenPath: at("broken"),
@@ -162,9 +169,12 @@ describeDriver("a runtime of ModelMesh's contract, on a unix socket", () => open
 
 describe("what ModelMesh's runtimes rely on", { timeout: 60_000 }, () => {
   const never = new AbortController().signal;
-  const withDriver = async (work: (runtime: Runtime, driver: Driver) => Promise<void>, startingFor = 0): Promise<void> => {
+  const withDriver = async (
+    work: (runtime: Runtime, driver: Driver) => Promise<void>,
+    scripted: Partial<Pick<Runtime, "startingFor" | "loadTimeoutMs">> = {},
+  ): Promise<void> => {
     await using runtime = await openRuntime("port");
-    runtime.startingFor = startingFor;
+    Object.assign(runtime, scripted);
     await using driver = runtime.openDriver();
     const stop = new AbortController();
     const run = driver.start({ onUp: () => undefined, onLost: () => undefined }, stop.signal);
@@ -184,13 +194,16 @@ describe("what ModelMesh's runtimes rely on", { timeout: 60_000 }, () => {
   });
 
   test("runtimeStatus is asked until READY and then never again, since it purges", async () => {
-    await withDriver(async (runtime, driver) => {
-      assert.equal(runtime.calls.filter((call) => call === "status").length, 4);
-      await driver.load(request(runtime, "m1"));
-      for (let n = 0; n < 5; n++) await driver.list(never);
-      assert.equal(runtime.calls.filter((call) => call === "status").length, 4);
-      assert.ok(runtime.held.has("m1"));
-    }, 3);
+    await withDriver(
+      async (runtime, driver) => {
+        assert.equal(runtime.calls.filter((call) => call === "status").length, 4);
+        await driver.load(request(runtime, "m1"));
+        for (let n = 0; n < 5; n++) await driver.list(never);
+        assert.equal(runtime.calls.filter((call) => call === "status").length, 4);
+        assert.ok(runtime.held.has("m1"));
+      },
+      { startingFor: 3 },
+    );
   });
 
   test("the model's type, size on the disk and path are told as ModelMesh tells them", async () => {
@@ -217,21 +230,60 @@ describe("what ModelMesh's runtimes rely on", { timeout: 60_000 }, () => {
       assert.deepEqual(driver.limits?.(), {
         capacityBytes: 5_000,
         loadConcurrency: 3,
+        loadTimeoutMs: 60_000,
         defaultSizeBytes: 700,
         unheeded: ["limitModelConcurrency"],
         idInjections: [],
       });
-      const asked = { serverName: "m1", format: "own", formatVersion: "2", storageUri: "s3://b/m", artefactBytes: 7 };
+      const asked = { serverName: "m1", format: "own", formatVersion: "2", storageUri: "s3://bucket/m", artefactBytes: 7 };
       assert.equal(await driver.predictBytes?.(asked, never), undefined);
       runtime.predicts = 900n;
       assert.equal(await driver.predictBytes?.(asked, never), 900);
-      assert.deepEqual(runtime.calls.slice(-1), ["predict m1 mt:own:2 s3://b/m"]);
+      assert.deepEqual(runtime.calls.slice(-1), ["predict m1 mt:own:2 m"]);
       runtime.predicts = "not";
       assert.equal(await driver.predictBytes?.(asked, never), undefined);
       const calls = runtime.calls.length;
       assert.equal(await driver.predictBytes?.(asked, never), undefined);
       assert.equal(runtime.calls.length, calls);
     });
+  });
+
+  test("a load has as long as the runtime says", async () => {
+    await withDriver(
+      async (runtime, driver) => {
+        runtime.hang();
+        const failed = await driver.load(request(runtime, "m1"));
+        assert.equal(failed.kind === "failed" && failed.failure, "pod");
+        runtime.resume();
+      },
+      { loadTimeoutMs: 150 },
+    );
+  });
+
+  test("one that fetches by itself is told path and key as they are, before the load and for it", async () => {
+    await using runtime = await openRuntime("port");
+    await using folder = await openRunFolder();
+    const server = createModelmesh({ address: runtime.address, fetches: true });
+    await using driver = createForeignDriver(server, createRecord(join(folder.path, "copies")), { clock: systemClock });
+    await using _ = await startDriver(driver);
+    const artefact = {
+      storageUri: "s3://models/a/b",
+      storageKey: "minio",
+      storageParameters: { region: "eu" },
+      schemaPath: "a/schema.json",
+    };
+    const path = runtime.goodPath;
+    assert.equal((await driver.load({ ...request(runtime, "m1", path), artefact })).kind, "ok");
+    assert.deepEqual(JSON.parse(runtime.keys.at(-1) ?? ""), {
+      storage_key: "minio",
+      storage_params: { type: "s3", bucket: "models", region: "eu" },
+      model_type: { name: "own", version: "2" },
+      schema_path: "a/schema.json",
+    });
+    runtime.predicts = 5n;
+    const asked = { serverName: "m1", format: "own", artefactBytes: 0, ...artefact };
+    assert.equal(await driver.predictBytes?.(asked, never), 5);
+    assert.equal(runtime.calls.at(-1), "predict m1 mt:own a/b");
   });
 
   test("a refusal took no space and is followed by no unload; another failure is", async () => {

@@ -21,8 +21,9 @@ import {
   RuntimeStatusResponse_Status as Status,
   UnloadModelRequestSchema,
 } from "#proto/gen/mmesh/model_runtime_pb.ts";
+import { placeOf } from "../pull/unfetched.ts";
 import { artefactBytes } from "./artefact.ts";
-import type { Failure, LoadRequest, ServerLimits } from "./driver.ts";
+import type { Artefact, Failure, LoadRequest, ServerLimits } from "./driver.ts";
 import type { Done, ForeignServer } from "./foreignserver.ts";
 import { ask, channelOptions, isUnanswered, unansweredCall } from "./grpc.ts";
 import { failedWith } from "./http.ts";
@@ -30,14 +31,17 @@ import { failedWith } from "./http.ts";
 export interface ModelmeshOptions {
   /** `host:port` or `unix:/path` of its management service. */
   readonly address: string;
+  /** It fetches artefacts by itself, and is told where they lie. */
+  readonly fetches?: boolean | undefined;
 }
 
 const statusTimeoutMs = 10_000;
 const callTimeoutMs = 30_000;
 const sizeTimeoutMs = 10_000;
 const predictTimeoutMs = 500;
-const defaultLoadTimeoutMs = 90_000;
-
+const leastLoadMs = 100;
+/** Whoever asks for a load has a deadline of its own. */
+const longestLoadMs = 3_500_000;
 /** Its messages are named anyway. */
 const openInference = "inference.GRPCInferenceService/";
 
@@ -46,9 +50,8 @@ const absent: ReadonlySet<number> = new Set([codes.NOT_FOUND]);
 const nothingTried: ReadonlySet<number> = new Set([codes.FAILED_PRECONDITION, codes.INVALID_ARGUMENT]);
 const exhausted: ReadonlySet<number> = new Set([codes.RESOURCE_EXHAUSTED]);
 
-export function createModelmesh({ address }: ModelmeshOptions): ForeignServer {
+export function createModelmesh({ address, fetches = false }: ModelmeshOptions): ForeignServer {
   const client = createClient(ModelRuntime, address, undefined, { channel: channelOptions });
-  let loadTimeoutMs = defaultLoadTimeoutMs;
   let limits: ServerLimits = {};
   /** Not any more once it says that it cannot. */
   let predicts = true;
@@ -87,6 +90,7 @@ export function createModelmesh({ address }: ModelmeshOptions): ForeignServer {
       limits = {
         ...(capacityInBytes > 0n ? { capacityBytes: Number(capacityInBytes) } : {}),
         ...(maxLoadingConcurrency > 0 ? { loadConcurrency: maxLoadingConcurrency } : {}),
+        ...(modelLoadingTimeoutMs > 0 ? { loadTimeoutMs: clampTimeout(modelLoadingTimeoutMs) } : {}),
         ...(defaultModelSizeInBytes > 0n ? { defaultSizeBytes: Number(defaultModelSizeInBytes) } : {}),
         // Requests go from Envoy straight to it, through clusters that many models share: nothing counts those of one model.
         ...(limitModelConcurrency ? { unheeded: ["limitModelConcurrency"] } : {}),
@@ -95,7 +99,6 @@ export function createModelmesh({ address }: ModelmeshOptions): ForeignServer {
         ),
       };
       predicts = true;
-      loadTimeoutMs = modelLoadingTimeoutMs > 0 ? modelLoadingTimeoutMs : defaultLoadTimeoutMs;
       // It should have purged itself; unloading what is not there is well.
       for (const modelId of remembered) {
         const unloaded = await unload(modelId, signal);
@@ -106,16 +109,17 @@ export function createModelmesh({ address }: ModelmeshOptions): ForeignServer {
     limits: () => limits,
     async predictBytes(request, signal): Promise<number | undefined> {
       if (!predicts) return undefined;
-      const { serverName: modelId, storageUri: modelPath, artefactBytes: disk_size_bytes } = request;
-      const modelKey = JSON.stringify({ model_type: modelTypeOf(request), disk_size_bytes });
+      const { serverName: modelId, artefactBytes } = request;
+      const { path: modelPath, key } = whereabouts(request, request);
+      const modelKey = JSON.stringify(fetches ? key : { ...key, disk_size_bytes: artefactBytes });
       const message = create(PredictModelSizeRequestSchema, { modelId, modelType: labelOf(request), modelPath, modelKey });
       const called = await ask(client.predictModelSize(message, { timeoutMs: predictTimeoutMs, signal }), signal);
       if (called.kind === "error" && unable.has(called.code)) predicts = false;
       return called.kind === "ok" && called.answer.sizeInBytes > 0n ? Number(called.answer.sizeInBytes) : undefined;
     },
     async load(request): Promise<{ readonly kind: "ok"; readonly sizeBytes?: number } | Failure> {
-      const { serverName: modelId, path, signal } = request;
-      const modelKey = await modelKeyOf(request);
+      const { serverName: modelId, path, signal, artefact } = request;
+      const modelKey = fetches && artefact !== undefined ? whereabouts(request, artefact).key : await modelKeyOf(request);
       if (modelKey === undefined)
         return { kind: "failed", failure: "storage", reason: "the artefact is not on the disk any more" };
       const message = create(LoadModelRequestSchema, {
@@ -124,7 +128,7 @@ export function createModelmesh({ address }: ModelmeshOptions): ForeignServer {
         modelPath: path,
         modelKey: JSON.stringify(modelKey),
       });
-      const called = await ask(client.loadModel(message, { timeoutMs: loadTimeoutMs, signal }), signal);
+      const called = await ask(client.loadModel(message, { timeoutMs: limits.loadTimeoutMs ?? longestLoadMs, signal }), signal);
       if (called.kind === "ok") {
         const sizeBytes = Number(called.answer.sizeInBytes) || (await measure(modelId, signal));
         return { kind: "ok", ...(sizeBytes > 0 ? { sizeBytes } : {}) };
@@ -159,6 +163,26 @@ async function modelKeyOf(request: LoadRequest): Promise<Record<string, unknown>
     disk_size_bytes: sizeBytes,
     ...(schemaPath === undefined ? {} : { schema_path: join(await folderOf(path), schemaPath) }),
   };
+}
+
+/** As ModelMesh tells whoever fetches by himself. */
+function whereabouts(
+  formatted: Formatted,
+  artefact: Artefact,
+): { readonly path: string; readonly key: Readonly<Record<string, unknown>> } {
+  const { path, parameters } = placeOf(artefact);
+  const { storageKey, schemaPath } = artefact;
+  const key = {
+    ...(storageKey === undefined ? {} : { storage_key: storageKey }),
+    ...(Object.keys(parameters).length === 0 ? {} : { storage_params: parameters }),
+    model_type: modelTypeOf(formatted),
+    ...(schemaPath === undefined ? {} : { schema_path: schemaPath }),
+  };
+  return { path, key };
+}
+
+function clampTimeout(timeoutMs: number): number {
+  return Math.min(longestLoadMs, Math.max(leastLoadMs, timeoutMs));
 }
 
 type Formatted = Pick<LoadRequest, "format" | "formatVersion">;

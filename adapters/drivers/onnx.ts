@@ -22,7 +22,8 @@ export interface OnnxDriverOptions {
 }
 
 const callTimeoutMs = 5_000;
-const loadTimeoutMs = 300_000;
+/** Whoever asks for a load has a deadline of its own. */
+const loadTimeoutMs = 3_500_000;
 const maxAnswerBytes = 64 * 2 ** 20;
 const maxConnections = 16;
 

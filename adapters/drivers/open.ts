@@ -24,6 +24,10 @@ export interface DriverOptions {
   readonly adminSocket?: string | undefined;
   /** Where the model server is told to load: `host:port` or `unix:/path`. */
   readonly serverAddress?: string | undefined;
+  /** The model server fetches artefacts by itself. */
+  readonly serverFetches?: boolean | undefined;
+  /** Pull and load together. */
+  readonly loadTimeout?: number | undefined;
   /** The folder that the model server reads models from. */
   readonly repository?: string | undefined;
   /** Of OpenVINO Model Server: its configuration file; model_config_list.json beside the repository when absent. */
@@ -46,6 +50,9 @@ export function createServerParts(options: DriverOptions, clock: Clock): ServerP
   if (options.acceleratorBytes !== undefined && options.driver !== "triton") {
     throw new UsageError(`--accelerator-bytes is of no use: ${options.driver} does not tell what models take there`);
   }
+  if (options.serverFetches === true && options.driver !== "modelmesh") {
+    throw new UsageError(`--server-fetches is of no use: ${options.driver} loads what lies on its disk`);
+  }
   if (options.driver === "onnx") {
     const adminSocket = need(options, "adminSocket");
     return { driver: createOnnxDriver({ adminSocket, clock }), kills: createKillMeter(`unix:${adminSocket}`) };
@@ -53,8 +60,17 @@ export function createServerParts(options: DriverOptions, clock: Clock): ServerP
   const records = options.records ?? `${need(options, options.repository === undefined ? "records" : "repository")}.copies`;
   const server = createServer(options, options.driver);
   const memory = mute.has(options.driver) ? createProcessMeter(server.address) : undefined;
-  const driver = createForeignDriver(server, createRecord(records), { clock, ...(memory === undefined ? {} : { memory }) });
+  const driver = createForeignDriver(server, createRecord(records), {
+    clock,
+    ...(memory === undefined ? {} : { memory }),
+    loadTimeoutMs: slowestLoadMs(options),
+  });
   return { driver, kills: createKillMeter(server.address) };
+}
+
+/** A load that its caller gave up may go on for so long. */
+function slowestLoadMs({ loadTimeout = 0 }: DriverOptions): number {
+  return Math.max(300_000, loadTimeout);
 }
 
 /** They do not tell what their models take, few of their backends do, or not in time. */
@@ -73,7 +89,12 @@ function createServer(options: DriverOptions, driver: Exclude<DriverName, "onnx"
     case "ovms": {
       const repository = need(options, "repository");
       const configFile = options.ovmsConfig ?? join(dirname(repository), "model_config_list.json");
-      return createOvms({ address: serverAddress ?? restAddress, repository, configFile });
+      return createOvms({
+        address: serverAddress ?? restAddress,
+        repository,
+        configFile,
+        reloadTimeoutMs: slowestLoadMs(options),
+      });
     }
     case "torchserve": {
       const [address, store] = [need(options, "serverAddress"), need(options, "repository")];
@@ -82,7 +103,7 @@ function createServer(options: DriverOptions, driver: Exclude<DriverName, "onnx"
     case "openai-lora":
       return createOpenaiLora({ address: serverAddress ?? restAddress });
     case "modelmesh":
-      return createModelmesh({ address: need(options, "serverAddress") });
+      return createModelmesh({ address: need(options, "serverAddress"), fetches: options.serverFetches });
   }
 }
 

@@ -14,7 +14,8 @@ export interface OpenaiLoraOptions {
 }
 
 const callTimeoutMs = 5_000;
-const loadTimeoutMs = 600_000;
+/** Whoever asks for a load has a deadline of its own. */
+const loadTimeoutMs = 3_500_000;
 
 const modelsSchema = z.object({ data: z.array(z.object({ id: z.string() })) });
 

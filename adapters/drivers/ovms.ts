@@ -22,10 +22,11 @@ export interface OvmsOptions {
   readonly repository: string;
   /** Its --config_path. */
   readonly configFile: string;
+  /** How long one reading of it may take, loads included; 300 s when absent. */
+  readonly reloadTimeoutMs?: number | undefined;
 }
 
 const callTimeoutMs = 5_000;
-const reloadTimeoutMs = 300_000;
 const stateEveryMs = 100;
 
 const configSchema = z.object({
@@ -42,7 +43,7 @@ const statesSchema = z.record(z.string(), z.object({ model_version_status: z.arr
 
 type States = z.output<typeof statesSchema>;
 
-export function createOvms({ address, repository, configFile }: OvmsOptions): ForeignServer {
+export function createOvms({ address, repository, configFile, reloadTimeoutMs = 300_000 }: OvmsOptions): ForeignServer {
   const http = createHttpCaller(address);
   const models = createRepository({ folder: repository, namesMatter: false });
   /** Base paths by name: what the file says, or will. */

@@ -21,7 +21,8 @@ export interface TorchserveOptions extends TorchserveAddresses {
 }
 
 const callTimeoutMs = 5_000;
-const loadTimeoutMs = 600_000;
+/** Whoever asks for a load has a deadline of its own. */
+const loadTimeoutMs = 3_500_000;
 const goneEveryMs = 100;
 const pageSize = 1_000;
 const maxPages = 1_000;

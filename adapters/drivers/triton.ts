@@ -40,7 +40,8 @@ export interface TritonOptions {
 }
 
 const callTimeoutMs = 5_000;
-const loadTimeoutMs = 600_000;
+/** Whoever asks for a load has a deadline of its own. */
+const loadTimeoutMs = 3_500_000;
 const indexEveryMs = 100;
 
 const layout: Layout = {

@@ -39,7 +39,6 @@ export interface PodFacts {
   readonly podId: string;
   readonly incarnation: string;
   readonly runtime: string;
-  readonly capacityBytes: number;
   readonly restAddress: string;
   readonly grpcAddress: string;
   /** As its driver says. */
@@ -51,6 +50,8 @@ export interface PodFacts {
   readonly absenceByStatus?: boolean | undefined;
   /** As the model server says it now; none when absent. */
   readonly idInjections?: (() => readonly IdInjection[]) | undefined;
+  /** How long a load may take here, as far as that was said. */
+  readonly loadTimeoutMs?: (() => number | undefined) | undefined;
   /** Where /metrics of this adapter is; empty when it has none. */
   readonly metricsAddress?: string | undefined;
 }
@@ -288,8 +289,9 @@ function openStream(
     case: "pod",
     value: {
       ...pod,
-      // The model server may say that it has less.
-      capacityBytes: BigInt(Math.min(pod.capacityBytes, agent.gauges().capacityBytes)),
+      // The model server may say that it has less, or more.
+      capacityBytes: BigInt(agent.gauges().capacityBytes),
+      loadTimeoutMs: Math.ceil(pod.loadTimeoutMs?.() ?? 0),
       labels: { ...pod.labels },
       formats: [...pod.formats],
       absenceByStatus: pod.absenceByStatus === true,

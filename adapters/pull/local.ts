@@ -3,8 +3,8 @@
 import { opendir, realpath, stat } from "node:fs/promises";
 import { dirname, join, sep } from "node:path";
 import { fileURLToPath } from "node:url";
-import type { Failure } from "../drivers/driver.ts";
-import type { Artefact, Pulled, Puller } from "./puller.ts";
+import type { Artefact, Failure } from "../drivers/driver.ts";
+import type { Pulled, Puller } from "./puller.ts";
 
 const maxFiles = 10_000;
 

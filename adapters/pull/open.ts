@@ -15,6 +15,8 @@ export interface PullOptions {
   /** Without it only what lies on the model server's own disk can be loaded. */
   readonly cacheDir?: string | undefined;
   readonly cacheBytes: number;
+  /** For a model server that runs as another user. */
+  readonly cacheReadable?: boolean | undefined;
   readonly pvcRoot: string;
   readonly allowPrivateAddresses: boolean;
   readonly ambientCredentials: boolean;
@@ -22,11 +24,12 @@ export interface PullOptions {
 
 /** What it opens is closed with the stack. */
 export async function openPullers(options: PullOptions, log: Log, stack: AsyncDisposableStack): Promise<Puller> {
-  const { storageRoot, storageConfig, cacheDir, cacheBytes, pvcRoot, allowPrivateAddresses, ambientCredentials } = options;
+  const { storageRoot, storageConfig, cacheDir, cacheBytes, cacheReadable: readable = false } = options;
+  const { pvcRoot, allowPrivateAddresses, ambientCredentials } = options;
   const file = createFilePuller({ storageRoot });
   if (cacheDir === undefined) return createPullers({ file });
   const stores = stack.use(createStores({ allowPrivate: allowPrivateAddresses, ambient: ambientCredentials }));
-  const cache = stack.use(await openDiskCache({ folder: cacheDir, maxBytes: cacheBytes, log }));
+  const cache = stack.use(await openDiskCache({ folder: cacheDir, maxBytes: cacheBytes, readable, log }));
   const remote = createRemotePuller({ settings: createStorageSettings(storageConfig), stores, cache, pvcRoot, log });
   return createPullers({ ...Object.fromEntries(schemes.map((scheme) => [scheme, remote])), file });
 }

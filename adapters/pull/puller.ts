@@ -4,11 +4,7 @@
 // Failures: `model` when the artefact itself is at fault (nothing there, no such place allowed, not what it should be), which
 // no other pod would cure; `storage` when it could not be reached now, or its settings are not right yet; `capacity` when
 // the pod's disk cannot take it. Anything else that is thrown is the signal's reason or a fault.
-import type { Revision } from "#core/model.ts";
-import type { Failure } from "../drivers/driver.ts";
-
-/** Which artefact: where it lies and how to get there. */
-export type Artefact = Pick<Revision, "storageUri" | "storageKey" | "storageParameters" | "schemaPath">;
+import type { Artefact, Failure } from "../drivers/driver.ts";
 
 export interface Pulled {
   readonly kind: "ok";

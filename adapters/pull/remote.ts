@@ -5,14 +5,14 @@
 import { join } from "node:path";
 import { systemClock } from "#platform/clock.ts";
 import type { Log } from "#platform/log.ts";
-import type { Failure } from "../drivers/driver.ts";
+import type { Artefact, Failure } from "../drivers/driver.ts";
 import { parseAddress, showAddress } from "./address.ts";
 import { type DiskCache, keyOf, type Lease } from "./cache/cache.ts";
 import { fetchArtefact, noSchema, type Wish } from "./fetch.ts";
 import { findLocal } from "./local.ts";
 import { originOf, storeOf } from "./origin.ts";
 import { baseName } from "./paths.ts";
-import type { Artefact, Moved, Probed, Pulled, Puller } from "./puller.ts";
+import type { Moved, Probed, Pulled, Puller } from "./puller.ts";
 import type { StorageSettings } from "./settings/settings.ts";
 import { resolveSource, type Source, schemaPathOf, wantedType } from "./settings/source.ts";
 import { createSilences } from "./silence.ts";

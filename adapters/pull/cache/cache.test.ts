@@ -1,12 +1,13 @@
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, readFileSync, statSync, utimesSync } from "node:fs";
 import { appendFile, mkdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { untilAborted } from "#platform/clock.ts";
 import { silentLog } from "#platform/log.ts";
 import { waitFor } from "#platform/testing.ts";
-import type { Artefact, Pulled } from "../puller.ts";
+import type { Artefact } from "../../drivers/driver.ts";
+import type { Pulled } from "../puller.ts";
 import { openPullBench, type PullBench } from "../testing/bench.ts";
 import { etagOf, openTestWebServer, type Script, serveFile, type TestWebServer } from "../testing/webserver.ts";
 import { keyOf, openDiskCache, type Wanted } from "./cache.ts";
@@ -207,6 +208,25 @@ describe("the disk cache", { timeout: 120_000 }, () => {
     (await first).release();
     (await again).release();
     assert.ok(cache.usedBytes <= 100);
+  });
+
+  test("is its user's own, unless the model server is another user", async () => {
+    for (const readable of [false, true]) {
+      const folder = join(bench.folder, `readable-${readable}`);
+      await using cache = await openDiskCache({ folder, maxBytes: 100, readable, log: silentLog });
+      const fill: Wanted["fill"] = async (staging) => {
+        const path = "files/a/folder/file";
+        await mkdir(join(staging.folder, dirname(path)), { recursive: true, mode: 0o700 });
+        await writeFile(join(staging.folder, path), "x", { mode: 0o600 });
+        return { name: "a/folder", files: [{ path: "a/folder/file", sizeBytes: 1, sha256: "0".repeat(64), mtimeMs: 0 }] };
+      };
+      const lease = await cache.take({ key: "k", sourceKey: "s", sizeBytes: 1, resumable: true, fill }, never);
+      const modes: string[] = [];
+      for (let path = join(lease.folder, "a/folder/file"); path !== dirname(folder); path = dirname(path))
+        modes.push(((await stat(path)).mode & 0o777).toString(8));
+      const isOpen = modes.every((mode) => mode === "755" || mode === "644");
+      assert.equal(isOpen, readable, modes.join());
+    }
   });
 
   test("belongs to one process", async () => {

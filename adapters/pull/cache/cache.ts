@@ -7,7 +7,7 @@
 // Invariants: what lies under content/ is complete; it is checked each time it is given out; used + reserved bytes stay
 // within the bound; an artefact that is held by somebody is never removed; one process owns the folder.
 import { createHash, randomUUID } from "node:crypto";
-import { mkdir, readdir, rename, stat, utimes } from "node:fs/promises";
+import { chmod, mkdir, readdir, rename, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import type { Log } from "#platform/log.ts";
 import { PullError } from "../trouble.ts";
@@ -56,6 +56,8 @@ export interface DiskCache extends AsyncDisposable {
 export interface DiskCacheOptions {
   readonly folder: string;
   readonly maxBytes: number;
+  /** Other users of the machine may read what is kept. */
+  readonly readable?: boolean;
   readonly log: Log;
 }
 
@@ -69,8 +71,9 @@ interface Flight {
 const touchEveryMs = 60_000;
 
 export async function openDiskCache(options: DiskCacheOptions): Promise<DiskCache> {
-  const { folder } = options;
+  const { folder, readable = false } = options;
   for (const name of ["content", "partial", "trash"]) await mkdir(join(folder, name), { recursive: true, mode: 0o700 });
+  if (readable) for (const path of [folder, join(folder, "content")]) await chmod(path, 0o755);
   await claimFolder(folder);
   const cache = new ContentCache(options);
   await cache.open();
@@ -256,6 +259,7 @@ class ContentCache implements DiskCache {
       return known;
     }
     await writeManifest(staging, manifest);
+    if (this.#options.readable === true) await openToAll(staging);
     const folder = join(this.#options.folder, "content", `${digest}-${randomUUID().slice(0, 8)}`);
     await rename(staging, folder);
     return this.#add({ digest, folder, manifest, hashed: true });
@@ -355,6 +359,13 @@ async function folderBytes(folder: string): Promise<number> {
     if (entry.isFile()) bytes += (await stat(join(entry.parentPath, entry.name)).catch(() => undefined))?.size ?? 0;
   }
   return bytes;
+}
+
+async function openToAll(folder: string): Promise<void> {
+  await chmod(folder, 0o755);
+  for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
+    if (entry.isDirectory() || entry.isFile()) await chmod(join(entry.parentPath, entry.name), entry.isFile() ? 0o644 : 0o755);
+  }
 }
 
 function isDiskFull(error: unknown): boolean {

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { after, before, beforeEach, describe, test } from "node:test";
-import type { Artefact, Pulled } from "../puller.ts";
+import type { Artefact } from "../../drivers/driver.ts";
+import type { Pulled } from "../puller.ts";
 import { openPullBench, type PullBench } from "../testing/bench.ts";
 import { etagOf, openTestWebServer, type Script, serveFile, type TestWebServer } from "../testing/webserver.ts";
 

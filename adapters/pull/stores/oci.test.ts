@@ -7,7 +7,7 @@ import { after, before, describe, test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { pack } from "tar-stream";
 import { openDockerRegistry, type StorageServer } from "#test/storage/servers.ts";
-import type { Artefact } from "../puller.ts";
+import type { Artefact } from "../../drivers/driver.ts";
 import { openPullBench, type PullBench } from "../testing/bench.ts";
 
 // The user `tester` with the password `s3cret`.

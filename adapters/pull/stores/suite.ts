@@ -4,7 +4,8 @@ import { randomBytes } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import type { Artefact, Pulled } from "../puller.ts";
+import type { Artefact } from "../../drivers/driver.ts";
+import type { Pulled } from "../puller.ts";
 import { openPullBench, type PullBench } from "../testing/bench.ts";
 
 export interface StoreHarness extends AsyncDisposable {
