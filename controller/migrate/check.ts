@@ -118,7 +118,13 @@ function checkRuntime(runtime: Runtime): Finding {
       "a custom model server must listen on every address of its pod, not on loopback alone: requests come from the gateways",
     );
   }
-  if (runtime.storageHelperDisabled)
+  differs.push(...runtime.unheeded);
+  if (runtime.serverType === "custom" && runtime.httpDataEndpoint === undefined) {
+    differs.push(
+      "requests over REST were put into gRPC; here they go to port 8080 of its pod (httpDataEndpoint says another one), and where nothing listens there only gRPC is served",
+    );
+  }
+  if (runtime.storageHelperDisabled && runtime.serverType === "custom")
     differs.push("storageHelper.disabled: the model server gets storage key and path as they are, and fetches by itself");
   if (runtime.autoscaler !== undefined)
     differs.push("its HPA is kept; without the annotation Warmpath adds pods by queues and evictions itself");

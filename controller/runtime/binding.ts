@@ -3,7 +3,7 @@
 // Pure.
 import { isRecord } from "#core/fields.ts";
 import { list, text } from "../engine/objects.ts";
-import { portOf, type Runtime, serverContainer } from "./runtime.ts";
+import { portOf, type Runtime, serverContainer, socketOf } from "./runtime.ts";
 
 export interface Binding {
   readonly containers: readonly Readonly<Record<string, unknown>>[];
@@ -74,12 +74,11 @@ const servers: Readonly<Record<string, Server>> = {
 const custom: Server = {
   restPort: 8080,
   grpcPort: 8001,
-  management: (runtime, _rest, grpc) => ({
-    "server-address":
-      runtime.grpcEndpoint?.startsWith("unix:") === true
-        ? runtime.grpcEndpoint
-        : `127.0.0.1:${portOf(runtime.grpcEndpoint) ?? grpc}`,
-  }),
+  management: (runtime, _rest, grpc) => {
+    const socket = socketOf(runtime.grpcEndpoint);
+    const address = socket === undefined ? `127.0.0.1:${portOf(runtime.grpcEndpoint) ?? grpc}` : `unix:${socket.path}`;
+    return { "server-address": address, records: "/models/.copies" };
+  },
   env: {},
   addressFlags: [],
 };

@@ -49,7 +49,7 @@ describe("a runtime becomes", () => {
         "data",
         "data.two",
       ]);
-      const text = `${JSON.stringify({ ...objects, changes: bindServer(runtime).changes }, null, 2)}\n`;
+      const text = `${JSON.stringify({ ...objects, changes: bindServer(runtime).changes, unheeded: runtime.unheeded }, null, 2)}\n`;
       const golden = join(goldens, file.replace(".yaml", ".golden.json"));
       if (update) writeFileSync(golden, text);
       assert.equal(text, readFileSync(golden, "utf8"));

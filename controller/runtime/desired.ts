@@ -18,7 +18,8 @@ import { labels as label, manager } from "../kinds.ts";
 import { parseQuantity } from "../quantity.ts";
 import { type Binding, bindServer } from "./binding.ts";
 import { isEnvVar, isToleration, isVolume, isVolumeMount } from "./podfields.ts";
-import { type Runtime, serverContainer } from "./runtime.ts";
+import { choosePorts, type Ports } from "./ports.ts";
+import { type Runtime, serverContainer, socketOf } from "./runtime.ts";
 
 export interface RuntimeSettings {
   readonly namespace: string;
@@ -60,8 +61,7 @@ export interface RuntimeObjects {
   readonly autoscaler: V2HorizontalPodAutoscaler | undefined;
 }
 
-const linkPort = 8085;
-/** Where adapters tell their metrics. */
+/** Where pods' metrics are found by their Service. */
 const metricsPort = 2112;
 /** Of a user of its own, for images that would run as root. */
 const userId = 1000;
@@ -88,7 +88,10 @@ export function buildRuntime(
     namespace,
     labels,
   });
+  const { [label.service]: _, ...others } = labels;
   const serviceName = serviceNameOf(name);
+  const serverPorts = new Set([binding.restPort, binding.grpcPort]);
+  const ports = choosePorts(runtime, [...serverPorts]);
   return {
     deployment: {
       metadata: metadata(name),
@@ -100,21 +103,23 @@ export function buildRuntime(
         template: {
           metadata: {
             labels: { ...settings.podLabels, ...runtime.labels, ...labels },
-            annotations: { ...settings.podAnnotations, ...runtime.podAnnotations },
+            annotations: { ...scrapeAnnotations(ports), ...settings.podAnnotations, ...runtime.podAnnotations },
           },
-          spec: buildPod(runtime, settings, binding, claims),
+          spec: buildPod({ runtime, settings, binding, claims, ports }),
         },
       },
     },
     service: {
-      metadata: metadata(serviceName),
+      // Not by the label of ModelMesh: what scrapes by it does so over TLS, which gateways speak and adapters do not.
+      metadata: { ...metadata(serviceName), labels: others },
       spec: {
         clusterIP: "None",
         selector,
         publishNotReadyAddresses: true,
         ports: [
-          { name: "link", port: linkPort, targetPort: "link", protocol: "TCP" },
-          { name: "prometheus", port: metricsPort, targetPort: "prometheus", protocol: "TCP" },
+          // By number: the author's containers may have ports of these names.
+          { name: "link", port: ports.link, targetPort: ports.link, protocol: "TCP" },
+          { name: "prometheus", port: metricsPort, targetPort: ports.metrics, protocol: "TCP" },
         ],
       },
     },
@@ -126,12 +131,12 @@ export function buildRuntime(
         ingress: [
           {
             from: [{ podSelector: { matchLabels: settings.gatewayLabels } }],
-            ports: [linkPort, ...new Set([binding.restPort, binding.grpcPort])].map((port) => ({
+            ports: [ports.link, ...serverPorts].map((port) => ({
               port,
               protocol: "TCP",
             })),
           },
-          { ports: [{ port: metricsPort, protocol: "TCP" }] },
+          { ports: [{ port: ports.metrics, protocol: "TCP" }] },
         ],
       },
     },
@@ -161,16 +166,37 @@ function clip(name: string): string {
 
 type PodSpec = NonNullable<NonNullable<V1Deployment["spec"]>["template"]["spec"]>;
 
-function buildPod(runtime: Runtime, settings: RuntimeSettings, binding: Binding, claims: readonly string[]): PodSpec {
+interface PodParts {
+  readonly runtime: Runtime;
+  readonly settings: RuntimeSettings;
+  readonly binding: Binding;
+  readonly claims: readonly string[];
+  readonly ports: Ports;
+}
+
+interface Mount {
+  readonly name: string;
+  readonly mountPath: string;
+  readonly readOnly?: boolean;
+}
+
+const runFolder = "/run/warmpath";
+
+function buildPod(parts: PodParts): PodSpec {
+  const { runtime, settings, binding, claims, ports } = parts;
   const server = serverContainer(runtime);
-  const mounts = [
+  const run = { name: "warmpath-run", mountPath: runFolder };
+  const socket = socketMountOf(runtime);
+  // Any of the author's containers may be the one that loads, and the one that listens.
+  const shared: readonly Mount[] = [
     { name: "models-dir", mountPath: "/models" },
-    { name: "warmpath-run", mountPath: "/run/warmpath" },
     ...claims.map((claim) => ({ name: claimVolume(claim), mountPath: `/pvc_mounts/${claim}`, readOnly: true })),
+    ...(socket === undefined ? [] : [socket]),
   ];
-  const containers = binding.containers.map((container) =>
-    completeContainer(container, settings.restricted, container["name"] === server?.["name"] ? mounts : []),
-  );
+  const containers = binding.containers.map((container) => {
+    const mounts = container["name"] === server?.["name"] ? [...shared, run] : shared;
+    return completeContainer(container, { restricted: settings.restricted, mounts, ports });
+  });
   const secrets = [...settings.imagePullSecrets, ...runtime.imagePullSecrets].filter(isRecord);
   return {
     ...(settings.serviceAccount === undefined ? {} : { serviceAccountName: settings.serviceAccount }),
@@ -200,10 +226,11 @@ function buildPod(runtime: Runtime, settings: RuntimeSettings, binding: Binding,
       whenUnsatisfiable: "ScheduleAnyway",
       labelSelector: { matchLabels: { [label.name]: deploymentName(runtime.name, settings.serviceName) } },
     })),
-    containers: [...containers, buildAdapter(runtime, settings, binding, mounts, server)],
+    containers: [...containers, buildAdapter(parts, [...shared, run], server)],
     volumes: [
       { name: "models-dir", emptyDir: {} },
       { name: "warmpath-run", emptyDir: { medium: "Memory", sizeLimit: "16Mi" } },
+      ...(socket?.name === socketVolume ? [{ name: socketVolume, emptyDir: {} }] : []),
       // Its absence is no reason for pods to hang: models that need it say so.
       { name: "storage-config", secret: { secretName: settings.storageSecret, optional: true } },
       ...(settings.etcdSecret === undefined ? [] : [{ name: "etcd-config", secret: { secretName: settings.etcdSecret } }]),
@@ -212,6 +239,31 @@ function buildPod(runtime: Runtime, settings: RuntimeSettings, binding: Binding,
       ...list(runtime.volumes).filter(isVolume),
     ],
   };
+}
+
+/** For a Prometheus that finds pods by these, as it found those of ModelMesh. */
+function scrapeAnnotations({ metrics }: Ports): Readonly<Record<string, string>> {
+  return {
+    "prometheus.io/scrape": "true",
+    "prometheus.io/scheme": "http",
+    "prometheus.io/port": `${metrics}`,
+    "prometheus.io/path": "/metrics",
+  };
+}
+
+const socketVolume = "domain-socket";
+
+/** For a model server that is managed over a socket: its folder, which all containers see. */
+function socketMountOf({ serverType, grpcEndpoint, containers }: Runtime): Mount | undefined {
+  const socket = serverType === "custom" ? socketOf(grpcEndpoint) : undefined;
+  if (socket === undefined || socket.folder === "/models" || socket.folder === runFolder) return undefined;
+  const mounts = containers.flatMap(({ volumeMounts }) => list(volumeMounts).filter(isVolumeMount));
+  const own = mounts.find(({ mountPath }) => plainPath(mountPath) === socket.folder);
+  return { name: own?.name ?? socketVolume, mountPath: socket.folder };
+}
+
+function plainPath(path: string): string {
+  return path.length > 1 ? path.replace(/\/+$/, "") : path;
 }
 
 /** The claims that a Deployment built here mounts. */
@@ -231,11 +283,10 @@ function claimVolume(claim: string): string {
 /** What the author said stays; what he left out is filled in. */
 function completeContainer(
   container: Readonly<Record<string, unknown>>,
-  restricted: boolean,
-  mounts: readonly { readonly name: string; readonly mountPath: string }[],
+  { restricted, mounts, ports }: { readonly restricted: boolean; readonly mounts: readonly Mount[]; readonly ports: Ports },
 ): V1Container {
   const own = list(container["volumeMounts"]).filter(isVolumeMount);
-  const missing = mounts.filter(({ mountPath }) => !own.some((mount) => mount.mountPath === mountPath));
+  const missing = mounts.filter(({ mountPath }) => !own.some((mount) => plainPath(mount.mountPath) === mountPath));
   return {
     ...container,
     name: text(container["name"]) ?? "",
@@ -243,7 +294,7 @@ function completeContainer(
     // It serves on until the adapter beside it says that gateways have taken the pod's copies out of their routes, and ends then.
     lifecycle: isRecord(container["lifecycle"])
       ? container["lifecycle"]
-      : { preStop: { httpGet: { path: "/drained", port: metricsPort, scheme: "HTTP" } } },
+      : { preStop: { httpGet: { path: "/drained", port: ports.metrics, scheme: "HTTP" } } },
     securityContext: { ...(restricted ? closed : dropped), ...record(container["securityContext"]) },
   };
 }
@@ -252,21 +303,20 @@ const dropped = { capabilities: { drop: ["ALL"] } };
 const closed = { ...dropped, allowPrivilegeEscalation: false };
 
 function buildAdapter(
-  runtime: Runtime,
-  settings: RuntimeSettings,
-  binding: Binding,
-  mounts: readonly { readonly name: string; readonly mountPath: string; readonly readOnly?: boolean }[],
+  { runtime, settings, binding, ports }: PodParts,
+  mounts: readonly Mount[],
   server: Readonly<Record<string, unknown>> | undefined,
 ): V1Container {
+  const isCustom = runtime.serverType === "custom";
   const flags = {
     "pod-id": "$(POD_NAME)",
     runtime: runtime.name,
-    driver: runtime.serverType === "custom" ? "modelmesh" : runtime.serverType,
+    driver: isCustom ? "modelmesh" : runtime.serverType,
     ...(runtime.formats.length === 0 ? {} : { formats: [...new Set(runtime.formats.flatMap(formatFlags))].join(",") }),
     "link-host": "$(POD_IP)",
-    "link-port": linkPort,
+    "link-port": ports.link,
     "metrics-host": "$(POD_IP)",
-    "metrics-port": metricsPort,
+    "metrics-port": ports.metrics,
     ...binding.adapterFlags,
     "rest-address": `$(POD_IP):${binding.restPort}`,
     "grpc-address": `$(POD_IP):${binding.grpcPort}`,
@@ -282,8 +332,12 @@ function buildAdapter(
       ? {}
       : { "peer-ca": "/peer-tls/ca.crt", "peer-cert": "/peer-tls/tls.crt", "peer-key": "/peer-tls/tls.key" }),
     ...(runtime.loadConcurrency === undefined ? {} : { "load-concurrency": runtime.loadConcurrency }),
+    ...(runtime.loadTimeoutMs === undefined ? {} : { "load-timeout": `${runtime.loadTimeoutMs}ms` }),
     "log-level": settings.logLevel,
   };
+  // A container of its own may have a user of its own.
+  const switches = ["--cache-readable", ...(isCustom ? ["--server-limits"] : [])];
+  if (isCustom && runtime.storageHelperDisabled) switches.push("--server-fetches");
   return {
     name: "warmpath-adapter",
     image: settings.image,
@@ -291,6 +345,7 @@ function buildAdapter(
     args: [
       "adapter",
       ...Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, `${value}`]),
+      ...switches,
       ...settings.registryFlags,
       ...(settings.adapterArgs ?? []),
     ],
@@ -301,8 +356,8 @@ function buildAdapter(
       ...runtime.adapterEnv.filter(isEnvVar),
     ],
     ports: [
-      { name: "link", containerPort: linkPort, protocol: "TCP" },
-      { name: "prometheus", containerPort: metricsPort, protocol: "TCP" },
+      { name: "link", containerPort: ports.link, protocol: "TCP" },
+      { name: "prometheus", containerPort: ports.metrics, protocol: "TCP" },
     ],
     readinessProbe: { tcpSocket: { port: "link" }, periodSeconds: 2, failureThreshold: 3 },
     livenessProbe: {
@@ -330,7 +385,10 @@ function formatFlags({ name, version }: Runtime["formats"][number]): readonly st
 /** For models: what the model server's container asks for, less its buffer. */
 function capacityOf(runtime: Runtime, server: Readonly<Record<string, unknown>> | undefined): number {
   const resources = record(server?.["resources"]);
-  const asked = parseQuantity(record(resources["requests"])["memory"]) ?? parseQuantity(record(resources["limits"])["memory"]);
+  const asked =
+    runtime.memoryBytes ??
+    parseQuantity(record(resources["requests"])["memory"]) ??
+    parseQuantity(record(resources["limits"])["memory"]);
   if (asked === undefined) return defaultCapacityBytes;
   const left = Math.floor(asked) - runtime.memBufferBytes;
   // A request smaller than the buffer is a small server: half of it is left for models.

@@ -1,5 +1,6 @@
 // Owns what a ServingRuntime or ClusterServingRuntime says, read once. Pure: what is wrong with it is part of the value,
 // since a runtime that cannot run must not keep others from running.
+import { dirname, normalize } from "node:path/posix";
 import { isRecord } from "#core/fields.ts";
 import { type KubeObject, list, record, text, texts } from "../engine/objects.ts";
 import { annotations } from "../kinds.ts";
@@ -38,8 +39,13 @@ export interface Runtime {
   readonly serverType: string;
   readonly managementPort: number | undefined;
   readonly memBufferBytes: number;
-  readonly loadTimeoutMs: number;
+  /** The memory that models and the model server have together, where the author says so rather than the container. */
+  readonly memoryBytes: number | undefined;
+  /** Pull included; the adapter's own when undefined. */
+  readonly loadTimeoutMs: number | undefined;
   readonly adapterEnv: readonly unknown[];
+  /** What its author asks for and does not get here, each in a sentence. */
+  readonly unheeded: readonly string[];
   readonly storageHelperDisabled: boolean;
   readonly grpcEndpoint: string | undefined;
   readonly grpcDataEndpoint: string | undefined;
@@ -49,7 +55,6 @@ export interface Runtime {
   /** Who says how many pods there are: Warmpath, the HPA that it makes, or an autoscaler that somebody else has made. */
   readonly scaling: Scaling;
   readonly loadConcurrency: number | undefined;
-  readonly modelConcurrency: number | undefined;
   /** The adapter may see the processes of the model server, and these the adapter. */
   readonly sharesProcesses: boolean;
   /** For models, of each accelerator's memory; absent, what they take there counts as the machine's. */
@@ -67,6 +72,8 @@ export interface Runtime {
   readonly faults: readonly string[];
 }
 
+type HeededEnv = "LOADING_CONCURRENCY" | "LOADTIME_TIMEOUT" | "MEM_BUFFER_BYTES" | "CONTAINER_MEM_REQ_BYTES" | "RUNTIME_PORT";
+
 const knownServers = ["onnx", "mlserver", "triton", "ovms", "torchserve"];
 const reservedNames = new Set(["mm", "rest-proxy", "puller", "warmpath-adapter"]);
 const reservedVolumes = new Set([
@@ -78,11 +85,42 @@ const reservedVolumes = new Set([
   "tc-config",
   "domain-socket",
 ]);
-const reservedPorts = new Set([8085, 8086, 2112]);
+/** Where a shared volume would hide what is in the adapter's container. */
+const ownFolders = new Set(["/", "/app", "/etc", "/usr", "/storage-config", "/etcd-config", "/peer-tls", "/pvc_mounts"]);
+/** Of the address of a unix socket. */
+const maxSocketLength = 107;
 const maxNameLength = 63;
 const maxFaultLength = 500;
 const defaultMemBufferBytes = 128 * 2 ** 20;
-const defaultLoadTimeoutMs = 90_000;
+const maxBytes = 2 ** 50;
+const maxLoadTimeoutMs = 3_500_000;
+/** Of ModelMesh's adapters, which read them from their environment. */
+const heededEnv: ReadonlySet<string> = new Set([
+  "LOADING_CONCURRENCY",
+  "LOADTIME_TIMEOUT",
+  "MEM_BUFFER_BYTES",
+  "CONTAINER_MEM_REQ_BYTES",
+  "RUNTIME_PORT",
+] satisfies HeededEnv[]);
+const unheededEnv: ReadonlySet<string> = new Set([
+  "ADAPTER_PORT",
+  "RUNTIME_DATA_ENDPOINT",
+  "LIMIT_PER_MODEL_CONCURRENCY",
+  "DEFAULT_MODELSIZE",
+  "MODELSIZE_MULTIPLIER",
+  "RUNTIME_VERSION",
+  "USE_EMBEDDED_PULLER",
+  "ROOT_MODEL_DIR",
+  "STORAGE_CONFIG_DIR",
+  "PVC_MOUNTS_DIR",
+  "REQUEST_BATCH_SIZE",
+  "MAX_BATCH_DELAY_SECS",
+  "MODEL_CONFIG_FILE",
+  "BATCH_WAIT_TIME_MIN",
+  "BATCH_WAIT_TIME_MAX",
+  "OVMS_RELOAD_TIMEOUT",
+  "MAX_CONC_KERAS_CONV_PROCS",
+]);
 
 export function parseRuntime(object: KubeObject): Runtime {
   const { metadata, body } = object;
@@ -90,6 +128,8 @@ export function parseRuntime(object: KubeObject): Runtime {
   const adapter = record(spec["builtInAdapter"]);
   const serverType = text(adapter["serverType"]);
   const notes = metadata.annotations;
+  const adapterEnv = list(adapter["env"]);
+  const env = readEnv(adapterEnv);
   const accelerator = readAcceleratorMemory(notes, serverType);
   const autoscaler = readAutoscaler(notes, spec["replicas"] !== undefined);
   const runtime = {
@@ -103,10 +143,14 @@ export function parseRuntime(object: KubeObject): Runtime {
     formats: list(spec["supportedModelFormats"]).flatMap((each) => readFormat(record(each))),
     protocols: list(spec["protocolVersions"]).filter((each): each is string => typeof each === "string"),
     serverType: serverType ?? "custom",
-    managementPort: whole(adapter["runtimeManagementPort"], 1, 65_535),
-    memBufferBytes: whole(adapter["memBufferBytes"], 0, 2 ** 50) ?? defaultMemBufferBytes,
-    loadTimeoutMs: whole(adapter["modelLoadingTimeoutMillis"], 1, 3_500_000) ?? defaultLoadTimeoutMs,
-    adapterEnv: list(adapter["env"]),
+    managementPort: env("RUNTIME_PORT", 1, 65_535) ?? whole(adapter["runtimeManagementPort"], 1, 65_535),
+    memBufferBytes:
+      env("MEM_BUFFER_BYTES", 0, maxBytes) ?? whole(adapter["memBufferBytes"], 0, maxBytes) ?? defaultMemBufferBytes,
+    memoryBytes: env("CONTAINER_MEM_REQ_BYTES", 1, maxBytes),
+    loadTimeoutMs:
+      env("LOADTIME_TIMEOUT", 100, maxLoadTimeoutMs) ?? whole(adapter["modelLoadingTimeoutMillis"], 100, maxLoadTimeoutMs),
+    adapterEnv,
+    unheeded: findUnheeded(notes, adapterEnv),
     storageHelperDisabled: record(spec["storageHelper"])["disabled"] === true,
     grpcEndpoint: text(spec["grpcEndpoint"]),
     grpcDataEndpoint: text(spec["grpcDataEndpoint"]),
@@ -114,8 +158,8 @@ export function parseRuntime(object: KubeObject): Runtime {
     replicas: whole(spec["replicas"], 0, 65_535),
     autoscaler: autoscaler.kind === "ok" ? autoscaler.autoscaler : undefined,
     scaling: autoscaler.kind === "ok" ? autoscaler.scaling : "own",
-    loadConcurrency: whole(Number(notes[annotations.maxLoadingConcurrency] ?? Number.NaN), 1, 64),
-    modelConcurrency: whole(Number(notes[annotations.perModelConcurrencyLimit] ?? Number.NaN), 1, 100_000),
+    loadConcurrency:
+      env("LOADING_CONCURRENCY", 1, 64) ?? whole(Number(notes[annotations.maxLoadingConcurrency] ?? Number.NaN), 1, 64),
     sharesProcesses: notes[annotations.shareProcessNamespace] === "true",
     acceleratorBytes: accelerator.kind === "ok" ? accelerator.bytes : undefined,
     containers: list(spec["containers"]).filter(isRecord),
@@ -137,6 +181,19 @@ export function parseRuntime(object: KubeObject): Runtime {
 export function portOf(endpoint: string | undefined): number | undefined {
   const found = /^port:(\d{1,5})$/.exec(endpoint ?? "");
   return found === null ? undefined : whole(Number(found[1]), 1, 65_535);
+}
+
+export interface Socket {
+  readonly path: string;
+  /** Which the containers of the pod share for it. */
+  readonly folder: string;
+}
+
+/** `unix:/run/runtime/grpc.sock`, or with two slashes more. */
+export function socketOf(endpoint: string | undefined): Socket | undefined {
+  if (endpoint?.startsWith("unix:") !== true) return undefined;
+  const path = normalize(endpoint.slice("unix:".length).replace(/^\/\/(?=\/)/, ""));
+  return { path, folder: dirname(path) };
 }
 
 /** The container that is the model server. */
@@ -161,18 +218,21 @@ function findFaults(runtime: Omit<Runtime, "faults">, serverType: string | undef
   const endpoints = { grpcEndpoint: runtime.grpcEndpoint, grpcDataEndpoint: runtime.grpcDataEndpoint } as const;
   for (const [field, value] of Object.entries(endpoints)) {
     if (value === undefined) continue;
-    if (!/^(?:port:\d{1,5}|unix:.+)$/.test(value)) faults.push(`${field} must be port:NUMBER or unix:/PATH`);
+    if (!/^(?:port:\d{1,5}|unix:\/.+)$/.test(value)) faults.push(`${field} must be port:NUMBER or unix:/PATH`);
   }
   const data = runtime.grpcDataEndpoint ?? runtime.grpcEndpoint;
   if (data?.startsWith("unix:") === true)
     faults.push("requests go straight to the model server, so it must take them on a port: set grpcDataEndpoint to port:NUMBER");
-  for (const { name, ports, volumeMounts } of runtime.containers) {
+  const socket = socketOf(runtime.grpcEndpoint);
+  if (socket !== undefined && serverType !== undefined)
+    faults.push("grpcEndpoint is the adapter's own beside builtInAdapter, so it must be port:NUMBER");
+  else if (socket !== undefined && (ownFolders.has(socket.folder) || socket.path.length > maxSocketLength))
+    faults.push(
+      `the socket of grpcEndpoint must lie in a folder of its own, such as unix:/run/runtime/grpc.sock, by a path of at most ${maxSocketLength} characters`,
+    );
+  for (const { name, volumeMounts } of runtime.containers) {
     if (typeof name !== "string" || reservedNames.has(name) || name.startsWith("mm-") || name.endsWith("-adapter"))
       faults.push(`the container name ${text(name) ?? "that is no text"} is reserved`);
-    for (const port of list(ports).map(record)) {
-      const number = port["containerPort"];
-      if (typeof number === "number" && reservedPorts.has(number)) faults.push(`port ${number} is the adapter's`);
-    }
     for (const mount of list(volumeMounts).map(record)) {
       const volume = text(mount["name"]) ?? "";
       if (volume !== "models-dir" && reservedVolumes.has(volume))
@@ -184,6 +244,27 @@ function findFaults(runtime: Omit<Runtime, "faults">, serverType: string | undef
     if (reservedVolumes.has(name)) faults.push(`the volume name ${name} is reserved`);
   }
   return faults;
+}
+
+/** Some settings of ModelMesh's adapters are known here by other names; what is no plain value is not read. */
+function readEnv(env: readonly unknown[]): (name: HeededEnv, least: number, most: number) => number | undefined {
+  return (name, least, most) => {
+    const value = text(env.map(record).findLast((each) => each["name"] === name)?.["value"]);
+    return value === undefined || !/^\d+$/.test(value) ? undefined : whole(Number(value), least, most);
+  };
+}
+
+function findUnheeded(notes: Readonly<Record<string, string>>, env: readonly unknown[]): readonly string[] {
+  const named = env.map(record).map(({ name, value }) => ({ name: text(name) ?? "", isPlain: text(value) !== undefined }));
+  const names = named.flatMap(({ name }) => (unheededEnv.has(name) ? [name] : []));
+  const unread = named.flatMap(({ name, isPlain }) => (heededEnv.has(name) && !isPlain ? [name] : []));
+  return [
+    ...(notes[annotations.perModelConcurrencyLimit] === undefined
+      ? []
+      : [`the annotation ${annotations.perModelConcurrencyLimit} has no effect: requests go straight to the model server`]),
+    ...Array.from(new Set(names), (name) => `${name} in builtInAdapter.env has no effect`),
+    ...Array.from(new Set(unread), (name) => `${name} in builtInAdapter.env has an effect only as a plain value`),
+  ];
 }
 
 function readFormat(format: Readonly<Record<string, unknown>>): readonly RuntimeFormat[] {

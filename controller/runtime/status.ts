@@ -64,9 +64,11 @@ function validCondition(runtime: Runtime, binding: Binding | undefined): Said {
   if (runtime.faults.length > 0)
     return { type: "Valid", status: "False", reason: "InvalidRuntime", message: runtime.faults.join("; ") };
   const changes = binding?.changes ?? [];
-  return changes.length === 0
+  const adjusted = changes.length === 0 ? [] : [`so that requests reach it: ${changes.join("; ")}`];
+  const says = [...adjusted, ...runtime.unheeded];
+  return says.length === 0
     ? { type: "Valid", status: "True", reason: "AsWritten", message: "" }
-    : { type: "Valid", status: "True", reason: "Adjusted", message: `so that requests reach it: ${changes.join("; ")}` };
+    : { type: "Valid", status: "True", reason: "Adjusted", message: says.join("; ") };
 }
 
 function availableCondition(runtime: Runtime, { deployment, wanted, podTrouble }: RuntimeSeen): Said {

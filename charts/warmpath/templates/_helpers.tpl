@@ -151,6 +151,16 @@ capabilities: { drop: [ALL] }
 {{- if and .Values.metrics.service.enabled (eq .Values.service.type "ClusterIP") }}yes{{ end }}
 {{- end }}
 
+{{/* For a Prometheus that finds pods by these, as it found those of ModelMesh. */}}
+{{- define "warmpath.scrapeAnnotations" -}}
+{{- if include "warmpath.scrapedByService" . -}}
+prometheus.io/scrape: "true"
+prometheus.io/scheme: {{ ternary "https" "http" (ne (include "warmpath.managementTlsSecret" .) "") }}
+prometheus.io/port: "2112"
+prometheus.io/path: /metrics
+{{- end -}}
+{{- end -}}
+
 {{/* Adapters trace what gateways trace: they take no share. */}}
 {{- define "warmpath.adapterArgs" -}}
 {{- $args := list }}
