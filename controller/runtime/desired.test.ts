@@ -82,6 +82,42 @@ describe("a runtime becomes", () => {
     }
   });
 
+  test("a socket that cannot be reached, or shared, keeps it from running, in a sentence", () => {
+    const long = `unix:/run/${"x".repeat(120)}/grpc.sock`;
+    for (const [endpoints, builtIn, says] of [
+      [{ grpcEndpoint: "unix:/run/own/a.sock" }, false, /requests go straight to the model server/],
+      [{ grpcEndpoint: "port:8085", grpcDataEndpoint: "unix:/run/own/a.sock" }, false, /set grpcDataEndpoint to port:NUMBER/],
+      [{ grpcEndpoint: "unix:a.sock", grpcDataEndpoint: "port:1" }, false, /grpcEndpoint must be port:NUMBER or unix:/],
+      [{ grpcEndpoint: "unix:/a.sock", grpcDataEndpoint: "port:1" }, false, /a folder of its own/],
+      [{ grpcEndpoint: "unix:///app/../app/a.sock", grpcDataEndpoint: "port:1" }, false, /a folder of its own/],
+      [{ grpcEndpoint: long, grpcDataEndpoint: "port:1" }, false, /at most 107 characters/],
+      [{ grpcEndpoint: "unix:/run/own/a.sock", grpcDataEndpoint: "port:1" }, true, /the adapter's own beside builtInAdapter/],
+      [{ grpcEndpoint: "unix:/run/own/a.sock", grpcDataEndpoint: "port:1" }, false, /^$/],
+    ] as const) {
+      const source = parse(readFileSync(join(goldens, "custom-socket.yaml"), "utf8"));
+      const containers = [{ name: "mlserver", image: "example.com/server" }];
+      const adapter = builtIn ? { builtInAdapter: { serverType: "mlserver" }, containers } : {};
+      source.spec = { multiModel: true, supportedModelFormats: [{ name: "own" }], containers, ...endpoints, ...adapter };
+      assert.match(parseRuntime(parseObject(source) ?? assert.fail()).faults.join(), says);
+    }
+  });
+
+  test("an author's own volume at the folder of the socket is the one that all share", () => {
+    const source = parse(readFileSync(join(goldens, "custom-socket.yaml"), "utf8"));
+    source.spec.volumes = [{ name: "own", emptyDir: {} }];
+    source.spec.containers[1].volumeMounts = [{ name: "own", mountPath: "/run/own/" }];
+    const { deployment } = buildRuntime(parseRuntime(parseObject(source) ?? assert.fail()), settings, 1, []);
+    const { containers, volumes = [] } = deployment.spec?.template.spec ?? assert.fail();
+    const mounts = containers.map(({ volumeMounts = [] }) =>
+      volumeMounts.filter(({ mountPath }) => mountPath.startsWith("/run/own")),
+    );
+    assert.deepEqual(
+      mounts.map((of) => of.map(({ name }) => name)),
+      [["own"], ["own"], ["own"]],
+    );
+    assert.ok(!volumes.some(({ name }) => name === "domain-socket"));
+  });
+
   test("names that fit, each its own", () => {
     const names = ["a", "triton-2.x", "x".repeat(60), `${"x".repeat(59)}y`].map((name) =>
       deploymentName(name, "modelmesh-serving"),
