@@ -124,13 +124,13 @@ function checkRuntime(runtime: Runtime): Finding {
       "requests over REST were put into gRPC; here they go to port 8080 of its pod (httpDataEndpoint says another one), and where nothing listens there only gRPC is served",
     );
   }
-  if (runtime.storageHelperDisabled && runtime.serverType === "custom")
-    differs.push("storageHelper.disabled: the model server gets storage key and path as they are, and fetches by itself");
   if (runtime.autoscaler !== undefined)
     differs.push("its HPA is kept; without the annotation Warmpath adds pods by queues and evictions itself");
   if (Object.keys(runtime.labels).some((label) => label === "modelmesh-service"))
     differs.push("the label modelmesh-service is Warmpath's own");
-  return finding(at, kind, runtime.faults, differs);
+  const fetches = runtime.storageHelperDisabled && runtime.serverType === "custom";
+  const fine = fetches ? ["as before, its model server gets storage key and path as they are, and fetches by itself"] : [];
+  return finding(at, kind, runtime.faults, differs, fine);
 }
 
 function checkInferenceService(object: KubeObject, around: Surroundings): Finding {
