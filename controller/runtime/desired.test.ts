@@ -7,7 +7,8 @@ import { describe, test } from "node:test";
 import { parse } from "yaml";
 import { parseObject, record } from "../engine/objects.ts";
 import { bindServer } from "./binding.ts";
-import { buildRuntime, deploymentName, mountedClaims, type RuntimeSettings } from "./desired.ts";
+import { buildRuntime, deploymentName, type RuntimeSettings } from "./desired.ts";
+import { mountedClaims } from "./mounts.ts";
 import { parseRuntime, type Runtime } from "./runtime.ts";
 
 const goldens = join(import.meta.dirname, "goldens");

@@ -19,7 +19,8 @@ import { parseQuantity } from "../quantity.ts";
 import { type Binding, bindServer } from "./binding.ts";
 import { isEnvVar, isToleration, isVolume, isVolumeMount } from "./podfields.ts";
 import { choosePorts, type Ports } from "./ports.ts";
-import { type Runtime, serverContainer, socketOf } from "./runtime.ts";
+import { claimVolume, type Mount, plainPath, runMount, sharedMounts, socketMountOf, socketVolume } from "./mounts.ts";
+import { type Runtime, serverContainer } from "./runtime.ts";
 
 export interface RuntimeSettings {
   readonly namespace: string;
@@ -174,27 +175,14 @@ interface PodParts {
   readonly ports: Ports;
 }
 
-interface Mount {
-  readonly name: string;
-  readonly mountPath: string;
-  readonly readOnly?: boolean;
-}
-
-const runFolder = "/run/warmpath";
-
 function buildPod(parts: PodParts): PodSpec {
   const { runtime, settings, binding, claims, ports } = parts;
   const server = serverContainer(runtime);
-  const run = { name: "warmpath-run", mountPath: runFolder };
   const socket = socketMountOf(runtime);
-  // Any of the author's containers may be the one that loads, and the one that listens.
-  const shared: readonly Mount[] = [
-    { name: "models-dir", mountPath: "/models" },
-    ...claims.map((claim) => ({ name: claimVolume(claim), mountPath: `/pvc_mounts/${claim}`, readOnly: true })),
-    ...(socket === undefined ? [] : [socket]),
-  ];
+  const shared = sharedMounts(claims, socket);
+  const all = shared.includes(runMount) ? shared : [...shared, runMount];
   const containers = binding.containers.map((container) => {
-    const mounts = container["name"] === server?.["name"] ? [...shared, run] : shared;
+    const mounts = container["name"] === server?.["name"] ? all : shared;
     return completeContainer(container, { restricted: settings.restricted, mounts, ports });
   });
   const secrets = [...settings.imagePullSecrets, ...runtime.imagePullSecrets].filter(isRecord);
@@ -226,7 +214,7 @@ function buildPod(parts: PodParts): PodSpec {
       whenUnsatisfiable: "ScheduleAnyway",
       labelSelector: { matchLabels: { [label.name]: deploymentName(runtime.name, settings.serviceName) } },
     })),
-    containers: [...containers, buildAdapter(parts, [...shared, run], server)],
+    containers: [...containers, buildAdapter(parts, all, server)],
     volumes: [
       { name: "models-dir", emptyDir: {} },
       { name: "warmpath-run", emptyDir: { medium: "Memory", sizeLimit: "16Mi" } },
@@ -249,35 +237,6 @@ function scrapeAnnotations({ metrics }: Ports): Readonly<Record<string, string>>
     "prometheus.io/port": `${metrics}`,
     "prometheus.io/path": "/metrics",
   };
-}
-
-const socketVolume = "domain-socket";
-
-/** For a model server that is managed over a socket: its folder, which all containers see. */
-function socketMountOf({ serverType, grpcEndpoint, containers }: Runtime): Mount | undefined {
-  const socket = serverType === "custom" ? socketOf(grpcEndpoint) : undefined;
-  if (socket === undefined || socket.folder === "/models" || socket.folder === runFolder) return undefined;
-  const mounts = containers.flatMap(({ volumeMounts }) => list(volumeMounts).filter(isVolumeMount));
-  const own = mounts.find(({ mountPath }) => plainPath(mountPath) === socket.folder);
-  return { name: own?.name ?? socketVolume, mountPath: socket.folder };
-}
-
-function plainPath(path: string): string {
-  return path.length > 1 ? path.replace(/\/+$/, "") : path;
-}
-
-/** The claims that a Deployment built here mounts. */
-export function mountedClaims(deployment: Readonly<Record<string, unknown>>): readonly string[] {
-  const pod = record(record(record(deployment["spec"])["template"])["spec"]);
-  return list(pod["volumes"]).flatMap((volume) => {
-    const claim = text(record(record(volume)["persistentVolumeClaim"])["claimName"]);
-    return claim !== undefined && record(volume)["name"] === claimVolume(claim) ? [claim] : [];
-  });
-}
-
-function claimVolume(claim: string): string {
-  const hash = createHash("sha256").update(claim).digest("hex").slice(0, 8);
-  return `claim-${claim.replaceAll(/[^a-z0-9-]+/g, "-").slice(0, 40)}-${hash}`;
 }
 
 /** What the author said stays; what he left out is filled in. */

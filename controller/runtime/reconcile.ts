@@ -21,7 +21,8 @@ import {
   servingRuntimes,
 } from "../kinds.ts";
 import { bindServer } from "./binding.ts";
-import { buildRuntime, deploymentName, mountedClaims, type RuntimeSettings } from "./desired.ts";
+import { buildRuntime, deploymentName, type RuntimeSettings } from "./desired.ts";
+import { mountedClaims } from "./mounts.ts";
 import type { RuntimeRecords } from "./records.ts";
 import type { Runtime } from "./runtime.ts";
 import { nextScaleMs, type PodsWanted, replicasOf, type ScalePolicy, type ScaleState, scaleRuntime } from "./scale.ts";

@@ -1,7 +1,7 @@
 // Claims where models may not name any: those of the storage settings alone are mounted.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { mountedClaims } from "#controller/runtime/desired.ts";
+import { mountedClaims } from "#controller/runtime/mounts.ts";
 import { claimName, type Installation } from "../harness/installation.ts";
 import { buildInferenceService } from "../harness/objects.ts";
 import { podsMs } from "./installed.ts";
