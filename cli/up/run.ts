@@ -15,7 +15,7 @@ import { startFleet } from "./processes.ts";
 import { openUpRegistry } from "./registry.ts";
 import { buildReport, formatReport, type UpReport } from "./report.ts";
 import { openState, registerLibrary } from "./state.ts";
-import { createScreen, type Screen } from "./status.ts";
+import { createScreen, createScreenLog, type Screen } from "./status.ts";
 import { formatWelcome } from "./welcome.ts";
 
 const startDeadlineMs = 60_000;
@@ -34,7 +34,11 @@ export async function runUp(options: UpOptions, signal: AbortSignal, stack: Asyn
     places.map(({ adminPort }) => adminPort),
   );
   const state = await openState(options.stateFolder, stack);
-  const log = stack.use(createLog({ service: "up", level: "warn" }));
+  // With --json only the last line is for a program; the rest goes where people look.
+  const out = options.json ? process.stderr : process.stdout;
+  const screen = createScreen(out);
+  const isOneTerminal = out.isTTY && process.stderr.isTTY;
+  const log = stack.use(isOneTerminal ? createScreenLog(screen, () => new Date()) : createLog({ service: "up", level: "warn" }));
   const runFolder = stack.use(await openRunFolder());
   const parts = { options, state, runFolder: runFolder.path, log };
   const registry = await openUpRegistry(parts, stack);
@@ -51,9 +55,6 @@ export async function runUp(options: UpOptions, signal: AbortSignal, stack: Asyn
   );
   await waitUntilServing(options, fleet.ready, management, signal);
 
-  // With --json only the last line is for a program; the rest goes where people look.
-  const out = options.json ? process.stderr : process.stdout;
-  const screen = createScreen(out);
   screen.say(formatWelcome(options, models, fleet));
   const watching = new AbortController();
   const watched = watch(management, screen, AbortSignal.any([signal, watching.signal]));

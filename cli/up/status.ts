@@ -1,5 +1,7 @@
 // Owns what the terminal shows while everything runs: a few lines that are redrawn each second, or one plain line every
 // ten seconds where there is no terminal. The texts are pure functions of two readings.
+import { errorMessage } from "#core/errors.ts";
+import type { Log, LogKeys } from "#platform/log.ts";
 import type { Stats } from "./management.ts";
 
 export interface Reading {
@@ -71,9 +73,28 @@ export interface Screen {
   end(): void;
 }
 
+/**
+ * What goes wrong, told above the block in words: lines that anybody else wrote into a terminal would be taken away with the
+ * block, and leave a part of it behind.
+ */
+export function createScreenLog(screen: Pick<Screen, "say">, now: () => Date): Log & Disposable {
+  const wrap = (own: LogKeys): Log => {
+    const say = (message: string, keys: LogKeys = {}): void => {
+      const facts = Object.entries({ ...own, ...keys }).map(
+        ([key, value]) => `${key} ${value instanceof Error ? errorMessage(value) : String(value)}`,
+      );
+      screen.say(
+        `${now().toTimeString().slice(0, 8)}  ${[message, ...(facts.length === 0 ? [] : [facts.join(", ")])].join(": ")}`,
+      );
+    };
+    return { debug: () => undefined, info: () => undefined, warn: say, error: say, with: (keys) => wrap({ ...own, ...keys }) };
+  };
+  return { ...wrap({}), [Symbol.dispose]: () => undefined };
+}
+
 const plainEveryMs = 10_000;
 
-export function createScreen(out: NodeJS.WriteStream): Screen {
+export function createScreen(out: Pick<NodeJS.WriteStream, "isTTY" | "columns" | "write">): Screen {
   let drawn = 0;
   let before: Reading | undefined;
   let plainMs = Number.NEGATIVE_INFINITY;

@@ -27,6 +27,7 @@ warmpath is up: ${models.toLocaleString("en-US")} models on ${options.pods} pods
   REST         ${rest}
   gRPC         ${authority(options.host, options.grpcPort)}
   management   ${stats(options)}
+  live page    ${managementUrl(options, options.tls !== undefined)}/
 ${options.modelmeshPort === undefined ? "" : `  ModelMesh    127.0.0.1:${options.modelmeshPort} (mmesh.ModelMesh over gRPC)\n`}${others.join("")}  logs         ${options.stateFolder}/logs
 ${caFile === undefined ? "" : `  trust        ${caFile} (curl --cacert, SSL_CERT_FILE)\n`}${managementCaFile === undefined ? "" : `  commands     WARMPATH_URL=${managementUrl(options, true)} WARMPATH_CA_FILE=${managementCaFile} warmpath models list\n`}
 Ask any of them; a cold one is loaded while the request waits:

@@ -2,6 +2,7 @@
 // used. On a canvas: 20,000 blocks are drawn in some milliseconds. What is drawn is laid out anew only when copies came or
 // went; colours age once a second.
 import { bytes, color } from "./dom.mjs";
+import { pack } from "./packing.mjs";
 
 const gap = 14;
 const head = 34;
@@ -23,31 +24,12 @@ export function createColumns(canvas, fleet, onPoint, onOpen) {
       const x = at * (columnWidth + gap);
       const room = height - head - 4;
       const copies = [...pod.copies.values()].filter(({ state }) => state !== "queued").sort((a, b) => b.sizeBytes - a.sizeBytes);
-      const perByte = (columnWidth * room) / Math.max(1, pod.facts.capacityBytes);
-      const boxes = [];
-      let y = head + room;
-      let rest = copies;
-      while (rest.length > 0 && y > head - room) {
-        // A row is about as high as its blocks are wide, so that each is near a square.
-        const rowHeight = Math.min(room, Math.max(1, Math.sqrt(Math.max(1, rest[0].sizeBytes) * perByte)));
-        let used = 0;
-        let taken = 0;
-        while (taken < rest.length) {
-          const blockWidth = Math.max(0.5, (Math.max(1, rest[taken].sizeBytes) * perByte) / rowHeight);
-          if (used + blockWidth > columnWidth + 0.01 && taken > 0) break;
-          boxes.push({
-            copy: rest[taken],
-            x: x + used,
-            y: y - rowHeight,
-            width: Math.min(blockWidth, columnWidth - used),
-            height: rowHeight,
-          });
-          used += blockWidth;
-          taken += 1;
-        }
-        y -= rowHeight;
-        rest = rest.slice(taken);
-      }
+      const column = { width: columnWidth, height: room, bytes: pod.facts.capacityBytes };
+      const packed = pack(
+        copies.map(({ sizeBytes }) => sizeBytes),
+        column,
+      );
+      const boxes = packed.map((box, nth) => ({ ...box, copy: copies[nth], x: x + box.x, y: head + box.y }));
       return { pod, x, width: columnWidth, boxes };
     });
   }

@@ -98,7 +98,8 @@ function waterfall({ steps, tookMs, traceId }) {
       }),
     );
     const where = facts.pod ?? facts.gateway;
-    return el("li", {}, `${" ".repeat(depth * 2)}${name}${where === undefined ? "" : `: ${where}`}`, bar, ms(toMs - fromMs));
+    const label = el("span", { class: `depth-${Math.min(depth, 3)}` }, `${name}${where === undefined ? "" : `: ${where}`}`);
+    return el("li", {}, label, bar, ms(toMs - fromMs));
   });
   return el(
     "div",
@@ -203,10 +204,12 @@ export function showTables(place, fleet, onOpen) {
       [["pod"], ["reachable"], ["copies", "number"], ["used", "number"], ["capacity", "number"], ["queued", "number"]],
       facts,
     ),
-    table(
-      rows.length === all.length ? "Copies" : `Copies, the first ${count(rows.length)} of ${count(all.length)}`,
-      [["model", "long"], ["pod", "long"], ["state"], ["bytes", "number"]],
-      rows,
-    ),
+    rows.length === 0
+      ? el("p", { class: "hint" }, "No copies: the first request for a model loads one.")
+      : table(
+          rows.length === all.length ? "Copies" : `Copies, the first ${count(rows.length)} of ${count(all.length)}`,
+          [["model", "long"], ["pod", "long"], ["state"], ["bytes", "number"]],
+          rows,
+        ),
   );
 }

@@ -18,7 +18,7 @@ const files: readonly (readonly [url: string, file: string, type: string])[] = [
   ["/", "index.html", "text/html; charset=utf-8"],
   ["/page/style.css", "style.css", "text/css; charset=utf-8"],
   ["/page/icon.svg", "icon.svg", "image/svg+xml"],
-  ...["app", "columns", "chart", "dom", "panels", "signin"].map(
+  ...["app", "columns", "packing", "chart", "dom", "panels", "signin"].map(
     (name) => [`/page/${name}.mjs`, `${name}.mjs`, "text/javascript; charset=utf-8"] as const,
   ),
 ];
