@@ -47,10 +47,12 @@ function describe(stats: Stats, was: Stats | undefined, seconds: number | undefi
     const value = numberOf(stats[key]);
     return value === undefined ? "-" : `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`;
   };
+  const [hits, misses] = [numberOf(stats["hits"]) ?? 0, numberOf(stats["misses"]) ?? 0];
+  const share = hits + misses === 0 ? "-" : `${((100 * hits) / (hits + misses)).toFixed(2)} %`;
   const count = (key: string): string => `${numberOf(stats[key]) ?? 0}`;
   return [
     `models   ${count("models")} registered, ${paint("green", `${count("warm")} warm`)}, ${count("loading")} loading, ${count("queued")} queued`,
-    `hits     ${rate("hits")}   p50 ${ms("hitP50Ms")}   p99 ${ms("hitP99Ms")}`,
+    `hits     ${rate("hits")}   p50 ${ms("hitP50Ms")}   p99 ${ms("hitP99Ms")}   share ${share}`,
     `misses   ${rate("misses")}   p50 ${ms("missP50Ms")}   p99 ${ms("missP99Ms")}   waiting ${count("waiting")}`,
     `loads    ${rate("loads")}   evictions ${rate("evictions")}   failed ${count("loadFailures")}`,
     `memory   ${formatBytes(numberOf(stats["usedBytes"]))} of ${formatBytes(numberOf(stats["capacityBytes"]))}`,

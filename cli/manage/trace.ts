@@ -49,7 +49,7 @@ export function addTrace(program: Command, terminal: Terminal): void {
 
 function nothing(model: string | undefined, others: number): string {
   const of = model === undefined ? "" : ` of ${model}`;
-  const rest = others === 0 ? "" : `; there are ${others} of other models`;
+  const rest = others === 0 ? "" : `; there ${others === 1 ? "is one of another model" : `are ${others} of other models`}`;
   return `no slow or failed request${of} is remembered${rest}: ${whatIsRemembered}`;
 }
 
