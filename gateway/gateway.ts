@@ -238,6 +238,7 @@ export async function startGateway(
       isFlying: (model, revision) => loads.isFlying(model, revision),
       avoided: (model, revision) => quotas.avoided(model, revision),
       isHome: (model) => home.isHere(model),
+      wishedOf: (model, revision) => wishes.wished(model, revision),
       sendLoad,
       cancelLoad: (podId, model, revision) => links.cancelLoad(podId, model, revision),
       sendDrop: (podId, model, revision) => links.sendDrop(podId, model, revision),

@@ -24,6 +24,8 @@ interface Bench extends Disposable {
   /** Seconds of this demand, each followed by a decision; loads are over at once. */
   run(seconds: number, requestsPerSecond: number, busyMs?: number, weight?: number): void;
   home: boolean;
+  /** Copies that somebody asked for. */
+  wished: number;
 }
 
 function openBench(t: TestContext, pods = 4): Bench {
@@ -48,7 +50,7 @@ function openBench(t: TestContext, pods = 4): Bench {
     cancelLoad: () => undefined,
     drops: createDrops({ fleet, clock, sendDrop: (podId) => void drops.push(podId) }),
   });
-  const scaler = createScaler({ ...shared, copies, rates, policy: defaultScalingPolicy });
+  const scaler = createScaler({ ...shared, copies, rates, policy: defaultScalingPolicy, wishedOf: () => bench.wished });
   const bench: Bench = {
     fleet,
     scaler,
@@ -56,6 +58,7 @@ function openBench(t: TestContext, pods = 4): Bench {
     loads,
     drops,
     home: true,
+    wished: 0,
     run(seconds, requestsPerSecond, busyMs = 0, weight = 1) {
       for (let second = 0; second < seconds; second++) {
         const use = {
@@ -164,6 +167,21 @@ test("copies that nobody wants any more go two minutes after the demand, wheneve
   bench.run(50, 0);
   assert.equal(held(bench), 1);
   assert.equal(bench.loads.length, 0);
+});
+
+test("copies that somebody asked for stay, whatever the demand", (t) => {
+  using bench = openBench(t);
+  bench.wished = 3;
+  bench.run(20, 0);
+  for (const podId of ["p1", "p2"]) bench.fleet.change(podId, [ready]);
+  bench.run(5, 700);
+  assert.equal(held(bench), 4);
+  bench.run(400, 1);
+  assert.equal(held(bench), 3);
+  // As long as they are asked for: then they are as any others.
+  bench.wished = 0;
+  bench.run(200, 0);
+  assert.equal(held(bench), 1);
 });
 
 test("of copies beyond what is wanted those that demand needs stay", (t) => {

@@ -35,6 +35,8 @@ export interface ScalerParts {
   readonly policy: ScalingPolicy;
   readonly findModel: (name: string) => Model | undefined;
   readonly isHome: (model: string) => boolean;
+  /** So many copies somebody asked for last: they stay until their room is needed. None when absent. */
+  readonly wishedOf?: (model: string, revision: string) => number;
   /** Told each second of the models used since. */
   readonly onUsed?: (models: ReadonlySet<string>) => void;
 }
@@ -51,7 +53,7 @@ const bySettings = "settings";
 const inheritingMs = 15_000;
 
 export function createScaler(parts: ScalerParts): Scaler {
-  const { copies, rates, clock } = parts;
+  const { copies, rates, clock, wishedOf = () => 0 } = parts;
   /** Models of which more than one copy is wanted, or will be. */
   const scaled = new Map<string, Scaled>();
   /** Models with more copies than are wanted, and how those are on their way down. */
@@ -83,13 +85,14 @@ export function createScaler(parts: ScalerParts): Scaler {
    */
   function trim({ name, active }: Model, demand: Demand, limits: CopyLimits, nowMs: number): void {
     const { ready } = copies.state(name, active);
-    if (ready <= Math.max(1, scaled.get(name)?.state.copies ?? 0)) return void surplus.delete(name);
+    const least = Math.max(1, wishedOf(name, active));
+    if (ready <= Math.max(least, scaled.get(name)?.state.copies ?? 0)) return void surplus.delete(name);
     const before = { ...(surplus.get(name) ?? noScaling), copies: ready };
     const reach = { ...limits, maxCopies: Math.max(ready, limits.maxCopies) };
     const { state, why, reason } = decideCopies(demand, before, reach, parts.policy, nowMs);
     if (state.copies >= ready) return void surplus.set(name, state);
     surplus.delete(name);
-    const keep = Math.max(1, state.copies);
+    const keep = Math.max(least, state.copies);
     const said = `${keep} of ${ready} copies for ${why}: ${reason}`;
     parts.decisions.record({ kind: "scaled-down", model: name, revision: active, reason: said });
     copies.shrink(name, active, keep);
@@ -109,7 +112,7 @@ export function createScaler(parts: ScalerParts): Scaler {
       if (known.state.copies >= 2) note(model, "scaled-down", state.copies, wanted);
       release(model.name, known);
       // A model out of use keeps one, until its room is needed.
-      return copies.shrink(model.name, model.active, 1);
+      return copies.shrink(model.name, model.active, Math.max(1, wishedOf(model.name, model.active)));
     }
     const was = known?.state.copies ?? 0;
     const entry: Scaled = known ?? { state, revisions: new Set() };
@@ -123,7 +126,7 @@ export function createScaler(parts: ScalerParts): Scaler {
       // For availability alone nobody's room is taken; nor for a part of it that demand does not ask for.
       const options = { by, spareRoomOnly: forDemand < 2 };
       copies.want(model.name, id, count, "scale-up", options);
-      if (state.copies < was) copies.shrink(model.name, id, count);
+      if (state.copies < was) copies.shrink(model.name, id, Math.max(count, wishedOf(model.name, id)));
     }
     return undefined;
   }

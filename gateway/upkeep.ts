@@ -15,7 +15,7 @@ import { type GatewayOptions, scalingPolicyOf } from "./options.ts";
 import type { Rates } from "./rates.ts";
 import { createRebalancing, type RebalancingParts } from "./rebalancing.ts";
 import { createRevisions, type RevisionsParts } from "./revisions.ts";
-import { createScaler } from "./scaler.ts";
+import { createScaler, type ScalerParts } from "./scaler.ts";
 
 export interface Upkeep extends Disposable {
   readonly copies: Copies;
@@ -39,7 +39,8 @@ export interface UpkeepParts
   extends Omit<CopiesParts, "rateOf" | "patienceMs" | "drops">,
     Pick<DropsParts, "sendDrop">,
     Pick<RebalancingParts, "avoided">,
-    Pick<RevisionsParts, "change"> {
+    Pick<RevisionsParts, "change">,
+    Pick<ScalerParts, "wishedOf"> {
   readonly journal: Journal;
   readonly options: GatewayOptions;
   readonly rates: Rates;

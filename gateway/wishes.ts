@@ -1,9 +1,10 @@
 // Owns loads that somebody asks for by name: several copies, a revision that is not the active one, or none to wait for. The
 // model's home brings them about, whichever gateway was asked. A wish is not for ever: once it has come about, or has
-// failed, or nobody waits, the copies are as any others.
+// failed, or nobody waits, the copies are as any others, but that no lack of demand takes them: only the need of their room does.
 import { type Clock, sleep } from "#platform/clock.ts";
 import type { Copies } from "./copies.ts";
 import type { Failure } from "./failure.ts";
+import { copyKey } from "./fleet.ts";
 import type { Home } from "./home.ts";
 import type { CopiesThere, Peers } from "./peers.ts";
 
@@ -19,6 +20,8 @@ export interface WishAsk {
 export interface Wishes {
   /** By the model's home. */
   load(model: string, revision: string, ask: WishAsk): Promise<CopiesThere | Failure>;
+  /** How many copies were wished for last, by this gateway as the home; 0 for none or one. */
+  wished(model: string, revision: string): number;
   /** By this gateway, which another one takes for the home. */
   loadHere(model: string, revision: string, ask: WishAsk): Promise<CopiesThere | Failure>;
 }
@@ -36,9 +39,20 @@ export const maxWishCopies = 1_000;
 export const maxWishMs = 3_600_000;
 /** Loads that somebody asked for, waited for or not. */
 const maxWishes = 1_000;
+/** Of so many revisions it is remembered how many copies were wished for. */
+const maxRemembered = 10_000;
 
 export function createWishes({ copies, home, peers, clock }: WishesParts): Wishes {
   let wishes = 0;
+  const latest = new Map<string, number>();
+
+  function remember(model: string, revision: string, count: number): void {
+    const key = copyKey({ model, revision });
+    latest.delete(key);
+    if (count < 2) return;
+    latest.set(key, count);
+    for (const oldest of latest.keys()) if (latest.size > maxRemembered) latest.delete(oldest);
+  }
 
   async function settle(model: string, revision: string, ask: WishAsk, by: string): Promise<CopiesThere | Failure> {
     const startMs = clock.monotonicMs();
@@ -69,6 +83,7 @@ export function createWishes({ copies, home, peers, clock }: WishesParts): Wishe
     };
     const by = `load-${clock.monotonicMs()}-${Math.random()}`;
     copies.want(model, revision, ask.copies, "ensure", { by });
+    remember(model, revision, ask.copies);
     const settled = settle(model, revision, ask, by);
     if (ask.wait) return await settled;
     settled.catch(() => undefined);
@@ -78,6 +93,7 @@ export function createWishes({ copies, home, peers, clock }: WishesParts): Wishe
 
   return {
     loadHere,
+    wished: (model, revision) => latest.get(copyKey({ model, revision })) ?? 0,
     async load(model, revision, ask) {
       const member = home.of(model);
       if (member === undefined) return await loadHere(model, revision, ask);

@@ -1,0 +1,23 @@
+// What is remembered of loads that somebody asked for.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { systemClock } from "#platform/clock.ts";
+import { createWishes } from "./wishes.ts";
+
+test("the number of copies that was asked for last is remembered, and one copy is no wish for more", async () => {
+  const wishes = createWishes({
+    copies: { want: () => undefined, unwant: () => undefined, state: () => ({ ready: 9, underWay: 0 }) },
+    home: { of: () => undefined },
+    peers: { load: () => assert.fail("another gateway was asked") },
+    clock: systemClock,
+  });
+  const ask = (copies: number): Promise<unknown> =>
+    wishes.load("x", "r1", { copies, wait: true, timeoutMs: 1_000, signal: new AbortController().signal });
+  assert.equal(wishes.wished("x", "r1"), 0);
+  await ask(3);
+  assert.deepEqual([wishes.wished("x", "r1"), wishes.wished("x", "r2"), wishes.wished("y", "r1")], [3, 0, 0]);
+  await ask(2);
+  assert.equal(wishes.wished("x", "r1"), 2);
+  await ask(1);
+  assert.equal(wishes.wished("x", "r1"), 0);
+});
