@@ -38,10 +38,15 @@ export function createTraceWatch(tracer: Tracer, podId: string, nowMs: () => num
         parent,
       );
       child(span, "queue", askedMs).end(startMs);
+      // Each begins where the one before it ended: what lies between belongs to what comes.
+      let lastMs = startMs;
       return {
         step(name) {
-          const step = child(span, name === "server" ? "server-load" : name, nowMs());
-          return (failure) => endSpan(step, failure);
+          const step = child(span, name === "server" ? "server-load" : name, lastMs);
+          return (failure) => {
+            lastMs = nowMs();
+            endSpan(step, failure, lastMs);
+          };
         },
         end(end) {
           if (end.kind === "ok") span.setAttribute("warmpath.size_bytes", end.sizeBytes);

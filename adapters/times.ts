@@ -7,12 +7,14 @@ export function createTimesWatch(nowMs: () => number, tell: (times: LoadTimes) =
   return {
     ...noWatch,
     loadStarts({ model, revision, queuedMs }) {
+      let lastMs = nowMs();
       const times = { model, revision, queue: queuedMs, pull: 0, turn: 0, server: 0, measure: 0 };
       return {
         step(name) {
-          const startMs = nowMs();
+          const startMs = lastMs;
           return () => {
-            times[name] += nowMs() - startMs;
+            lastMs = nowMs();
+            times[name] += lastMs - startMs;
           };
         },
         end: () => tell(times),

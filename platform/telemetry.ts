@@ -121,8 +121,8 @@ export function logKeysOf(traceparent: string | undefined): LogKeys {
   return found === undefined ? {} : { trace_id: found["traceId"], span_id: found["spanId"] };
 }
 
-/** Ends the span with the failure, if there is one. */
-export function endSpan(span: Span, failure?: string): void {
+/** Ends the span with the failure, if there is one; now, unless a time of the epoch is given. */
+export function endSpan(span: Span, failure?: string, atMs?: number): void {
   if (failure !== undefined) span.setStatus({ code: SpanStatusCode.ERROR, message: failure });
-  span.end();
+  span.end(atMs);
 }
