@@ -134,6 +134,14 @@ const cases: readonly {
     available: true,
   },
   {
+    says: "what nobody holds is awaited by no client's route",
+    seen: { copies: [copy("r1", "loading")], arriving: true },
+    active: "Loading",
+    target: "",
+    transition: "UpToDate",
+    available: true,
+  },
+  {
     says: "a new revision cannot be loaded",
     seen: { model: model("r2", load("r2", "model-load-failed")), copies: [copy("r1", "ready")] },
     active: "Loaded",

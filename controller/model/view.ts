@@ -91,7 +91,8 @@ export function viewModel(seen: ModelSeen): ModelView {
   const active = viewRevision(seen, model.active);
   const target = model.target === undefined ? undefined : viewRevision(seen, model.target);
   const judged = target ?? active;
-  const arriving = target === undefined && seen.arriving;
+  // Of one that nobody holds, nobody is answered by the revision before either.
+  const arriving = target === undefined && seen.arriving && active.state === "Loaded";
   const failedTarget = target?.state === "FailedToLoad";
   return {
     transition: failedTarget ? "BlockedByFailedLoad" : target !== undefined || arriving ? "InProgress" : "UpToDate",
