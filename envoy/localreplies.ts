@@ -73,6 +73,29 @@ const unasked = {
   body: { specifier: { case: "inlineString", value: "the gateway does not answer: it may be starting" } },
 } satisfies Mapper;
 
+/** A pod was lost under a request that was too large to be sent to another: of that Envoy says so, and not when to try again. */
+const lost = {
+  filter: all(status(ComparisonFilter_Op.EQ, unavailableStatus), {
+    filterSpecifier: { case: "responseFlagFilter", value: { flags: ["LR", "UC", "UF", "UPE", "UR"] } },
+  }),
+  headersToAdd: [setHeader("retry-after", "1")],
+} satisfies Mapper;
+
+/** The same, where the rest of the body came just when it would have been sent: Envoy's own status for that is read as final. */
+const outgrown = {
+  filter: status(ComparisonFilter_Op.EQ, 507),
+  statusCode: unavailableStatus,
+  headersToAdd: [setHeader("retry-after", "1")],
+  body: {
+    specifier: { case: "inlineString", value: "the pod was lost, and the request is too large to be sent to another: try again" },
+  },
+} satisfies Mapper;
+
+const outgrownGrpc = {
+  ...outgrown,
+  headersToAdd: [...outgrown.headersToAdd, setHeader(grpcStatus, `${unavailableGrpcStatus}`)],
+} satisfies Mapper;
+
 /** The HTTP status of a gRPC answer is 200, whatever stands here. */
 const unaskedGrpc = {
   ...unasked,
@@ -105,6 +128,11 @@ const isGrpc = hasHeader({
 /** As clients send it, and as the naming filter writes it. */
 const openaiPath = pathLike("(/openai)?(/models/[^/]+)?/v1/(chat/completions|completions|embeddings)([?].*)?");
 
+const lostOverRest: readonly Mapper[] = [outgrown, lost].flatMap((mapper) => [
+  openaiErrors(mapper.filter, "server_error", mapper),
+  { ...mapper, bodyFormatOverride: asJson },
+]);
+
 /** The HTTP port: `{"error": TEXT}`, and OpenAI's own form on its paths. */
 export const httpErrors: MessageInitShape<typeof LocalReplyConfigSchema> = {
   mappers: [
@@ -127,6 +155,7 @@ export const httpErrors: MessageInitShape<typeof LocalReplyConfigSchema> = {
     { ...limited, bodyFormatOverride: asJson },
     openaiErrors(status(ComparisonFilter_Op.EQ, unaskedStatus), "server_error", unasked),
     { ...unasked, bodyFormatOverride: asJson },
+    ...lostOverRest,
     openaiErrors(status(ComparisonFilter_Op.GE, 500), "server_error"),
     openaiErrors(status(ComparisonFilter_Op.EQ, errorCatalogue["quota-exceeded"].http), "rate_limit_error"),
     openaiErrors(status(ComparisonFilter_Op.GE, 400), "invalid_request_error"),
@@ -143,6 +172,8 @@ export const grpcErrors: MessageInitShape<typeof LocalReplyConfigSchema> = {
     },
     { ...limited, headersToAdd: [...limited.headersToAdd, setHeader(grpcStatus, `${errorCatalogue["quota-exceeded"].grpc}`)] },
     unaskedGrpc,
+    outgrownGrpc,
+    lost,
   ],
 };
 
@@ -164,6 +195,9 @@ export const innerErrors: MessageInitShape<typeof LocalReplyConfigSchema> = {
     { ...unaskedGrpc, filter: all(isGrpc, unasked.filter) },
     openaiErrors(unasked.filter, "server_error", unasked),
     { ...unasked, bodyFormatOverride: asJson },
+    { ...outgrownGrpc, filter: all(isGrpc, outgrown.filter) },
+    { ...lost, filter: all(isGrpc, lost.filter) },
+    ...lostOverRest,
     // Nothing is changed: of a gRPC answer the text is the message.
     { filter: isGrpc },
     openaiErrors(status(ComparisonFilter_Op.GE, 500), "server_error"),

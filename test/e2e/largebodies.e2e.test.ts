@@ -11,6 +11,7 @@ import { forgetModel } from "../harness/forgetting.ts";
 import { frameOf, type GrpcClient, inferencePath, openGrpcClient } from "../harness/grpc.ts";
 import { createRestClient, type RestClient } from "../harness/http.ts";
 import { buildSmallLibrary } from "../harness/setup.ts";
+import { openSlowPod } from "../harness/slowpod.ts";
 import { waitUntil } from "../harness/wait.ts";
 
 const model = "iris-t0001";
@@ -115,6 +116,32 @@ for (const [wire, unavailable] of [
     }
   });
 }
+
+test("a pod is lost under a request that is too large to be kept: its client is told to try again, and when", async () => {
+  await using pod = await openSlowPod(fleet, "slow-0");
+  await fleet.register("slow", "file:///slow", "slow");
+  for (const path of ["/v2/models/slow/infer", "/v1/chat/completions"]) {
+    const body = path.startsWith("/v1") ? `{"model":"slow","messages":[${" ".repeat(retryBodyBytes)}]}` : tooLargeToKeep;
+    // Once cold and once warm.
+    for (let turn = 0; turn < 2; turn++) {
+      await using own = createRestClient(fleet.restUrl);
+      const asking = own.ask(path, { body });
+      await pod.whenAsked(1);
+      const [response] = pod.asked.splice(0);
+      const incoming = response?.req;
+      await waitUntil(
+        "it has come whole",
+        () => incoming?.complete,
+        (complete) => complete === true,
+      );
+      response?.destroy();
+      const { status, text, headers } = await asking;
+      assert.equal(status, 503, text);
+      assert.match(text, /^\{"error":.*connection termination/);
+      assert.equal(headers["retry-after"], "1");
+    }
+  }
+});
 
 test("a model server is killed while large requests are under way: none fails", async () => {
   const { copies } = (await fleet.manage("GET", `/api/v1/models/${model}`)).json as { copies: { pod: string; state: string }[] };
