@@ -22,7 +22,6 @@ export interface EnvoyCounts {
   readonly requests: number;
   /** Requests for which an ext_proc stream was opened. */
   readonly asked: number;
-  readonly hits: number;
   readonly extProcErrors: number;
   /** Requests refused for their tenant's requests per second. */
   readonly limited: number;
@@ -47,7 +46,7 @@ export function openEnvoyStats(adminSocket: string): EnvoyStats {
       const { body, statusCode } = await client.request({ path: `/stats?filter=${encodeURIComponent(filter)}`, method: "GET" });
       const text = await body.text();
       const counts = statusCode === 200 ? parseStats(text) : undefined;
-      const hits = hitCount.read(counts);
+      const hits = hitCount.read(counts === undefined ? undefined : { requests: counts.requests, asked: noHits(counts) });
       return counts === undefined || hits === undefined ? undefined : { ...counts, hits };
     } catch (error) {
       // It may be starting or restarting; the next reading tells.
@@ -95,8 +94,12 @@ export function parseStats(text: string): EnvoyCounts {
     }
   }
   const { http, grpc } = ports;
-  const hits = hitsOf(http) + hitsOf(grpc);
-  return { ports, requests: http.requests + grpc.requests, asked: http.asked + grpc.asked, hits, extProcErrors, limited };
+  return { ports, requests: http.requests + grpc.requests, asked: http.asked + grpc.asked, extProcErrors, limited };
+}
+
+/** Requests that Envoy asked about, and health checks. */
+function noHits({ asked, ports }: EnvoyCounts): number {
+  return asked + ports.grpc.healthChecks;
 }
 
 export function hitsOf({ requests, asked, healthChecks }: PortCounts): number {

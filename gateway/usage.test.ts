@@ -42,6 +42,7 @@ const named: [what: string, entry: LogEntry, model: string | undefined][] = [
     "iris",
   ],
   ["nothing", entryOf("/v2"), undefined],
+  ["a health check", entryOf("/p", { requestHeaders: new Map([["x-warm-model", "/server"]]) }), undefined],
   ["an answer that no pod gave", entryOf("/v2/models/iris/infer", { reachedPod: false, status: 404 }), undefined],
 ];
 
@@ -50,6 +51,7 @@ for (const [what, entry, model] of named) {
     const usage = createUsage(createManualClock());
     usage.onEntry(entry);
     assert.deepEqual([...usage.take().keys()], model === undefined ? [] : [model]);
+    assert.equal(usage.hits, model === undefined ? 0 : 1);
   });
 }
 

@@ -4,7 +4,7 @@
 
 import { errorCatalogue } from "#core/errors.ts";
 import { createHistogram, type Histogram } from "#core/samples.ts";
-import { grpcStatus, headers } from "#envoy/names.ts";
+import { grpcStatus, headers, serverScope } from "#envoy/names.ts";
 import { retryBodyBytes } from "#envoy/retries.ts";
 import type { Clock } from "#platform/clock.ts";
 import type { LogEntry } from "./accesslog.ts";
@@ -97,7 +97,8 @@ export function createUsage(clock: Clock, onUse: (use: SampledUse) => void = () 
       if (status >= 500) errors += weight;
       const named = requestHeaders.get(headers.publicName) ?? requestHeaders.get(headers.model);
       const model = named ?? restModel.exec(path)?.[1];
-      if (model === undefined) return;
+      // Calls about the server, health checks among them, are no use of a model and no hits.
+      if (model === undefined || model === serverScope) return;
       const hasWaited = responseHeaders.has(headers.loadMs);
       if (!hasWaited) {
         hits += weight;
