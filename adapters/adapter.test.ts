@@ -146,7 +146,7 @@ describe("the adapter beside a real model server", { timeout: 200_000 }, () => {
         [4, 5],
       ],
     );
-    assert.equal(await predict("m1"), 404);
+    assert.equal(await predict("m1"), 503);
     assert.ok(gateway.copies.has("m0@r1"));
     await waitFor(() => gateway.gauges?.evictions === 1n && gateway.gauges.loads === 4n);
     assert.deepEqual(gateway.faults, []);
