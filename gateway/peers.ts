@@ -59,6 +59,8 @@ export interface PeerUse {
   readonly requests: number;
   /** Those of them that were answered well. */
   readonly answered: number;
+  /** Those of them that had waited for a load. */
+  readonly waited: number;
   readonly busyMs: number;
   /** So many of them one sample stood for, at most. */
   readonly weight: number;

@@ -155,8 +155,10 @@ function failed({ code, reason, retryAfterMs = 0 }: Failure): FailedReply {
 }
 
 function parseUses({ uses }: UseReport): readonly PeerUse[] {
-  return uses.slice(0, maxUses).flatMap(({ model, requests, answered, busyMs, weight, misses, idleMs }) => {
-    const sound = [requests, answered, busyMs, weight, misses].every((value) => Number.isFinite(value) && value >= 0);
-    return sound && parseModelName(model).kind === "ok" ? [{ model, requests, answered, busyMs, weight, misses, idleMs }] : [];
+  return uses.slice(0, maxUses).flatMap(({ model, requests, answered, waited, busyMs, weight, misses, idleMs }) => {
+    const sound = [requests, answered, waited, busyMs, weight, misses].every((value) => Number.isFinite(value) && value >= 0);
+    return sound && parseModelName(model).kind === "ok"
+      ? [{ model, requests, answered, waited, busyMs, weight, misses, idleMs }]
+      : [];
   });
 }

@@ -10,7 +10,10 @@ export interface Rates {
   add(uses: readonly PeerUse[]): void;
   /** Requests per second, those that found no copy included; undefined when it has not been used lately. */
   rateOf(model: string): number | undefined;
-  /** What is sure of it: one sampled request of an idle model is no demand, whatever it stands for. */
+  /**
+   * What copies bear, and is sure: one sampled request of an idle model is no demand, whatever it stands for; nor are a thousand
+   * that have waited for one load, since they are a backlog and no rate.
+   */
   demandOf(model: string): Demand;
   /** Once a second: the models that were used since the last call. */
   take(): Iterable<string>;
@@ -20,10 +23,13 @@ export interface Rates {
 
 interface Entry {
   requests: number;
+  /** Those that found a copy as they came. */
+  borne: number;
   busyMs: number;
-  requestVariance: number;
+  borneVariance: number;
   busyVariance: number;
-  rate: Averages;
+  rate: Average;
+  demand: Averages;
   concurrency: Averages;
   updatedMs: number;
   readonly inUseSinceMs: number;
@@ -56,10 +62,12 @@ export function createRates(clock: Pick<Clock, "monotonicMs">): Rates {
       ? known
       : {
           requests: 0,
+          borne: 0,
           busyMs: 0,
-          requestVariance: 0,
+          borneVariance: 0,
           busyVariance: 0,
-          rate: noAverages,
+          rate: noAverage,
+          demand: noAverages,
           concurrency: noAverages,
           updatedMs: nowMs - 1_000,
           inUseSinceMs: lastUsedMs,
@@ -68,8 +76,10 @@ export function createRates(clock: Pick<Clock, "monotonicMs">): Rates {
     // Which requests reached a pod the access log says; which were refused for want of one only the gateway that refused.
     entry.requests += use.requests + use.misses;
     entry.busyMs += use.busyMs;
-    entry.requestVariance += sampleVariance(use.requests, use.requests, use.weight);
-    entry.busyVariance += sampleVariance(use.busyMs, use.requests, use.weight);
+    const borne = Math.max(0, use.requests - use.waited);
+    entry.borne += borne;
+    entry.borneVariance += sampleVariance(borne, borne, use.weight);
+    entry.busyVariance += sampleVariance(use.busyMs, borne, use.weight);
     entry.lastUsedMs = Math.max(entry.lastUsedMs, lastUsedMs);
     entries.delete(use.model);
     entries.set(use.model, entry);
@@ -86,12 +96,14 @@ export function createRates(clock: Pick<Clock, "monotonicMs">): Rates {
   /** What was gathered goes into the averages. */
   function update(entry: Entry, nowMs: number): void {
     const seconds = Math.max((nowMs - entry.updatedMs) / 1_000, 0.1);
-    entry.rate = onBoth(entry.rate, entry.requests, entry.requestVariance, seconds);
+    entry.rate = averageOn(entry.rate, entry.requests, 0, seconds, keptPerSecond.soon);
+    entry.demand = onBoth(entry.demand, entry.borne, entry.borneVariance, seconds);
     entry.concurrency = onBoth(entry.concurrency, entry.busyMs / 1_000, entry.busyVariance / 1e6, seconds);
     entry.updatedMs = nowMs;
     entry.requests = 0;
+    entry.borne = 0;
     entry.busyMs = 0;
-    entry.requestVariance = 0;
+    entry.borneVariance = 0;
     entry.busyVariance = 0;
   }
 
@@ -109,7 +121,7 @@ export function createRates(clock: Pick<Clock, "monotonicMs">): Rates {
     },
     rateOf(model) {
       const entry = entries.get(model);
-      return entry === undefined ? undefined : fallen(entry.rate.soon.value, entry, clock.monotonicMs());
+      return entry === undefined ? undefined : fallen(entry.rate.value, entry, clock.monotonicMs());
     },
     demandOf(model) {
       const entry = entries.get(model);
@@ -117,9 +129,9 @@ export function createRates(clock: Pick<Clock, "monotonicMs">): Rates {
       if (entry === undefined || nowMs - entry.lastUsedMs > pauseMs) {
         return { requestsPerSecond: 0, concurrency: 0, inUseSinceMs: undefined };
       }
-      const { rate, concurrency, inUseSinceMs } = entry;
+      const { demand, concurrency, inUseSinceMs } = entry;
       return {
-        requestsPerSecond: fallen(sure(rate), entry, nowMs),
+        requestsPerSecond: fallen(sure(demand), entry, nowMs),
         concurrency: fallen(sure(concurrency), entry, nowMs),
         inUseSinceMs,
       };

@@ -11,7 +11,7 @@ test("what was answered and what was refused are both demand, and neither counts
   for (let second = 0; second < 60; second++) {
     for (let request = 0; request < 3; request++) reports.missed("x");
     const lastUsedMs = clock.monotonicMs();
-    reports.send(new Map([["x", { requests: 7, answered: 7, busyMs: 0, weight: 1, lastUsedMs }]]));
+    reports.send(new Map([["x", { requests: 7, answered: 7, waited: 0, busyMs: 0, weight: 1, lastUsedMs }]]));
     clock.advance(1_000);
     Array.from(rates.take());
   }

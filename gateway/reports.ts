@@ -42,11 +42,11 @@ export function createReports({ home, peers, rates, clock }: ReportsParts): Repo
         known.uses.push(use);
         elsewhere.set(member.gatewayId, known);
       };
-      for (const [model, { requests, answered, busyMs, weight, lastUsedMs }] of uses) {
-        add({ model, requests, answered, busyMs, weight, idleMs: nowMs - lastUsedMs, misses: misses.get(model) ?? 0 });
+      for (const [model, { requests, answered, waited, busyMs, weight, lastUsedMs }] of uses) {
+        add({ model, requests, answered, waited, busyMs, weight, idleMs: nowMs - lastUsedMs, misses: misses.get(model) ?? 0 });
       }
       for (const [model, count] of misses) {
-        if (!uses.has(model)) add({ model, requests: 0, answered: 0, busyMs: 0, weight: 1, idleMs: 0, misses: count });
+        if (!uses.has(model)) add({ model, requests: 0, answered: 0, waited: 0, busyMs: 0, weight: 1, idleMs: 0, misses: count });
       }
       misses = new Map();
       if (here.length > 0) rates.add(here);

@@ -24,6 +24,8 @@ interface Bench extends Disposable {
   /** Seconds of this demand, each followed by a decision; loads are over at once. */
   run(seconds: number, requestsPerSecond: number, busyMs?: number, weight?: number): void;
   home: boolean;
+  /** The part of the requests that have waited for a load. */
+  waited: number;
   /** Copies that somebody asked for. */
   wished: number;
 }
@@ -58,6 +60,7 @@ function openBench(t: TestContext, pods = 4): Bench {
     loads,
     drops,
     home: true,
+    waited: 0,
     wished: 0,
     run(seconds, requestsPerSecond, busyMs = 0, weight = 1) {
       for (let second = 0; second < seconds; second++) {
@@ -65,6 +68,7 @@ function openBench(t: TestContext, pods = 4): Bench {
           model: "x",
           requests: requestsPerSecond,
           answered: requestsPerSecond,
+          waited: requestsPerSecond * bench.waited,
           busyMs,
           weight,
           misses: 0,
@@ -100,6 +104,16 @@ test("more copies are asked for within two seconds of the demand, by rate and by
   assert.equal(held(bench), 3);
   bench.run(2, 10, 30_000);
   assert.equal(held(bench), 4);
+});
+
+test("requests that have waited for a load are a backlog: they bring no further copy, and those that come after them do", (t) => {
+  using bench = openBench(t);
+  bench.waited = 1;
+  bench.run(3, 1_000);
+  assert.equal(held(bench), 1);
+  bench.waited = 0;
+  bench.run(2, 1_000);
+  assert.ok(held(bench) > 1);
 });
 
 test("a sample that stands for many requests is no demand; as many as there must be for one are", (t) => {

@@ -162,3 +162,11 @@ test("the share falls at once and rises step by step", () => {
   assert.ok(shares.every((share, at) => at === 0 || share <= (shares[at - 1] ?? 0) * 2));
   assert.equal(shares.at(-1), 1_000_000, "all is logged again where little happens");
 });
+
+test("requests that have waited for a load are counted apart, and their time is no work of a copy", () => {
+  const usage = createUsage(createManualClock());
+  usage.onEntry(hit("iris"));
+  usage.onEntry(entryOf("/v2/models/iris/infer", { tookMs: 900, responseHeaders: new Map([["x-warm-load-ms", "800"]]) }));
+  const { requests, waited, busyMs } = usage.take().get("iris") ?? assert.fail();
+  assert.deepEqual({ requests, waited, busyMs }, { requests: 2, waited: 1, busyMs: 2 });
+});

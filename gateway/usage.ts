@@ -14,7 +14,9 @@ export interface ModelUse {
   requests: number;
   /** Those of them that were answered well. */
   answered: number;
-  /** The time of those that did not wait for a load, in sum. */
+  /** Those of them that had waited for a load. */
+  waited: number;
+  /** The time of those that had not, in sum. */
   busyMs: number;
   /** How many of them one entry stood for, at most. */
   weight: number;
@@ -109,13 +111,16 @@ export function createUsage(clock: Clock, onUse: (use: SampledUse) => void = () 
       const nowMs = clock.monotonicMs();
       const answered = status >= 200 && status < 400 && !responseHeaders.has(grpcStatus) ? weight : 0;
       const busyMs = hasWaited ? 0 : (tookMs ?? 0) * weight;
+      const waitedWeight = hasWaited ? weight : 0;
       if (use !== undefined) {
         use.requests += weight;
         use.answered += answered;
+        use.waited += waitedWeight;
         use.busyMs += busyMs;
         use.weight = Math.max(use.weight, weight);
         use.lastUsedMs = nowMs;
-      } else if (uses.size < maxModels) uses.set(model, { requests: weight, answered, busyMs, weight, lastUsedMs: nowMs });
+      } else if (uses.size < maxModels)
+        uses.set(model, { requests: weight, answered, waited: waitedWeight, busyMs, weight, lastUsedMs: nowMs });
     },
     take() {
       const taken = uses;
