@@ -7,7 +7,7 @@ import type { Routes } from "./routes.ts";
 export interface Settled {
   /** This gateway's record has this active revision, and its Envoy has acknowledged the routes that follow from it. */
   here(model: string, active: string): boolean;
-  /** The gateways of which that cannot be said now. */
+  /** The gateways of which that cannot be said now, by name. */
   lagging(model: string, active: string): Promise<readonly string[]>;
 }
 
@@ -29,7 +29,7 @@ export function createSettled({ gatewayId, findModel, routes, home, peers }: Set
         settled: await peers.isSettled(member, model, active),
       }));
       const all = [{ id: gatewayId, settled: here(model, active) }, ...(await Promise.all(asked))];
-      return all.filter(({ settled }) => !settled).map(({ id }) => id);
+      return all.flatMap(({ id, settled }) => (settled ? [] : [id])).sort();
     },
   };
 }
