@@ -1,5 +1,7 @@
 // Owns the adapter's settings, as its command line gives them.
+
 import { z } from "zod";
+import { longestLoadMs } from "#core/loadqueue.ts";
 import {
   durationMsOption,
   otlpEndpointOption,
@@ -141,7 +143,7 @@ export const adapterFlags = z.object({
     .describe("the pod's own credentials count where the storage settings have no entry"),
   labels: labels.default({}).describe("labels of the pod, such as zone=a,disk=ssd"),
   loadTimeout: durationMsOption
-    .pipe(z.int().min(100).max(3_500_000))
+    .pipe(z.int().min(100).max(longestLoadMs))
     .optional()
     .describe("time for one load, pull included; what the model server says counts more (modelmesh); 2m when absent"),
   loadConcurrency: whole(1, 64).default(2).describe("loads at a time"),

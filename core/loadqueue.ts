@@ -15,6 +15,9 @@
 import { createHeap, type HeapNode } from "./heap.ts";
 import { type Priority, priorities } from "./model.ts";
 
+/** A load may take so long at most, and a request wait for its model: an hour less the time to say so. */
+export const longestLoadMs = 3_500_000;
+
 /** From the most urgent to the least. */
 export const loadClasses = ["waiting-user", "ensure", "scale-up", "migrate", "proactive"] as const;
 

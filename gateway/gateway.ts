@@ -246,7 +246,7 @@ export async function startGateway(
   );
   const { copies } = upkeep;
   const wishes = createWishes({ copies, home, peers, clock });
-  const models = createModels({ book, fleet, routes, loads, copies, journal, home, settled, wishes, clock });
+  const models = createModels({ book, fleet, routes, loads, copies, journal, settled, wishes, clock });
   const vmodels = createVModels({
     findModel: (name) => book.get(name),
     models,

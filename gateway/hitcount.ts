@@ -3,7 +3,10 @@
 // Invariants: what Envoy had counted before the gateway began is left out; what it counted before it was itself started anew
 // stays in, up to the last reading.
 
-/** What Envoy says now, `asked` being all that is no hit; `absent`: there is none, so that all it will ever count is to come; undefined: it did not say. */
+/**
+ * What Envoy says now, `asked` being all that is no hit; `absent`: there is none, so that all it will ever count is to come;
+ * undefined: it did not say.
+ */
 export type HitReading = { readonly requests: number; readonly asked: number } | "absent" | undefined;
 
 export interface HitCount {

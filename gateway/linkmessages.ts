@@ -1,6 +1,8 @@
 // Owns how Link messages become values of the fleet, and back. Everything from an adapter is parsed here once.
+
 import type { LoadClass } from "#core/loadqueue.ts";
-import { type Priority, parseModelName, parseRevisionId } from "#core/model.ts";
+import { longestLoadMs } from "#core/loadqueue.ts";
+import { maxSlot, type Priority, parseModelName, parseRevisionId } from "#core/model.ts";
 import {
   type Copy as CopyMessage,
   CopyState as CopyStateMessage,
@@ -48,8 +50,6 @@ export const priorityMessages: Readonly<Record<Priority, PriorityMessage>> = {
 };
 
 const maxReasonLength = 500;
-const maxSlot = 15;
-const longestLoadMs = 3_500_000;
 const maxClasses = 5;
 
 /** Undefined: the adapter said something that no copy can be. */

@@ -1,5 +1,7 @@
 // Owns the gateway's settings, as its command line gives them.
+
 import { z } from "zod";
+import { longestLoadMs } from "#core/loadqueue.ts";
 import { defaultScalingPolicy, type ScalingPolicy } from "#core/scaling.ts";
 import {
   durationMsOption,
@@ -83,9 +85,9 @@ export const gatewayOptions = z.object({
   secondCopyAfterMs: whole(0, 86_400_000)
     .default(defaultScalingPolicy.secondCopyAfterMs)
     .describe("a model that is used for so long without a pause gets a second copy"),
-  maxParkMs: whole(1_000, 3_500_000).default(600_000).describe("longest wait of a request for its model, in ms"),
+  maxParkMs: whole(1_000, longestLoadMs).default(600_000).describe("longest wait of a request for its model, in ms"),
   maxWaiting: whole(1, 1_000_000).default(20_000).describe("requests that may wait at a time"),
-  loadTimeoutMs: whole(100, 3_500_000)
+  loadTimeoutMs: whole(100, longestLoadMs)
     .default(120_000)
     .describe("time for one load before another pod is tried, in ms; longer on a pod that says that its loads take longer"),
   metricsHost: z.string().min(1).default("127.0.0.1").describe("address of --metrics-port"),

@@ -1,4 +1,5 @@
-// Owns what this gateway asks of others: to ensure a copy of a model whose home they are, and to hear of its use.
+// Owns what this gateway asks of others: to ensure copies of a model whose home they are, to hear of its use, and whether their
+// clients are answered by a revision yet.
 //
 //   asked --accepted within acceptMs--> waiting --ready or failed--> over
 //     |                                    |

@@ -6,7 +6,8 @@
 // A request whose first try has said nothing yet, and goes on, waits here beside it: as long as the pods of its set are
 // well it is a long inference, and must not be computed twice. Who says otherwise are the owners of that knowledge: the
 // Link of a silent adapter breaks, and an adapter whose model server is silent takes its copies back. A connection to a model
-// server that was lost since says nothing either, though the next one under its address is well. Then another pod is looked for, for a while again and again: what the client would hear instead cuts off a first try that may yet answer.
+// server that was lost since says nothing either, though the next one under its address is well. Then another pod is looked
+// for, for a while again and again: what the client would hear instead cuts off a first try that may yet answer.
 import type { ErrorCode } from "#core/errors.ts";
 import type { Model, Revision } from "#core/model.ts";
 import type { Patience } from "#core/patience.ts";

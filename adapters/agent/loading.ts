@@ -1,8 +1,9 @@
 // Owns the performing of one load: pull, turn, load, measure; and whose fault it is when that fails.
 //
 // Invariants: the model server is asked when it is the load's turn, which the holding says. A result that comes from before
-// the model server was lost never counts as success. Its steps follow on one another: no time of it belongs to none. A load that may have reached the model server and failed is unloaded
-// there. A model server that the kernel killed for want of memory was not killed by a bad model: there was no room.
+// the model server was lost never counts as success. Its steps follow on one another: no time of it belongs to none. A load
+// that may have reached the model server and failed is unloaded there. A model server that the kernel killed for want of
+// memory was not killed by a bad model: there was no room.
 import { errorMessage } from "#core/errors.ts";
 import { type Clock, untilAborted } from "#platform/clock.ts";
 import { openDeadline } from "#platform/deadline.ts";

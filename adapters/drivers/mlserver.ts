@@ -7,10 +7,12 @@
 //
 // Of what a runtime throws MLServer answers over REST everything (its setting `debug`, which is on unless it is turned off) or
 // nothing; over gRPC the words of it. So where REST says nothing, the load is asked for once more there.
+
 import { mkdir, readdir, rm, symlink } from "node:fs/promises";
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { status as codes } from "@grpc/grpc-js";
+import { longestLoadMs } from "#core/loadqueue.ts";
 import { createClient, type ServiceClient } from "#platform/grpc.ts";
 import { GRPCInferenceService, RepositoryModelLoadRequestSchema } from "#proto/gen/inference/open_inference_pb.ts";
 import { layoutMlserver, settingsName } from "../layout/mlserver.ts";
@@ -32,8 +34,6 @@ export interface MlserverOptions {
 type MlserverClient = ServiceClient<typeof GRPCInferenceService>;
 
 const callTimeoutMs = 5_000;
-/** Whoever asks for a load has a deadline of its own. */
-const loadTimeoutMs = 3_500_000;
 
 const internal: number = codes.INTERNAL;
 const unsaid: Failure = { kind: "failed", failure: "model", reason: "MLServer could not load it, and its log says why" };
@@ -101,7 +101,7 @@ async function empty(root: string, held: Repository): Promise<void> {
 
 /** Undefined: its runtime threw something, and MLServer does not say what. */
 async function askLoad(http: HttpCaller, { serverName, signal }: LoadRequest): Promise<Done | undefined> {
-  const answer = await post(http, `/v2/repository/models/${serverName}/load`, loadTimeoutMs, signal);
+  const answer = await post(http, `/v2/repository/models/${serverName}/load`, longestLoadMs, signal);
   if (answer.kind !== "answer") return unanswered(answer);
   const words = wordsOf(answer);
   if (answer.status === 200) return { kind: "ok" };
@@ -119,7 +119,7 @@ async function askLoad(http: HttpCaller, { serverName, signal }: LoadRequest): P
 
 async function askWords(client: MlserverClient, { serverName, signal }: LoadRequest): Promise<Done> {
   const message = create(RepositoryModelLoadRequestSchema, { modelName: serverName });
-  const called = await ask(client.repositoryModelLoad(message, { timeoutMs: loadTimeoutMs, signal }), signal);
+  const called = await ask(client.repositoryModelLoad(message, { timeoutMs: longestLoadMs, signal }), signal);
   if (called.kind === "ok") return { kind: "ok" };
   // Python's own MemoryError among others has none.
   const thrown = called.code === internal ? called.details : "";

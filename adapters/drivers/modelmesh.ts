@@ -7,10 +7,12 @@
 // - A runtime cannot tell what it holds: after a start of the adapter it is taken to be empty, and made so.
 // - FAILED_PRECONDITION and INVALID_ARGUMENT mean that nothing was tried. Every other failed or cancelled load is followed
 //   by an unload.
+
 import { stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { status as codes } from "@grpc/grpc-js";
+import { longestLoadMs } from "#core/loadqueue.ts";
 import { createClient } from "#platform/grpc.ts";
 import {
   LoadModelRequestSchema,
@@ -40,8 +42,6 @@ const callTimeoutMs = 30_000;
 const sizeTimeoutMs = 10_000;
 const predictTimeoutMs = 500;
 const leastLoadMs = 100;
-/** Whoever asks for a load has a deadline of its own. */
-const longestLoadMs = 3_500_000;
 /** Its messages are named anyway. */
 const openInference = "inference.GRPCInferenceService/";
 

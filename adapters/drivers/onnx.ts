@@ -1,9 +1,11 @@
 // Owns the conversation with the built-in model server: its management API, JSON over HTTP on a unix socket.
 // Its life is told apart by the socket file: a server makes a new one at each start.
+
 import { stat } from "node:fs/promises";
 import { Client, type Dispatcher, errors, Pool } from "undici";
 import { z } from "zod";
 import { errorMessage } from "#core/errors.ts";
+import { longestLoadMs } from "#core/loadqueue.ts";
 import type { Clock } from "#platform/clock.ts";
 import { openDeadline } from "#platform/deadline.ts";
 import { parseJson } from "#platform/json.ts";
@@ -22,8 +24,6 @@ export interface OnnxDriverOptions {
 }
 
 const callTimeoutMs = 5_000;
-/** Whoever asks for a load has a deadline of its own. */
-const loadTimeoutMs = 3_500_000;
 const maxAnswerBytes = 64 * 2 ** 20;
 const maxConnections = 16;
 
@@ -78,7 +78,7 @@ class OnnxDriver implements Driver {
   }
 
   async load({ serverName, revision, path, signal }: LoadRequest): ReturnType<Driver["load"]> {
-    const called = await this.#post(`${modelPath(serverName)}/load`, { parameters: { path, revision } }, loadTimeoutMs, signal);
+    const called = await this.#post(`${modelPath(serverName)}/load`, { parameters: { path, revision } }, longestLoadMs, signal);
     if (called.kind === "failed") return called;
     const loaded = loadedSchema.safeParse(called.body);
     return loaded.success ? { kind: "ok", sizeBytes: loaded.data.sizeBytes, measured: true } : strange;

@@ -1,7 +1,9 @@
 // Owns the conversation with OpenAI-style servers that load LoRA adapters as models, as vLLM does when it is started with
 // VLLM_ALLOW_RUNTIME_LORA_UPDATING. https://docs.vllm.ai/en/latest/features/lora.html
+
 import { join } from "node:path";
 import { z } from "zod";
+import { longestLoadMs } from "#core/loadqueue.ts";
 import { findLora } from "../layout/lora.ts";
 import type { Failure } from "./driver.ts";
 import type { Done, ForeignServer } from "./foreignserver.ts";
@@ -14,8 +16,6 @@ export interface OpenaiLoraOptions {
 }
 
 const callTimeoutMs = 5_000;
-/** Whoever asks for a load has a deadline of its own. */
-const loadTimeoutMs = 3_500_000;
 
 const modelsSchema = z.object({ data: z.array(z.object({ id: z.string() })) });
 
@@ -63,12 +63,12 @@ export function createOpenaiLora({ address }: OpenaiLoraOptions): ForeignServer 
         const found = "reason" in read ? read : findLora(read);
         if ("reason" in found) return { kind: "failed", failure: "model", reason: found.reason };
         const body = { lora_name: serverName, lora_path: join(path, found.folder) };
-        let answer = await post("/v1/load_lora_adapter", body, loadTimeoutMs, signal);
+        let answer = await post("/v1/load_lora_adapter", body, longestLoadMs, signal);
         if (answer.kind === "answer" && answer.status === 400 && /already/i.test(wordsOf(answer))) {
           // Of a load that nobody remembers: from which folder is not known.
           const unloaded = await unload(serverName, signal);
           if (unloaded.kind === "failed") return unloaded;
-          answer = await post("/v1/load_lora_adapter", body, loadTimeoutMs, signal);
+          answer = await post("/v1/load_lora_adapter", body, longestLoadMs, signal);
         }
         if (answer.kind !== "answer") return unanswered(answer);
         return answer.status === 200 ? { kind: "ok" } : failedWith("model", "the adapter could not be loaded", wordsOf(answer));

@@ -1,9 +1,11 @@
 // Owns the conversation with TorchServe over its management port, where it speaks REST. The server must be started with
 // --enable-model-api and without token authorisation there, as the configuration has it that is written for it.
 // https://pytorch.org/serve/management_api.html
+
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
+import { longestLoadMs } from "#core/loadqueue.ts";
 import { sleep } from "#platform/clock.ts";
 import { layoutTorchserve } from "../layout/torchserve.ts";
 import { linkFile } from "../layout/tree.ts";
@@ -21,8 +23,6 @@ export interface TorchserveOptions extends TorchserveAddresses {
 }
 
 const callTimeoutMs = 5_000;
-/** Whoever asks for a load has a deadline of its own. */
-const loadTimeoutMs = 3_500_000;
 const goneEveryMs = 100;
 const pageSize = 1_000;
 const maxPages = 1_000;
@@ -105,7 +105,7 @@ export function createTorchserve(options: TorchserveOptions): ForeignServer {
         initial_workers: "1",
         synchronous: "true",
       });
-      const register = { method: "POST", path: `/models?${query.toString()}`, timeoutMs: loadTimeoutMs, signal } as const;
+      const register = { method: "POST", path: `/models?${query.toString()}`, timeoutMs: longestLoadMs, signal } as const;
       let answer = await http.call(register);
       if (answer.kind === "answer" && answer.status === 409) {
         // Of a load that nobody remembers: which archive that was is not known.

@@ -8,6 +8,7 @@
 //   Unloading it never ends in the index, but loading it anew works.
 
 import { create } from "@bufbuild/protobuf";
+import { longestLoadMs } from "#core/loadqueue.ts";
 import { orAborted, sleep } from "#platform/clock.ts";
 import { createClient } from "#platform/grpc.ts";
 import {
@@ -40,8 +41,6 @@ export interface TritonOptions {
 }
 
 const callTimeoutMs = 5_000;
-/** Whoever asks for a load has a deadline of its own. */
-const loadTimeoutMs = 3_500_000;
 const indexEveryMs = 100;
 
 const layout: Layout = {
@@ -103,7 +102,7 @@ export function createTriton({ address, repository, budget }: TritonOptions): Fo
       const made = await models.make(request, layout);
       if (made.kind === "failed") return made;
       const message = create(RepositoryModelLoadRequestSchema, { modelName: serverName });
-      const called = await ask(client.repositoryModelLoad(message, { timeoutMs: loadTimeoutMs, signal }), signal);
+      const called = await ask(client.repositoryModelLoad(message, { timeoutMs: longestLoadMs, signal }), signal);
       if (called.kind === "ok") return { kind: "ok", ...(await measure(client, serverName, budget, signal)) };
       if (isUnanswered(called)) return unansweredCall(called);
       // Some of its versions may have been loaded before another one failed.

@@ -7,6 +7,8 @@ import { connect } from "node:net";
 import { promisify } from "node:util";
 import type { Command } from "commander";
 import { envoyBinary, envoyIsThere } from "../setup/envoy.mjs";
+import { findTrouble } from "../up/ports.ts";
+import { ownVersion } from "../version.ts";
 import {
   addGatewayOptions,
   listOf,
@@ -18,8 +20,6 @@ import {
   type Terminal,
   textOf,
 } from "./context.ts";
-import { findTrouble } from "../up/ports.ts";
-import { ownVersion } from "../version.ts";
 import { CommandError } from "./failure.ts";
 import { formatTable, printable } from "./table.ts";
 import { withProgress } from "./wait.ts";

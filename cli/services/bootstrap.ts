@@ -1,9 +1,11 @@
 // Owns `warmpath envoy-bootstrap`: the files that an Envoy starts with, written into a folder that it can read.
+
 import { mkdir, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { toBinary } from "@bufbuild/protobuf";
 import { z } from "zod";
 import { errorMessage } from "#core/errors.ts";
+import { longestLoadMs } from "#core/loadqueue.ts";
 import { readAuthFile } from "#envoy/authfile.ts";
 import { buildBootstrap } from "#envoy/bootstrap.ts";
 import { defaultLimits } from "#envoy/limits.ts";
@@ -43,7 +45,7 @@ export const bootstrapFlags = z.object({
   maxMessageBytes: whole(1_024, 2 ** 30)
     .default(16 * 2 ** 20)
     .describe("largest gRPC message"),
-  maxParkMs: whole(1_000, 3_500_000).default(600_000).describe("the gateway's --max-park-ms"),
+  maxParkMs: whole(1_000, longestLoadMs).default(600_000).describe("the gateway's --max-park-ms"),
   maxConnections: whole(1, 1_000_000)
     .default(defaultLimits.maxConnections)
     .describe("connections of clients on both ports; a further one is closed at once"),

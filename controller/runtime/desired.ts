@@ -17,9 +17,9 @@ import { list, record, text } from "../engine/objects.ts";
 import { labels as label, manager } from "../kinds.ts";
 import { parseQuantity } from "../quantity.ts";
 import { type Binding, bindServer } from "./binding.ts";
+import { claimVolume, type Mount, plainPath, runMount, sharedMounts, socketMountOf, socketVolume } from "./mounts.ts";
 import { isEnvVar, isToleration, isVolume, isVolumeMount } from "./podfields.ts";
 import { choosePorts, type Ports } from "./ports.ts";
-import { claimVolume, type Mount, plainPath, runMount, sharedMounts, socketMountOf, socketVolume } from "./mounts.ts";
 import { type Runtime, serverContainer } from "./runtime.ts";
 
 export interface RuntimeSettings {

@@ -1,7 +1,9 @@
 // Owns what a ServingRuntime or ClusterServingRuntime says, read once. Pure: what is wrong with it is part of the value,
 // since a runtime that cannot run must not keep others from running.
+
 import { dirname, normalize } from "node:path/posix";
 import { isRecord } from "#core/fields.ts";
+import { longestLoadMs } from "#core/loadqueue.ts";
 import { type KubeObject, list, record, text, texts } from "../engine/objects.ts";
 import { annotations } from "../kinds.ts";
 import { parseQuantity } from "../quantity.ts";
@@ -93,7 +95,6 @@ const maxNameLength = 63;
 const maxFaultLength = 500;
 const defaultMemBufferBytes = 128 * 2 ** 20;
 const maxBytes = 2 ** 50;
-const maxLoadTimeoutMs = 3_500_000;
 /** Of ModelMesh's adapters, which read them from their environment. */
 const heededEnv: ReadonlySet<string> = new Set([
   "LOADING_CONCURRENCY",
@@ -147,8 +148,7 @@ export function parseRuntime(object: KubeObject): Runtime {
     memBufferBytes:
       env("MEM_BUFFER_BYTES", 0, maxBytes) ?? whole(adapter["memBufferBytes"], 0, maxBytes) ?? defaultMemBufferBytes,
     memoryBytes: env("CONTAINER_MEM_REQ_BYTES", 1, maxBytes),
-    loadTimeoutMs:
-      env("LOADTIME_TIMEOUT", 100, maxLoadTimeoutMs) ?? whole(adapter["modelLoadingTimeoutMillis"], 100, maxLoadTimeoutMs),
+    loadTimeoutMs: env("LOADTIME_TIMEOUT", 100, longestLoadMs) ?? whole(adapter["modelLoadingTimeoutMillis"], 100, longestLoadMs),
     adapterEnv,
     unheeded: findUnheeded(notes, adapterEnv),
     storageHelperDisabled: record(spec["storageHelper"])["disabled"] === true,

@@ -21,7 +21,6 @@ import type { ModelBook, ModelNews } from "../book.ts";
 import { type ChangeModel, etagOf, type Rewrite } from "../changes.ts";
 import type { Copies } from "../copies.ts";
 import type { Fleet } from "../fleet.ts";
-import type { Home } from "../home.ts";
 import type { Journal, JournalEvent } from "../journal.ts";
 import type { Loads } from "../loads.ts";
 import type { Routes } from "../routes.ts";
@@ -147,7 +146,6 @@ export interface ModelsParts {
   readonly loads: Loads;
   readonly copies: Copies;
   readonly journal: Journal;
-  readonly home: Pick<Home, "of">;
   readonly settled: Pick<Settled, "lagging">;
   readonly wishes: Pick<Wishes, "load">;
   readonly clock: Clock;

@@ -173,7 +173,7 @@ export async function openAdminBench({ pods = 0, keepMs = 900_000, tls }: BenchO
   opening.defer(() => clearInterval(ticking));
   const settled = createSettled({ gatewayId: "gateway-0", findModel: (name) => book.get(name), routes, home, peers });
   const wishes = createWishes({ copies, home, peers, clock });
-  const models = createModels({ book, fleet, routes, loads, copies, journal, home, settled, wishes, clock });
+  const models = createModels({ book, fleet, routes, loads, copies, journal, settled, wishes, clock });
   const vmodels = createVModels({
     findModel: (name) => book.get(name),
     models,
