@@ -26,6 +26,8 @@ export interface Access {
   mayKeep(model: string, principal: string): boolean;
   /** The model changed: whom it is open to may have changed with it. */
   onModel(name: string): void;
+  /** Calls back whenever anybody's access to anything may be another than before. */
+  onRules(listener: () => void): void;
 }
 
 export interface AccessParts {
@@ -43,6 +45,7 @@ export const openToAll: Access = {
   letIn: () => undefined,
   mayKeep: () => false,
   onModel: () => undefined,
+  onRules: () => undefined,
 };
 
 const maxKeys = 10_000;
@@ -58,6 +61,7 @@ export async function openAccess(parts: AccessParts, signal: AbortSignal): Promi
   const { registry, table, findModel, log } = parts;
   const policies = new Map<string, Policy>();
   const keys = new Map<string, ApiKey>();
+  const listeners: (() => void)[] = [];
   let rules: AccessRules = buildAccessRules([]);
 
   function decide(principal: string, model: Model): Failure | undefined {
@@ -92,6 +96,7 @@ export async function openAccess(parts: AccessParts, signal: AbortSignal): Promi
           rules = buildAccessRules(policies.values());
           table.review(mayKeep);
           tell();
+          for (const listener of listeners) listener();
         },
       },
       {
@@ -122,6 +127,7 @@ export async function openAccess(parts: AccessParts, signal: AbortSignal): Promi
     letIn: (told, model) => table.allow(model, told ?? anonymous),
     mayKeep,
     onModel: (name) => table.review(mayKeep, name),
+    onRules: (listener) => void listeners.push(listener),
     [Symbol.asyncDispose]: () => following[Symbol.asyncDispose](),
   };
 }

@@ -50,6 +50,8 @@ export type ModelNews =
 export interface Book extends ModelBook, AsyncDisposable {
   /** Names of those whose record's text matches; for the start only, since it looks at every one. */
   matching(pattern: RegExp): Iterable<string>;
+  /** Names of all that are known here, in no order. */
+  known(): Iterable<string>;
   /** Calls back whenever a model was registered, changed or unregistered. */
   onModel(listener: (name: string) => void): void;
   /** Ids of the pods that are present now. */
@@ -125,6 +127,7 @@ export async function openBook(target: RegistryTarget, log: Log, patience: Patie
     restore: () => index.restore(),
     change: createChanges(registry, () => index.missing, log),
     watch: (fromRevision, signal) => watchModels(registry, fromRevision, AbortSignal.any([signal, stop.signal])),
+    known: () => index.known(),
     matching: (pattern) => index.matching(pattern),
     [Symbol.asyncDispose]: () => parts.disposeAsync(),
   };

@@ -5,13 +5,14 @@ import type { Histogram } from "#core/samples.ts";
 import type { Clock } from "#platform/clock.ts";
 import type { Log } from "#platform/log.ts";
 import { setClusterOf, type Xds } from "#xds/main.ts";
-import { createIndex, type ListIndex } from "./about.ts";
-import type { Access } from "./access.ts";
+import type { ListIndex } from "./about.ts";
+import { type Access, openToAll } from "./access.ts";
 import type { Book } from "./book.ts";
 import { createProcessor, type MissAnswer, type Processor } from "./extproc/service.ts";
 import type { Fleet } from "./fleet.ts";
 import type { Journal } from "./journal.ts";
 import type { Links } from "./links.ts";
+import { createListing } from "./listing.ts";
 import type { Loads } from "./loads.ts";
 import { type GatewayMetrics, recordAnswer } from "./metrics.ts";
 import type { GatewayOptions } from "./options.ts";
@@ -74,12 +75,16 @@ export function createRequests(parts: RequestsParts, signal: AbortSignal): Reque
         span: silentSpan,
       }),
   });
-  const listIndex = createIndex({
+  const listing = createListing({
     count: () => book.count,
-    names: (after, limit) => book.names(after, limit),
+    names: () => book.known(),
     routes,
     mayCall: (principal, name) => access.refusal(principal, findModel(name)) === undefined,
+    isGuarded: access !== openToAll,
+    clock,
   });
+  book.onModel((name) => listing.onModel(name));
+  access.onRules(() => listing.onRules());
 
   function onAnswer(answer: MissAnswer): void {
     recordAnswer(metrics, answer);
@@ -97,7 +102,7 @@ export function createRequests(parts: RequestsParts, signal: AbortSignal): Reque
     maxParkMs: options.maxParkMs,
     onWaited: (ms) => waits.record(ms),
     onAnswer,
-    listIndex,
+    listIndex: listing.list,
   });
-  return { processor, shares, listIndex };
+  return { processor, shares, listIndex: listing.list };
 }

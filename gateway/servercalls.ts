@@ -11,7 +11,7 @@ import {
   ServerMetadataResponseSchema,
   ServerReadyResponseSchema,
 } from "#proto/gen/inference/open_inference_pb.ts";
-import { type ListIndex, serverMetadata, tooMany } from "./about.ts";
+import { type ListIndex, serverMetadata, tooMany, tooManyLists } from "./about.ts";
 
 export function serverCalls(isReady: () => boolean, listIndex: ListIndex): Partial<ServiceHandlers<typeof GRPCInferenceService>> {
   return {
@@ -22,6 +22,7 @@ export function serverCalls(isReady: () => boolean, listIndex: ListIndex): Parti
       listIndex(caller === undefined ? undefined : String(caller), request.ready ? "ready" : "all").then(
         (index) => {
           if (index.kind === "too-many") return answer({ code: status.RESOURCE_EXHAUSTED, details: tooMany(index.limit) });
+          if (index.kind === "busy") return answer({ code: status.RESOURCE_EXHAUSTED, details: tooManyLists });
           return answer(null, create(RepositoryIndexResponseSchema, { models: [...index.entries] }));
         },
         (error: unknown) => answer({ code: status.UNAVAILABLE, details: errorMessage(error) }),

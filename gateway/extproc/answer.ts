@@ -81,12 +81,16 @@ function nameOnPod(path: string, name: string, streamsByHeader: boolean): Header
 }
 
 export function json(body: unknown): ProcessingAnswer {
+  return jsonText(JSON.stringify(body));
+}
+
+export function jsonText(body: string): ProcessingAnswer {
   return {
     kind: "immediate",
     httpStatus: 200,
     grpcStatus: 0,
     headers: [["content-type", "application/json"]],
-    body: JSON.stringify(body),
+    body,
     details: "warm_server",
   };
 }

@@ -7,13 +7,13 @@ import { askedBy, headers } from "#envoy/names.ts";
 import type { Clock } from "#platform/clock.ts";
 import type { Log } from "#platform/log.ts";
 import { logKeysOf } from "#platform/telemetry.ts";
-import { type ListIndex, serverMetadata, tooMany } from "../about.ts";
+import { type IndexEntry, type ListIndex, serverMetadata, tooMany, tooManyLists } from "../about.ts";
 import type { Access } from "../access.ts";
 import type { Failure } from "../failure.ts";
 import type { Loads } from "../loads.ts";
 import type { Reroutes } from "../reroutes.ts";
 import { type MissSpan, type MissSpans } from "../spans.ts";
-import { goOn, json, leaveToFirst, refuse, reroute } from "./answer.ts";
+import { goOn, json, jsonText, leaveToFirst, refuse, reroute } from "./answer.ts";
 import { decodeProcessing, encodeProcessing, type ProcessingAnswer, type ProcessingEvent } from "./codec.ts";
 import { type MissRequest, parseMiss, parseReroute, parseRerouting, type Rerouting, type ServerCall } from "./request.ts";
 
@@ -214,10 +214,25 @@ async function describeServer(what: ServerCall, principal: string | undefined, p
     case "list": {
       const index = await parts.listIndex(principal, what === "index-ready" ? "ready" : "all");
       if (index.kind === "too-many") return refuse("invalid-request", tooMany(index.limit));
-      if (what !== "list") return json(index.entries);
-      // KServe's V1 reads `models`, OpenAI's clients read `data`.
-      const models = index.entries.map(({ name }) => name);
-      return json({ models, object: "list", data: models.map((id) => ({ id, object: "model", owned_by: "warmpath" })) });
+      if (index.kind === "busy") return refuse("queue-full", tooManyLists);
+      return jsonText(what === "list" ? modelListOf(index.entries) : modelIndexOf(index.entries));
     }
   }
+}
+
+// Many callers may share one list, which is written once.
+const modelIndexOf = onceFor((entries) => JSON.stringify(entries));
+const modelListOf = onceFor((entries) => {
+  // KServe's V1 reads `models`, OpenAI's clients read `data`.
+  const models = entries.map(({ name }) => name);
+  return JSON.stringify({ models, object: "list", data: models.map((id) => ({ id, object: "model", owned_by: "warmpath" })) });
+});
+
+function onceFor(write: (entries: readonly IndexEntry[]) => string): (entries: readonly IndexEntry[]) => string {
+  const written = new WeakMap<readonly IndexEntry[], string>();
+  return (entries) => {
+    const text = written.get(entries) ?? write(entries);
+    written.set(entries, text);
+    return text;
+  };
 }

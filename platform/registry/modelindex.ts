@@ -30,6 +30,8 @@ export interface ModelIndex extends AsyncDisposable {
   /** Undefined when it is not registered, or its record is malformed, which is logged once. */
   get(name: string): Model | undefined;
   has(name: string): boolean;
+  /** Names of all, in no order. */
+  known(): Iterable<string>;
   /** Told after each change with the model's name; a rewrite with the same text is none. */
   onChange(listener: (name: string) => void): Disposable;
   /** Names of those whose record's text matches. Looks at every one, without parsing: for the start of a process. */
@@ -149,6 +151,7 @@ export function openModelIndex(registry: Registry, options: ModelIndexOptions = 
       return model;
     },
     has: (name) => records.has(name),
+    known: () => records.keys(),
     *matching(pattern): Generator<string> {
       for (const [name, record] of records) if (pattern.test(record)) yield name;
     },
