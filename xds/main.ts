@@ -3,6 +3,7 @@ import type { Server } from "@grpc/grpc-js";
 import type { Log } from "#platform/log.ts";
 import { createResourceCheck } from "./check.ts";
 import { createXdsHandlers } from "./protocol/server.ts";
+import { createScopeNames, nameOfTold, shortScopeName, tellVersion } from "./scopenames.ts";
 import { createRouteTable, type ResourceRef, type RouteTable, type TableOptions } from "./table.ts";
 import { typeUrls } from "./typeurls.ts";
 
@@ -32,30 +33,59 @@ export interface XdsListener {
 }
 
 export function createXds(listener: XdsListener, log: Log, options: TableOptions = { auth: false }): Xds {
+  const isScope = (typeUrl: string): boolean => typeUrl === typeUrls.scope;
+  // Where callers prove who they are, a gateway that starts anew learns of its Envoy whom it has let in.
+  const versionOf = (version: string, name: string): string => tellVersion(version, name, options.auth);
+  const names = createScopeNames((name) => table.needs(typeUrls.scope, name) !== undefined);
+  /** By the names of the table. */
+  const tableNames = (typeUrl: string, told: readonly string[]): readonly string[] =>
+    isScope(typeUrl) ? told.map((name) => names.find(name) ?? name) : told;
   const handlers = createXdsHandlers({
     view: {
-      get: (typeUrl, name) => table.get(typeUrl, name),
-      names: (typeUrl) => table.names(typeUrl),
-      needs: (typeUrl, name) => table.needs(typeUrl, name),
+      get(typeUrl, told) {
+        if (!isScope(typeUrl)) return table.get(typeUrl, told);
+        const name = names.find(told);
+        const found = name === undefined ? undefined : table.get(typeUrl, name);
+        return name === undefined || found === undefined ? undefined : { ...found, version: versionOf(found.version, name) };
+      },
+      names: (typeUrl) => (isScope(typeUrl) ? Iterator.from(table.names(typeUrl)).map(shortScopeName) : table.names(typeUrl)),
+      needs(typeUrl, told) {
+        const name = isScope(typeUrl) ? names.find(told) : told;
+        return name === undefined ? undefined : table.needs(typeUrl, name);
+      },
     },
     log,
-    onAcked: ({ typeUrl, resources, tookMs }) =>
-      listener.onAcked(
-        typeUrl,
-        resources.map(({ name }) => name),
-        tookMs,
-      ),
-    onNacked: ({ typeUrl, names, message, final }) => {
-      if (final) listener.onRefused(typeUrl, names, message);
+    onAcked({ typeUrl, resources, tookMs }) {
+      const told = resources.map(({ name }) => name);
+      listener.onAcked(typeUrl, tableNames(typeUrl, told), tookMs);
+      if (!isScope(typeUrl)) return;
+      for (const { name, version } of resources) if (version === undefined) names.gone(name);
     },
-    onInitial: ({ typeUrl, names }) => {
-      if (typeUrl === typeUrls.scope) table.adopt(names, listener.mayKeep ?? (() => false));
+    onNacked({ typeUrl, names: told, message, final }) {
+      if (final) listener.onRefused(typeUrl, tableNames(typeUrl, told), message);
+    },
+    onInitial({ typeUrl, versions }) {
+      if (!isScope(typeUrl)) return;
+      const known = Object.entries(versions).flatMap(([name, version]) => nameOfTold(name, version) ?? []);
+      for (const name of known) names.changed(name);
+      table.adopt(known, listener.mayKeep ?? (() => false));
     },
     onConnected: () => undefined,
-    onDisconnected: () => undefined,
+    onDisconnected() {
+      if (handlers.connected().length === 0) names.forget();
+    },
   });
-  const table = createRouteTable((typeUrl, names) => handlers.notify(typeUrl, names), createResourceCheck(), options);
-  const isAcked = ({ typeUrl, name, version }: ResourceRef): boolean => handlers.isLive(typeUrl, name, version);
+  const onChange = (typeUrl: string, changed: readonly string[]): void => {
+    if (!isScope(typeUrl)) return handlers.notify(typeUrl, changed);
+    for (const name of changed) names.changed(name);
+    handlers.notify(typeUrl, changed.map(shortScopeName));
+    if (handlers.connected().length === 0) for (const name of changed) names.gone(shortScopeName(name));
+  };
+  const table = createRouteTable(onChange, createResourceCheck(), options);
+  const isAcked = ({ typeUrl, name, version }: ResourceRef): boolean =>
+    isScope(typeUrl)
+      ? handlers.isLive(typeUrl, shortScopeName(name), version === undefined ? undefined : versionOf(version, name))
+      : handlers.isLive(typeUrl, name, version);
   return {
     table,
     addTo: (server) => handlers.addTo(server),

@@ -26,6 +26,7 @@ import {
   planLegs,
   routesName,
 } from "./resources/set.ts";
+import { shortScopeName } from "./scopenames.ts";
 import { createSetBook, type PlanEntry, wires } from "./sets.ts";
 import { type CheckResource, createResourceStore, type EncodedResource, type OnChange } from "./store.ts";
 import { typeUrls } from "./typeurls.ts";
@@ -146,9 +147,10 @@ export function createRouteTable(onChange: OnChange, check: CheckResource, { aut
   }
 
   function encode(name: string, target: string): Uint8Array {
-    if (!auth) return encodeScope(name, [name], target);
+    const told = shortScopeName(name);
+    if (!auth) return encodeScope(told, [name], target);
     const found = parseScopeName(name);
-    return encodeScope(name, found === undefined ? [name, entryPrincipal] : [found.model, found.principal], target);
+    return encodeScope(told, found === undefined ? [name, entryPrincipal] : [found.model, found.principal], target);
   }
 
   function review(keep: (model: string, principal: string) => boolean, model: string): void {

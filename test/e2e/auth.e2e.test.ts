@@ -54,14 +54,14 @@ describe("callers prove who they are", () => {
     );
     fleet = await openFleet({ pods: 1, authFile });
     // The library's models are nobody's.
-    await putCopy(fleet, "own-a", "team-a");
+    await putCopy(fleet, "own-a-of-a-tenant-with-a-long-name", "team-a");
     await putCopy(fleet, "own-b", "team-b");
     await putCopy(fleet, "demo", undefined);
     const made = await fleet.manage("POST", "/api/v1/keys", { principal: "team-a" });
     assert.equal(made.status, 201, made.text);
     key = made.json as { id: string; key: string };
     await fleet.manage("PUT", "/api/v1/policies/demo", { callers: ["everybody"], models: { names: ["demo"] } });
-    await waitFor(async () => (await infer("own-a", { "x-api-key": key.key })) === 200, patience);
+    await waitFor(async () => (await infer("own-a-of-a-tenant-with-a-long-name", { "x-api-key": key.key })) === 200, patience);
     await waitFor(async () => (await infer("demo")) === 200, patience);
   });
   after(async () => {
@@ -94,25 +94,28 @@ describe("callers prove who they are", () => {
 
   test("without credentials only what is open to everybody is answered, and nothing is told of the rest", async () => {
     assert.equal(await infer("demo"), 200);
-    const [there, absent] = [await ask("/v2/models/own-a/infer"), await ask("/v2/models/absent/infer")];
+    const [there, absent] = [
+      await ask("/v2/models/own-a-of-a-tenant-with-a-long-name/infer"),
+      await ask("/v2/models/absent/infer"),
+    ];
     assert.deepEqual([there.status, absent.status], [401, 401]);
     assert.equal(there.text, absent.text);
     assert.match(there.text, /^\{"error":/);
   });
 
   test("a key, in any of its places, is its principal", async () => {
-    assert.equal(await infer("own-a", { "x-api-key": key.key }), 200);
-    assert.equal(await infer("own-a", bearer(key.key)), 200);
+    assert.equal(await infer("own-a-of-a-tenant-with-a-long-name", { "x-api-key": key.key }), 200);
+    assert.equal(await infer("own-a-of-a-tenant-with-a-long-name", bearer(key.key)), 200);
     assert.equal(await infer("own-b", { "x-api-key": key.key }), 403);
     assert.equal(await infer("demo", { "x-api-key": key.key }), 200);
     assert.equal(await infer("absent", { "x-api-key": key.key }), 404);
-    assert.equal(await infer("own-a", { "x-api-key": `${key.key.slice(0, -1)}~` }), 401);
-    assert.equal(await infer("own-a", { "x-api-key": "wk_" }), 401);
+    assert.equal(await infer("own-a-of-a-tenant-with-a-long-name", { "x-api-key": `${key.key.slice(0, -1)}~` }), 401);
+    assert.equal(await infer("own-a-of-a-tenant-with-a-long-name", { "x-api-key": "wk_" }), 401);
   });
 
   test("a token is the principal that its claim names, when it is for us, ours, and not over", async () => {
     assert.equal(await infer("own-b", bearer(await sign({ tenant: "team-b" }))), 200);
-    assert.equal(await infer("own-a", bearer(await sign({ tenant: "team-b" }))), 403);
+    assert.equal(await infer("own-a-of-a-tenant-with-a-long-name", bearer(await sign({ tenant: "team-b" }))), 403);
     const bad = [
       await sign({ tenant: "team-b" }, { issuer: "https://other.example" }),
       await sign({ tenant: "team-b" }, { ends: "-1h" }),
@@ -130,16 +133,17 @@ describe("callers prove who they are", () => {
 
   test("what only Envoy may say of a caller counts for nothing from a client", async () => {
     for (const name of ["x-warm-principal", "x-warm-caller"]) {
-      for (const value of ["team-a", "~", "cert:team-a"]) assert.equal(await infer("own-a", { [name]: value }), 401);
+      for (const value of ["team-a", "~", "cert:team-a"])
+        assert.equal(await infer("own-a-of-a-tenant-with-a-long-name", { [name]: value }), 401);
     }
   });
 
   test("a hit of who was let in runs no JavaScript", async () => {
     const headers = { "x-api-key": key.key };
-    await waitFor(async () => !(await ask("/v2/models/own-a/infer", headers)).waited, patience);
+    await waitFor(async () => !(await ask("/v2/models/own-a-of-a-tenant-with-a-long-name/infer", headers)).waited, patience);
     const before = (await fleet.stats()).javascriptRequests;
     for (let at = 0; at < 50; at++) {
-      const answer = await ask("/v2/models/own-a/infer", headers);
+      const answer = await ask("/v2/models/own-a-of-a-tenant-with-a-long-name/infer", headers);
       assert.deepEqual([answer.status, answer.waited], [200, false]);
     }
     for (let at = 0; at < 50; at++) assert.equal(await infer("demo"), 200);
@@ -152,15 +156,15 @@ describe("callers prove who they are", () => {
       const message = Buffer.concat([Buffer.from([0x0a, model.length]), Buffer.from(model)]);
       return (await grpc.call(inferencePath("ModelReady"), frameOf(message), headers)).status;
     };
-    assert.equal(await ready("own-a", { "x-api-key": key.key }), 0);
+    assert.equal(await ready("own-a-of-a-tenant-with-a-long-name", { "x-api-key": key.key }), 0);
     assert.equal(await ready("own-b", { "x-api-key": key.key }), 7);
-    assert.equal(await ready("own-a"), 16);
-    assert.equal(await ready("own-a", { "x-api-key": "wk_x" }), 16);
+    assert.equal(await ready("own-a-of-a-tenant-with-a-long-name"), 16);
+    assert.equal(await ready("own-a-of-a-tenant-with-a-long-name", { "x-api-key": "wk_x" }), 16);
     assert.equal(await ready("own-b", bearer(await sign({ tenant: "team-b" }))), 0);
     assert.equal((await grpc.call(inferencePath("ServerLive"), frameOf(Buffer.alloc(0)))).status, 0);
     const index = async (headers: Headers = {}): Promise<string> =>
       (await grpc.call(inferencePath("RepositoryIndex"), frameOf(Buffer.alloc(0)), headers)).body.toString("latin1");
-    assert.match(await index({ "x-api-key": key.key }), /own-a/);
+    assert.match(await index({ "x-api-key": key.key }), /own-a-of-a-tenant-with-a-long-name/);
     assert.doesNotMatch(await index({ "x-api-key": key.key }), /own-b/);
     assert.doesNotMatch(await index(), /own-/);
     assert.doesNotMatch((await ask("/v2/repository/index")).text, /own-/);
@@ -168,35 +172,38 @@ describe("callers prove who they are", () => {
 
   test("a policy lets in and, taken back, turns away, warm or not", async () => {
     const token = bearer(await sign({ tenant: "team-b" }));
-    assert.equal(await infer("own-a", token), 403);
+    assert.equal(await infer("own-a-of-a-tenant-with-a-long-name", token), 403);
     await fleet.manage("PUT", "/api/v1/policies/shared", { callers: ["team-b"], models: { names: ["own-*"] } });
-    await waitFor(async () => (await infer("own-a", token)) === 200, patience);
-    await waitFor(async () => !(await ask("/v2/models/own-a/infer", token)).waited, patience);
+    await waitFor(async () => (await infer("own-a-of-a-tenant-with-a-long-name", token)) === 200, patience);
+    await waitFor(async () => !(await ask("/v2/models/own-a-of-a-tenant-with-a-long-name/infer", token)).waited, patience);
     await fleet.manage("DELETE", "/api/v1/policies/shared");
-    await waitFor(async () => (await infer("own-a", token)) === 403, patience);
-    assert.equal(await infer("own-a", { "x-api-key": key.key }), 200);
+    await waitFor(async () => (await infer("own-a-of-a-tenant-with-a-long-name", token)) === 403, patience);
+    assert.equal(await infer("own-a-of-a-tenant-with-a-long-name", { "x-api-key": key.key }), 200);
   });
 
   test("a revoked key is worth nothing", async () => {
     const made = (await fleet.manage("POST", "/api/v1/keys", { principal: "team-a" })).json as { id: string; key: string };
-    await waitFor(async () => (await infer("own-a", { "x-api-key": made.key })) === 200, patience);
+    await waitFor(async () => (await infer("own-a-of-a-tenant-with-a-long-name", { "x-api-key": made.key })) === 200, patience);
     await fleet.manage("DELETE", `/api/v1/keys/${made.id}`);
-    await waitFor(async () => (await infer("own-a", { "x-api-key": made.key })) === 401, patience);
+    await waitFor(async () => (await infer("own-a-of-a-tenant-with-a-long-name", { "x-api-key": made.key })) === 401, patience);
   });
 
   test("a gateway that was killed takes no scope from who was let in", async () => {
     const headers = { "x-api-key": key.key };
-    await waitFor(async () => !(await ask("/v2/models/own-a/infer", headers)).waited, patience);
+    await waitFor(async () => !(await ask("/v2/models/own-a-of-a-tenant-with-a-long-name/infer", headers)).waited, patience);
     const gateway = fleet.process("gateway");
     process.kill(gateway.pid!, "SIGKILL");
     await waitFor(async () => {
-      const answer = await ask("/v2/models/own-a/infer", headers);
+      const answer = await ask("/v2/models/own-a-of-a-tenant-with-a-long-name/infer", headers);
       assert.deepEqual([answer.status, answer.waited], [200, false]);
       return await fleet.management.isReady();
     }, patience);
     await fleet.whenServing();
     for (let at = 0; at < 20; at++)
-      assert.deepEqual(await ask("/v2/models/own-a/infer", headers).then(({ waited }) => waited), false);
+      assert.deepEqual(
+        await ask("/v2/models/own-a-of-a-tenant-with-a-long-name/infer", headers).then(({ waited }) => waited),
+        false,
+      );
   });
 
   test("where nothing is open to everybody strangers are turned away by Envoy alone, whatever they ask", async () => {
@@ -208,9 +215,9 @@ describe("callers prove who they are", () => {
     }, patience);
     const before = await handled();
     const paths = [
-      "/v2/models/own-a/infer",
+      "/v2/models/own-a-of-a-tenant-with-a-long-name/infer",
       "/v2/models/absent/infer",
-      "/v1/models/own-a:predict",
+      "/v1/models/own-a-of-a-tenant-with-a-long-name:predict",
       "/v1/chat/completions",
       "/v2/logging",
       "/x",
@@ -231,7 +238,7 @@ describe("callers prove who they are", () => {
     // What everybody may ask, and who has proved something, is as before.
     assert.equal((await grpc.call(inferencePath("ServerLive"), frameOf(Buffer.alloc(0)))).status, 0);
     assert.equal((await ask("/v2/health/live?x")).status, 200);
-    assert.equal(await infer("own-a", { "x-api-key": key.key }), 200);
+    assert.equal(await infer("own-a-of-a-tenant-with-a-long-name", { "x-api-key": key.key }), 200);
     assert.equal(await infer("own-b", bearer(await sign({ tenant: "team-b" }))), 200);
     await fleet.manage("PUT", "/api/v1/policies/demo", { callers: ["everybody"], models: { names: ["demo"] } });
     await waitFor(async () => (await infer("demo")) === 200, patience);
@@ -263,11 +270,11 @@ test("a client's certificate is its principal, before any filter", async () => {
   const own = await client("team-a");
   await using fleet = await openFleet({ pods: 1, authFile, tls: { clientCaFile, client: own } });
   const ca = await readFile(join(fleet.stateFolder, "tls", "server", "ca.pem"));
-  await putCopy(fleet, "own-a", "team-a");
+  await putCopy(fleet, "own-a-of-a-tenant-with-a-long-name", "team-a");
   const ask = async (as: { cert: Buffer; key: Buffer }): Promise<string> => {
     const rest = new Client(fleet.restUrl, { connect: { ca, ...as } });
     try {
-      const answer = await rest.request({ method: "POST", path: "/v2/models/own-a/infer", body });
+      const answer = await rest.request({ method: "POST", path: "/v2/models/own-a-of-a-tenant-with-a-long-name/infer", body });
       await answer.body.dump();
       return `${answer.statusCode}${answer.headers["x-warm-load-ms"] === undefined ? "" : " waited"}`;
     } finally {

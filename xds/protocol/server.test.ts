@@ -1,47 +1,15 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, test } from "node:test";
-import { create } from "@bufbuild/protobuf";
-import { type ClientDuplexStream, Server, type ServiceError, status } from "@grpc/grpc-js";
+import { Server, type ServiceError, status } from "@grpc/grpc-js";
 import { bindServer, closeServer, createClient, type ServiceClient } from "#platform/grpc.ts";
 import { createRecordingLog, waitFor } from "#platform/testing.ts";
 import { AggregatedDiscoveryService } from "#proto/gen/envoy/service/discovery/v3/ads_pb.ts";
-import {
-  type DeltaDiscoveryRequest,
-  DeltaDiscoveryRequestSchema,
-  type DeltaDiscoveryResponse,
-} from "#proto/gen/envoy/service/discovery/v3/discovery_pb.ts";
+import type { DeltaDiscoveryResponse } from "#proto/gen/envoy/service/discovery/v3/discovery_pb.ts";
 import { createXdsHandlers, type XdsAcked, type XdsHandlers, type XdsNacked } from "./server.ts";
 import { typeUrls } from "./session.ts";
+import { TestEnvoy } from "./testenvoy.ts";
 
 const { cluster, scope } = typeUrls;
-
-/** The client side of one stream, as Envoy does it. */
-class TestEnvoy {
-  readonly responses: DeltaDiscoveryResponse[] = [];
-  readonly call: ClientDuplexStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>;
-  error: ServiceError | undefined;
-
-  constructor(client: ServiceClient<typeof AggregatedDiscoveryService>, read = true) {
-    this.call = client.deltaAggregatedResources({ timeoutMs: 20_000 });
-    if (read) this.call.on("data", (response) => this.responses.push(response));
-    this.call.on("error", (error) => {
-      this.error = error as ServiceError;
-    });
-  }
-
-  tell(request: Parameters<typeof create<typeof DeltaDiscoveryRequestSchema>>[1]): void {
-    this.call.write(create(DeltaDiscoveryRequestSchema, request));
-  }
-
-  async response(index: number): Promise<DeltaDiscoveryResponse> {
-    return waitFor(() => this.responses[index]);
-  }
-
-  ack(response: DeltaDiscoveryResponse, message?: string): void {
-    const { typeUrl, nonce } = response;
-    this.tell({ typeUrl, responseNonce: nonce, ...(message === undefined ? {} : { errorDetail: { code: 3, message } }) });
-  }
-}
 
 describe("the aggregated discovery service", () => {
   let server: Server;

@@ -24,7 +24,8 @@ export interface XdsEvent {
 
 export interface XdsInitial extends XdsEvent {
   readonly typeUrl: string;
-  readonly names: readonly string[];
+  /** By name. */
+  readonly versions: Readonly<Record<string, string>>;
 }
 
 export interface XdsAcked extends XdsEvent {
@@ -183,8 +184,8 @@ class Stream {
   #receive(request: WireRequest): void {
     if (this.#ended) return;
     if (this.nodeId === "" && !this.#introduce(request)) return;
-    const initial = Object.keys(request.initialResourceVersions);
-    if (initial.length > 0) this.#options.onInitial?.({ nodeId: this.nodeId, typeUrl: request.typeUrl, names: initial });
+    const versions = request.initialResourceVersions;
+    if (Object.keys(versions).length > 0) this.#options.onInitial?.({ nodeId: this.nodeId, typeUrl: request.typeUrl, versions });
     for (const effect of this.session.handle({ kind: "request", request })) this.#tell(effect);
     this.#schedule();
   }
