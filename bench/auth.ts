@@ -1,5 +1,5 @@
-// Owns the benchmark `auth`: what it costs Envoy that callers prove who they are. Three fleets side by side, of which one
-// asks nothing, one wants a token and one a client certificate. Each has a plain static route in its own Envoy, to which its
+// Owns the benchmark `auth`: what it costs Envoy that callers prove who they are. Four fleets side by side, of which one
+// asks nothing, two want a token and one a client certificate. Each has a plain static route in its own Envoy, to which its
 // hits are held, so that what the machine does meanwhile meets both.
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -23,6 +23,7 @@ export const authBenchmark: Benchmark = {
   figures: {
     envoyCpuRatioJwt:
       "Envoy CPU per REST hit with a JSON Web Token (ES256), checked each time, over a hit of a fleet that asks nothing",
+    envoyCpuRatioJwtRemembered: "the same where Envoy remembers the tokens that were right (rememberTokens)",
     envoyCpuRatioMtls: "the same with mutual TLS, where the certificate is the caller, connections that stay open",
     envoyCpuPlainUs: "processor time of all Envoy's threads per hit that proves nothing, in microseconds",
     envoyCpuJwtUs: "the same with a token",
@@ -59,20 +60,23 @@ async function runAuth(context: BenchmarkContext, signal: AbortSignal, stack: As
     return { fleet, load: stack.use(openLoadProcess(requestFile)), sent };
   };
 
-  say("starting three fleets: one that asks nothing, one for tokens, one for certificates");
-  const token = await openToken(folder);
+  say("starting four fleets: one that asks nothing, two for tokens, one for certificates");
+  const token = await openToken(folder, 0);
+  const kept = await openToken(folder, 100);
   const certificates = await openCertificates(folder);
   const plain = await open({}, {});
   const jwt = await open({ authFile: token.authFile }, { headers: { authorization: `Bearer ${token.token}` } });
+  const remembered = await open({ authFile: kept.authFile }, { headers: { authorization: `Bearer ${kept.token}` } });
   const mtls = await open(certificates.edge, {});
   const { caFile } = mtls.fleet;
   if (caFile === undefined) throw new StartupError("the fleet for certificates has no TLS");
   const cases = {
     plain,
     jwt,
+    remembered,
     mtls: { ...mtls, sent: { tls: { ...certificates.client, ca: await readFile(caFile, "utf8") } } },
   };
-  for (const { fleet } of [jwt, mtls]) await letIn(fleet);
+  for (const { fleet } of [jwt, remembered, mtls]) await letIn(fleet);
   say(`loading ${models.length} models in each`);
   for (const each of Object.values(cases)) await warm(each, models.length, signal);
 
@@ -80,10 +84,11 @@ async function runAuth(context: BenchmarkContext, signal: AbortSignal, stack: As
   const samples: Record<keyof typeof cases, { readonly hit: number; readonly static: number }[]> = {
     plain: [],
     jwt: [],
+    remembered: [],
     mtls: [],
   };
   for (let round = 0; round < rounds; round++) {
-    for (const name of orderOfRound(["plain", "jwt", "mtls"] as const, round)) {
+    for (const name of orderOfRound(["plain", "jwt", "remembered", "mtls"] as const, round)) {
       const hit = cpuUs(await run(cases[name], "hit", signal));
       samples[name].push({ hit, static: cpuUs(await run(cases[name], "static", signal)) });
     }
@@ -93,6 +98,7 @@ async function runAuth(context: BenchmarkContext, signal: AbortSignal, stack: As
   const microseconds = (name: keyof typeof cases): number => roundTo(median(samples[name].map(({ hit }) => hit)), 1);
   return {
     envoyCpuRatioJwt: roundTo(medianRatio(relative("jwt"), relative("plain")), 3),
+    envoyCpuRatioJwtRemembered: roundTo(medianRatio(relative("remembered"), relative("plain")), 3),
     envoyCpuRatioMtls: roundTo(medianRatio(relative("mtls"), relative("plain")), 3),
     envoyCpuPlainUs: microseconds("plain"),
     envoyCpuJwtUs: microseconds("jwt"),
@@ -154,13 +160,13 @@ function cpuUs({ cpuNs, requests }: LoadResult): number {
   return (cpuNs[0] ?? Number.NaN) / requests / 1_000;
 }
 
-async function openToken(folder: string): Promise<{ readonly authFile: string; readonly token: string }> {
+async function openToken(folder: string, rememberTokens: number): Promise<{ readonly authFile: string; readonly token: string }> {
   const { publicKey, privateKey } = await generateKeyPair("ES256");
-  const jwksFile = join(folder, "jwks.json");
+  const jwksFile = join(folder, `jwks-${rememberTokens}.json`);
   await writeFile(jwksFile, JSON.stringify({ keys: [{ ...(await exportJWK(publicKey)), kid: "bench", alg: "ES256" }] }));
-  const authFile = join(folder, "jwt.json");
+  const authFile = join(folder, `jwt-${rememberTokens}.json`);
   const issuer = "https://issuer.example";
-  const corp = { name: "bench", issuer, audiences: ["warmpath"], jwks: { file: jwksFile } };
+  const corp = { name: "bench", issuer, audiences: ["warmpath"], jwks: { file: jwksFile }, rememberTokens };
   await writeFile(authFile, JSON.stringify({ jwt: [corp], apiKeys: false }));
   const token = await new SignJWT({})
     .setProtectedHeader({ alg: "ES256", kid: "bench" })

@@ -34,6 +34,11 @@ export interface JwtIssuer {
   readonly jwks: Jwks;
   /** The claim that names the principal. */
   readonly principalClaim: string;
+  /**
+   * Of so many tokens, for each worker of Envoy, the signature is checked once and not with each request; the rest always is.
+   * A token that is remembered outlives a withdrawal of the key that signed it, until its own end.
+   */
+  readonly rememberTokens: number;
 }
 
 export interface AuthOptions {
@@ -159,6 +164,7 @@ function jwtProvider(issuer: JwtIssuer): MessageInitShape<typeof JwtProviderSche
     issuer: issuer.issuer,
     audiences: [...issuer.audiences],
     requireExpiration: true,
+    ...(issuer.rememberTokens > 0 ? { jwtCacheConfig: { jwtCacheSize: issuer.rememberTokens } } : {}),
     // The filter takes this header away from every request first: what came from elsewhere must not stand there.
     claimToHeaders: [{ headerName: headers.claim, claimName: issuer.principalClaim }],
     jwksSourceSpecifier:

@@ -9,7 +9,7 @@ test("an auth file is read, with what goes without saying", () => {
   assert.equal(auth.apiKeys, true);
   assert.equal(auth.clientCertificates, "uri");
   const [corp] = auth.jwt;
-  assert.equal(corp?.principalClaim, "sub");
+  assert.deepEqual([corp?.principalClaim, corp?.rememberTokens], ["sub", 0]);
   assert.ok(corp?.jwks.kind === "uri");
   assert.deepEqual([corp.jwks.uri.href, corp.jwks.cacheSeconds], ["https://i.example/keys", 300]);
   assert.deepEqual(parseAuth(""), { jwt: [], apiKeys: true, clientCertificates: undefined });
@@ -21,6 +21,7 @@ const refusals: readonly (readonly [text: string, reason: RegExp])[] = [
   [`jwt: [${issuer}, ${issuer}]`, /names must differ/],
   [`jwt: [${issuer.replace("[warmpath]", "[]")}]`, /at least one/],
   [`jwt: [${issuer.replace("https://i.example/keys", "ftp://i.example/keys")}]`, /jwks/],
+  [`jwt: [${issuer.replace("name: corp", "name: corp, rememberTokens: -1")}]`, /remember-tokens must be at least 0/],
   ["clientCertificates: cn", /client-?certificates/i],
   ["anonymous: true", /anonymous/],
   ["- a", /bad --auth/],

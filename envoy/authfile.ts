@@ -39,6 +39,7 @@ const schema = z.strictObject({
           .string()
           .regex(/^[A-Za-z0-9_.-]{1,128}$/)
           .default("sub"),
+        rememberTokens: z.int().min(0).max(100_000).default(0),
       }),
     )
     .max(32)

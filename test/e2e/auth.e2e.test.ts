@@ -19,6 +19,9 @@ const patience = { timeoutMs: 60_000 };
 const hourMs = 3_600_000;
 const body = JSON.stringify({ inputs: [{ name: "x", shape: [1, 4], datatype: "FP32", data: [5.1, 3.5, 1.4, 0.2] }] });
 
+/** The issuer whose tokens Envoy remembers. */
+const remembered = "https://remembered.example";
+
 type Headers = Readonly<Record<string, string>>;
 
 describe("callers prove who they are", () => {
@@ -50,6 +53,12 @@ describe("callers prove who they are", () => {
     audiences: [warmpath]
     principalClaim: tenant
     jwks: { file: ${join(folder.path, "jwks.json")} }
+  - name: remembered
+    issuer: ${remembered}
+    audiences: [warmpath]
+    principalClaim: tenant
+    jwks: { file: ${join(folder.path, "jwks.json")} }
+    rememberTokens: 100
 `,
     );
     fleet = await openFleet({ pods: 1, authFile });
@@ -129,6 +138,23 @@ describe("callers prove who they are", () => {
     assert.equal(await infer("own-b", bearer(await sign({}))), 401);
     assert.equal(await infer("own-b", bearer(await sign({ tenant: "~" }))), 401);
     assert.equal(await infer("own-b", bearer(await sign({ tenant: "team-a,team-b" }))), 401);
+  });
+
+  test("a token that is remembered is checked but for its signature, and only the very same one", async () => {
+    const hits = async (): Promise<number> =>
+      (await fleet.envoyStats("jwt_cache_hit")).values().reduce((sum, count) => sum + count, 0);
+    const token = await sign({ tenant: "team-b" }, { issuer: remembered });
+    for (let at = 0; at < 20; at++) assert.equal(await infer("own-b", bearer(token)), 200);
+    assert.ok((await hits()) > 0);
+    const [head, , signature] = token.split(".");
+    const forged = [head, (await sign({ tenant: "team-a" }, { issuer: remembered })).split(".")[1], signature].join(".");
+    assert.equal(await infer("own-b", bearer(forged)), 401);
+    assert.equal(await infer("own-b", bearer(await sign({ tenant: "team-a" }, { issuer: remembered }))), 403);
+    assert.equal(await infer("own-b", bearer(await sign({ tenant: "team-b" }, { issuer: remembered, audience: "other" }))), 403);
+    assert.equal(await infer("own-b", bearer(await sign({ tenant: "team-b" }, { issuer: remembered, ends: "-1h" }))), 401);
+    const before = await hits();
+    for (let at = 0; at < 5; at++) assert.equal(await infer("own-b", bearer(await sign({ tenant: "team-b" }))), 200);
+    assert.equal(await hits(), before, "of the other issuer nothing is remembered");
   });
 
   test("what only Envoy may say of a caller counts for nothing from a client", async () => {
