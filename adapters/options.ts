@@ -95,7 +95,11 @@ export const adapterFlags = z.object({
     .optional()
     .describe("configuration file of OpenVINO Model Server; model_config_list.json beside the repository when absent"),
   records: absolutePath.optional().describe("where the adapter remembers its copies; beside the repository when absent"),
-  restAddress: address.describe("HOST:PORT where Envoy finds the model server over REST"),
+  restAddress: address
+    .optional()
+    .describe(
+      "HOST:PORT where Envoy finds the model server over REST; absent: it speaks V2 over gRPC alone, which REST is put into",
+    ),
   grpcAddress: address.describe("HOST:PORT where Envoy finds it over gRPC"),
   capacityBytes: memoryOption.describe("memory for models, such as 512Mi"),
   acceleratorBytes: memoryOption
@@ -167,7 +171,13 @@ export const adapterFlags = z.object({
 type Flags = z.output<typeof adapterFlags>;
 
 export type AdapterOptions = Readonly<
-  Omit<Flags, "driver" | "formats"> & { readonly driver: DriverName; readonly formats: readonly string[] }
+  Omit<Flags, "driver" | "formats" | "restAddress"> & {
+    readonly driver: DriverName;
+    readonly formats: readonly string[];
+    /** Of its gRPC, where that is all it has. */
+    readonly restAddress: string;
+    readonly restByGrpc: boolean;
+  }
 >;
 
 /** `--pod-id ID --runtime NAME --driver DRIVER ...`; throws a UsageError that says what is wrong. */
@@ -179,7 +189,10 @@ export function parseAdapterOptions(argv: readonly string[]): AdapterOptions {
       `--driver is needed, since the runtime ${flags.runtime} is not named after one of ${driverNames.join(", ")}`,
     );
   }
-  return { ...flags, driver, formats: flags.formats ?? formatsOf(driver, flags.runtime) };
+  const restByGrpc = flags.restAddress === undefined;
+  if (restByGrpc && driver !== "modelmesh") throw new UsageError(`--rest-address is needed: ${driver} serves REST`);
+  const restAddress = flags.restAddress ?? flags.grpcAddress;
+  return { ...flags, driver, restAddress, restByGrpc, formats: flags.formats ?? formatsOf(driver, flags.runtime) };
 }
 
 function formatsOf(driver: DriverName, runtime: string): readonly string[] {

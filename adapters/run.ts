@@ -27,7 +27,7 @@ const askedWithinMs = 5_000;
 /** Runs until the signal is aborted, then drains. */
 export async function runAdapter(argv: readonly string[], signal: AbortSignal, stack: AsyncDisposableStack): Promise<void> {
   const options = parseAdapterOptions(argv);
-  const { podId, runtime, restAddress, grpcAddress, labels, formats, capacityBytes, loadConcurrency } = options;
+  const { podId, runtime, restAddress, restByGrpc, grpcAddress, labels, formats, capacityBytes, loadConcurrency } = options;
   const log = stack.use(createLog({ service: "adapter", level: options.logLevel })).with({ podId });
   const identity = stack.use(await openPeerIdentity(options, log));
   const registry = stack.use(await openRegistry(parseRegistryTarget(options), log));
@@ -60,7 +60,7 @@ export async function runAdapter(argv: readonly string[], signal: AbortSignal, s
   const puller = options.serverFetches ? createUnfetched() : await openPullers(options, log, stack);
   const adapter = stack.use(
     await openAdapter({
-      pod: { podId, runtime, restAddress, grpcAddress, labels, formats, absenceByStatus, metricsAddress },
+      pod: { podId, runtime, restAddress, restByGrpc, grpcAddress, labels, formats, absenceByStatus, metricsAddress },
       holding: {
         capacityBytes,
         memoryLimitBytes: options.memoryLimit,

@@ -38,6 +38,8 @@ export const headers = {
   claim: "x-warm-claim",
   /** As `principal`, on calls about the server, whose scope is everybody's. */
   caller: "x-warm-caller",
+  /** On its way to a pod that speaks gRPC alone: what a call over REST was, for a second try. */
+  restCall: "x-warm-rest-call",
   /** A model server says that it does not hold the model; or it is `leftToFirst`. */
   notHere: "x-warm-not-here",
 } as const;
@@ -61,6 +63,7 @@ export const filters = {
   mark: "warm.mark",
   slot: "warm.slot",
   mirror: "warm.mirror",
+  translate: "warm.translate",
 } as const;
 
 /** Metadata of an ext_proc stream: `miss` or `reroute`; and, of a miss, what its port is for: `rest` or `grpc`. */

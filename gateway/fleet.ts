@@ -40,6 +40,8 @@ export interface PodInfo {
   readonly labels: Readonly<Record<string, string>>;
   /** What its model server can serve: `onnx`, or with a version, `sklearn:1`. */
   readonly formats: readonly string[];
+  /** Its model server speaks V2 over gRPC alone. */
+  readonly restByGrpc?: true;
   /** How often its model server was lost since its adapter began. */
   readonly losses?: number;
   /** Its model server does not mark its "not found". */

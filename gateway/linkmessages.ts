@@ -90,6 +90,7 @@ export function parsePod(message: PodMessage): PodInfo | undefined {
     rest,
     grpc,
     ...(message.streamsByHeader ? { streamsByHeader: true } : {}),
+    ...(message.restByGrpc ? { restByGrpc: true } : {}),
     ...(message.serverLosses === 0 ? {} : { losses: message.serverLosses }),
     labels: { ...message.labels },
     formats: message.formats.length === 0 ? [message.runtime] : [...message.formats],

@@ -29,6 +29,7 @@ const roots = [
   "envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit",
   "envoy/extensions/filters/http/lua/v3/lua",
   "envoy/extensions/filters/http/router/v3/router",
+  "envoy/extensions/filters/http/upstream_codec/v3/upstream_codec",
   "envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector",
   "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager",
   "envoy/extensions/http/early_header_mutation/header_mutation/v3/header_mutation",

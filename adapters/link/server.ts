@@ -41,6 +41,8 @@ export interface PodFacts {
   readonly runtime: string;
   readonly restAddress: string;
   readonly grpcAddress: string;
+  /** The model server speaks V2 over gRPC alone. */
+  readonly restByGrpc?: boolean | undefined;
   /** As its driver says. */
   readonly streamsByHeader: boolean;
   readonly labels: Readonly<Record<string, string>>;
@@ -295,6 +297,7 @@ function openStream(
       labels: { ...pod.labels },
       formats: [...pod.formats],
       absenceByStatus: pod.absenceByStatus === true,
+      restByGrpc: pod.restByGrpc === true,
       idInjections: (pod.idInjections?.() ?? []).map(({ method, path }) => ({ method, path: [...path] })),
       serverLosses: agent.losses,
       metricsAddress: pod.metricsAddress ?? "",

@@ -7,7 +7,8 @@ import { portOf, type Runtime, serverContainer, socketOf } from "./runtime.ts";
 
 export interface Binding {
   readonly containers: readonly Readonly<Record<string, unknown>>[];
-  readonly restPort: number;
+  /** Undefined: it speaks V2 over gRPC alone, which Envoy puts REST into. */
+  readonly restPort: number | undefined;
   readonly grpcPort: number;
   /** Where the adapter manages the models of this server. */
   readonly adapterFlags: Readonly<Record<string, string | number>>;
@@ -16,9 +17,9 @@ export interface Binding {
 }
 
 interface Server {
-  readonly restPort: number;
+  readonly restPort: number | undefined;
   readonly grpcPort: number;
-  readonly management: (runtime: Runtime, rest: number, grpc: number) => Readonly<Record<string, string | number>>;
+  readonly management: (runtime: Runtime, rest: number | undefined, grpc: number) => Readonly<Record<string, string | number>>;
   /** Environment that makes it listen on every address of the pod. */
   readonly env: Readonly<Record<string, string>>;
   /** Flags whose value is an address to listen on. */
@@ -72,7 +73,7 @@ const servers: Readonly<Record<string, Server>> = {
 };
 
 const custom: Server = {
-  restPort: 8080,
+  restPort: undefined,
   grpcPort: 8001,
   management: (runtime, _rest, grpc) => {
     const socket = socketOf(runtime.grpcEndpoint);

@@ -91,7 +91,7 @@ export function buildRuntime(
   });
   const { [label.service]: _, ...others } = labels;
   const serviceName = serviceNameOf(name);
-  const serverPorts = new Set([binding.restPort, binding.grpcPort]);
+  const serverPorts = new Set([binding.restPort ?? binding.grpcPort, binding.grpcPort]);
   const ports = choosePorts(runtime, [...serverPorts]);
   return {
     deployment: {
@@ -277,7 +277,7 @@ function buildAdapter(
     "metrics-host": "$(POD_IP)",
     "metrics-port": ports.metrics,
     ...binding.adapterFlags,
-    "rest-address": `$(POD_IP):${binding.restPort}`,
+    ...(binding.restPort === undefined ? {} : { "rest-address": `$(POD_IP):${binding.restPort}` }),
     "grpc-address": `$(POD_IP):${binding.grpcPort}`,
     "capacity-bytes": capacityOf(runtime, server),
     ...memoryLimitOf(runtime, server),

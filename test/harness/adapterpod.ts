@@ -9,8 +9,8 @@ export interface AdapterPodOptions {
   readonly podId: string;
   readonly runtime: string;
   readonly driver: string;
-  /** `host:port` */
-  readonly restAddress: string;
+  /** `host:port`; absent: it has gRPC alone. */
+  readonly restAddress?: string;
   readonly grpcAddress: string;
   readonly capacityBytes: number;
   /** Outside of it no file: artefact is read. */
@@ -34,7 +34,7 @@ export async function openAdapterPod(fleet: TestFleet, options: AdapterPodOption
     "pod-id": podId,
     runtime,
     driver,
-    "rest-address": restAddress,
+    ...(restAddress === undefined ? {} : { "rest-address": restAddress }),
     "grpc-address": grpcAddress,
     "capacity-bytes": capacityBytes,
     "storage-root": storageRoot,

@@ -1,5 +1,5 @@
-// Owns a model server made for ModelMesh, in this process: its management contract on a unix socket, and on a port a service
-// of its own, whose messages name the model in a nested field and nowhere else.
+// Owns a model server made for ModelMesh, in this process: its management contract on a unix socket, and on a port V2 over gRPC,
+// and a service of its own, whose messages name the model in a nested field and nowhere else. It has no REST.
 import { readFile } from "node:fs";
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
@@ -15,6 +15,7 @@ import {
   RuntimeStatusResponseSchema,
   UnloadModelResponseSchema,
 } from "#proto/gen/mmesh/model_runtime_pb.ts";
+import { addEcho, type EchoOptions } from "./echoservice.ts";
 
 export interface CustomRuntime extends AsyncDisposable {
   /** Of its service, `host:port`. */
@@ -30,7 +31,9 @@ export interface CustomRuntime extends AsyncDisposable {
 export const scoreMethod = "acme.Scorer/Score";
 export const idPath = [3, 20];
 
-export async function openCustomRuntime(): Promise<CustomRuntime> {
+const inferMethod = "inference.GRPCInferenceService/ModelInfer";
+
+export async function openCustomRuntime(onInfer?: EchoOptions["onInfer"]): Promise<CustomRuntime> {
   const folder = await openRunFolder();
   const held = new Map<string, string>();
   const predicted: string[] = [];
@@ -57,7 +60,7 @@ export async function openCustomRuntime(): Promise<CustomRuntime> {
     },
     runtimeStatus: (_, done) => {
       held.clear();
-      const methodInfos = { [scoreMethod]: { idInjectionPath: idPath } };
+      const methodInfos = { [scoreMethod]: { idInjectionPath: idPath }, [inferMethod]: { idInjectionPath: [1] } };
       const status = RuntimeStatusResponse_Status.READY;
       done(
         null,
@@ -91,6 +94,7 @@ export async function openCustomRuntime(): Promise<CustomRuntime> {
       },
     },
   );
+  addEcho(service, { holds: (name) => held.has(name), ...(onInfer === undefined ? {} : { onInfer }) });
   const port = await bindServer(service, "127.0.0.1:0");
   return {
     grpcAddress: `127.0.0.1:${port}`,

@@ -1,7 +1,9 @@
 // Owns the clusters: one pair (REST and gRPC) for each placement set, two pairs for each pod alone (where the gateway
 // sends what it reroutes, the second time to the second). A set never changes, so neither does its cluster: another set is another cluster.
+// Where a pod has no REST, the REST cluster translates, and leads to the gRPC port of all its pods.
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { rerouteListener } from "#envoy/names.ts";
+import { translateFilters } from "#envoy/translate.ts";
 import { internal } from "#envoy/ways.ts";
 import { duration, packAny } from "#platform/any.ts";
 import type { CircuitBreakersSchema } from "#proto/gen/envoy/config/cluster/v3/circuit_breaker_pb.ts";
@@ -19,24 +21,22 @@ type Endpoints = MessageInitShape<typeof LocalityLbEndpointsSchema>;
 
 /** The cluster of a placement set: its pods first, and when none answers, the reroute listener. */
 export function buildSetCluster(set: PlacementSet, wire: Wire): Cluster {
-  const name = clusterName(set, wire);
-  const pods = set.pods.map((pod) => pod[wire]);
-  return buildCluster(name, wire, [podEndpoints(pods), rerouteEndpoints(name)]);
+  return buildCluster(clusterName(set, wire), set.pods, wire);
 }
 
 /** One pod alone: a rerouted request that fails here is rerouted once more. The copy may be evicted while it is on its way. */
 export function buildPodCluster(pod: PodAddress, wire: Wire): Cluster {
-  const name = podClusterName(pod, wire, 2);
-  return buildCluster(name, wire, [podEndpoints([pod[wire]]), rerouteEndpoints(name)]);
+  return buildCluster(podClusterName(pod, wire, 2), [pod], wire);
 }
 
 /** The same for the last time: what fails here has failed. What is silent here is looked for elsewhere, by the same kind. */
 export function buildLastCluster(pod: PodAddress, wire: Wire): Cluster {
-  const name = podClusterName(pod, wire, 3);
-  return buildCluster(name, wire, [podEndpoints([pod[wire]]), rerouteEndpoints(name)]);
+  return buildCluster(podClusterName(pod, wire, 3), [pod], wire);
 }
 
-function buildCluster(name: string, wire: Wire, endpoints: Endpoints[]): Cluster {
+function buildCluster(name: string, pods: readonly PodAddress[], wire: Wire): Cluster {
+  const translates = wire === "rest" && pods.some(({ restByGrpc }) => restByGrpc === true);
+  const spoken = translates ? "grpc" : wire;
   return create(ClusterSchema, {
     name,
     clusterDiscoveryType: { case: "type", value: Cluster_DiscoveryType.STATIC },
@@ -52,14 +52,15 @@ function buildCluster(name: string, wire: Wire, endpoints: Endpoints[]): Cluster
           case: "explicitHttpConfig",
           value: {
             protocolConfig:
-              wire === "rest"
+              spoken === "rest"
                 ? { case: "httpProtocolOptions", value: {} }
                 : { case: "http2ProtocolOptions", value: { maxConcurrentStreams: 1_000 } },
           },
         },
+        ...(translates ? { httpFilters: [...translateFilters()] } : {}),
       }),
     },
-    loadAssignment: { clusterName: name, endpoints },
+    loadAssignment: { clusterName: name, endpoints: [podEndpoints(pods.map((pod) => pod[spoken])), rerouteEndpoints(name)] },
   });
 }
 

@@ -20,6 +20,8 @@ export interface PodAddress {
   readonly grpc: SocketAddress;
   /** Of a stream of requests its model server takes the header mm-model-id for what all its messages mean; else each counts. */
   readonly streamsByHeader?: boolean | undefined;
+  /** Its model server speaks V2 over gRPC alone: requests over REST are translated on their way to it. */
+  readonly restByGrpc?: boolean | undefined;
   /**
    * How often its model server was lost. What one leaves behind, such as the processes of its backends, may hold its connections
    * open and answer nothing: those to another one are none of them, so their clusters have other names.
@@ -53,8 +55,14 @@ function hashSet(pods: Iterable<PodAddress>): PlacementSet {
   const sorted = [...pods].sort((a, b) => (a.podId < b.podId ? -1 : 1));
   const hash = createHash("sha256");
   for (const { podId, rest, grpc, losses = 0, ...more } of sorted) {
-    const { streamsByHeader = false, absenceByStatus = false, idInjections = new Map() } = more;
-    const facts = [streamsByHeader, absenceByStatus, ...idInjections, ...(losses === 0 ? [] : [losses])];
+    const { streamsByHeader = false, absenceByStatus = false, restByGrpc = false, idInjections = new Map() } = more;
+    const facts = [
+      streamsByHeader,
+      absenceByStatus,
+      ...idInjections,
+      ...(losses === 0 ? [] : [losses]),
+      ...(restByGrpc ? ["by-grpc"] : []),
+    ];
     hash.update(JSON.stringify([podId, rest.host, rest.port, grpc.host, grpc.port, ...facts]));
   }
   return { id: hash.digest("hex").slice(0, 12), pods: sorted };

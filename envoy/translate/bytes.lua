@@ -1,0 +1,100 @@
+-- Writes bytes: what is written one by one goes through a window of a buffer, what is written as a whole behind that.
+-- One thing is written at a time, to the buffer that start() was given last.
+
+local out, q, used, size = buffer.new(), nil, 0, 0
+local WINDOW = 16384
+-- The longest that is written without another look at what is left: a double's digits.
+local LONGEST = 40
+local doubles, floats = ffi.typeof("double *"), ffi.typeof("float *")
+local band, bor, rshift = bit.band, bit.bor, bit.rshift
+
+local function start(into)
+  out = into
+  q, size = out:reserve(WINDOW)
+  used = 0
+end
+
+local function room()
+  if used + LONGEST > size then
+    out:commit(used)
+    start(out)
+  end
+end
+
+-- Ends what goes byte by byte; then `out` holds all of it.
+local function finish()
+  out:commit(used)
+  used, size = 0, 0
+end
+
+local function put_byte(value)
+  q[used] = value
+  used = used + 1
+end
+
+-- A whole number from 0 to 2^53.
+local function put_varint(value)
+  while value >= 2147483648 do
+    local low = value % 128
+    q[used] = low + 128
+    used = used + 1
+    value = (value - low) / 128
+  end
+  while value > 127 do
+    q[used] = bor(band(value, 127), 128)
+    used = used + 1
+    value = rshift(value, 7)
+  end
+  q[used] = value
+  used = used + 1
+end
+
+-- Any number of 64 bits, as uint64_t.
+local function put_varint64(value)
+  while value >= 128ULL do
+    q[used] = bor(tonumber(band(value, 127ULL)), 128)
+    used = used + 1
+    value = rshift(value, 7)
+  end
+  q[used] = tonumber(value)
+  used = used + 1
+end
+
+-- `count` bytes of a number of 64 bits, the lowest first.
+local function put_low(value, count)
+  for _ = 1, count do
+    q[used] = tonumber(band(value, 255ULL))
+    used = used + 1
+    value = rshift(value, 8)
+  end
+end
+
+-- As a varint to the end of another buffer than the one that is written.
+local function add_varint(to, value)
+  while value > 127 do
+    to:put(string.char(value % 128 + 128))
+    value = math.floor(value / 128)
+  end
+  to:put(string.char(value))
+end
+
+-- Field `number`, below 16, that holds the content of another buffer, or a text.
+local function add_field(to, number, content)
+  add_varint(to, number * 8 + 2)
+  if type(content) == "string" then
+    add_varint(to, #content)
+    to:put(content)
+    return
+  end
+  add_varint(to, #content)
+  to:putcdata(content:ref())
+end
+
+-- The message in `buffered`, behind five bytes that are left for it, as one frame of gRPC.
+local function framed(buffered)
+  local head, length = buffered:ref(), #buffered - 5
+  head[0], head[1], head[2], head[3], head[4] = 0, rshift(length, 24), rshift(length, 16) % 256, rshift(length, 8) % 256, length % 256
+  return buffered:tostring()
+end
+
+local function to_uint64(value) return ffi.cast("uint64_t", ffi.cast("int64_t", value)) end
