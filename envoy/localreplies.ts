@@ -125,6 +125,12 @@ const isGrpc = hasHeader({
   headerMatchSpecifier: { case: "stringMatch", value: { matchPattern: { case: "prefix", value: "application/grpc" } } },
 });
 
+/** Not what this Envoy itself put into gRPC: its client speaks REST. */
+const cameAsGrpc = all(
+  isGrpc,
+  hasHeader({ name: headers.restCall, headerMatchSpecifier: { case: "presentMatch", value: false } }),
+);
+
 /** As clients send it, and as the naming filter writes it. */
 const openaiPath = pathLike("(/openai)?(/models/[^/]+)?/v1/(chat/completions|completions|embeddings)([?].*)?");
 
@@ -137,8 +143,8 @@ const lostOverRest: readonly Mapper[] = [outgrown, lost].flatMap((mapper) => [
 export const httpErrors: MessageInitShape<typeof LocalReplyConfigSchema> = {
   mappers: [
     // Refused on this port, in its own form: nothing is changed.
-    { ...unaskedGrpc, filter: all(isGrpc, unasked.filter) },
-    { filter: isGrpc },
+    { ...unaskedGrpc, filter: all(cameAsGrpc, unasked.filter) },
+    { filter: cameAsGrpc },
     wordFor("the path must not contain %00", 400, pathLike("[^?]*%00.*")),
     wordFor("the path must not contain a fragment (#)", 400, pathLike("[^#]*#.*")),
     wordFor("a connection cannot be upgraded to another protocol here", 403, {

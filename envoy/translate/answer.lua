@@ -37,6 +37,7 @@ local function read_message(at, last, field)
     local wire, number = key % 8, math.floor(key / 8)
     from = at
     if wire == 0 then
+      local _
       _, to = varint_at(at, last)
     elseif wire == 1 then to = at + 8
     elseif wire == 5 then to = at + 4
@@ -56,7 +57,7 @@ local function text_between(from, to)
   return sub(text, from + 1, to)
 end
 
-local scratch = ffi.new("union { uint8_t bytes[8]; double d; float f; uint64_t u; }")
+local scratch = ffi.new("union { uint8_t bytes[8]; double d; float f; uint64_t u; struct { uint32_t low; uint32_t high; }; }")
 local function load_bytes(at, count)
   ffi.copy(scratch.bytes, p + at, count)
   return scratch
@@ -98,14 +99,20 @@ end
 local function cut_off(at, size, to)
   if at + size > to then malformed("has numbers that are cut off") end
 end
+-- LuaJIT keeps what is no number in the bits of a NaN: a NaN that somebody else made must never be read as a number, or it is
+-- taken for a value of any other kind.
 local function fp32_element(at, to)
   cut_off(at, 4, to)
-  put_fp32(load_bytes(at, 4).f)
+  local bits = load_bytes(at, 4).low
+  if band(bits, 0x7f800000) == 0x7f800000 then put_special(bits >= 2147483648, band(bits, 0x7fffff) == 0) else put_fp32(scratch.f) end
   return at + 4
 end
 local function fp64_element(at, to)
   cut_off(at, 8, to)
-  put_fp64(load_bytes(at, 8).d)
+  local high = load_bytes(at, 8).high
+  if band(high, 0x7ff00000) == 0x7ff00000 then
+    put_special(high >= 2147483648, band(high, 0xfffff) == 0 and scratch.low == 0)
+  else put_fp64(scratch.d) end
   return at + 8
 end
 
@@ -151,7 +158,7 @@ local WRITERS = {
   FP64 = { fp64_element, 1, fp64_element },
   FP16 = { nil, nil, function(at, to)
     cut_off(at, 2, to)
-    put_float(double_of(p[at] + p[at + 1] * 256), 4, 5, function(value) return double_of(half_of(value)) end)
+    put_fp16(p[at] + p[at + 1] * 256)
     return at + 2
   end },
 }
@@ -218,22 +225,24 @@ end
 
 local function is_no_utf8(from, to) return find_malformed(p, from, to) ~= nil or nil end
 
+-- For a few digits.
+local small = buffer.new()
+
 -- The value of an InferParameter as JSON; nil of one that has none.
 local function parameter_between(at, last)
   local json
   read_message(at, last, function(number, wire, from, to)
-    local value = buffer.new()
     if number == 3 and wire == 2 then json = quoted(text_between(from, to))
     elseif (number == 1 or number == 2 or number == 5) and wire == 0 then
-      start(value)
+      start(small:reset())
       if number == 1 then bool_element(from, to) elseif number == 2 then int64_element(from, to) else uint64_element(from, to) end
       finish()
-      json = value:tostring()
+      json = small:tostring()
     elseif number == 4 and wire == 1 then
-      start(value)
+      start(small:reset())
       fp64_element(from, to)
       finish()
-      json = value:tostring()
+      json = small:tostring()
     end
   end)
   return json
@@ -265,12 +274,12 @@ local function read_dimensions(into, wire, at, last)
   if wire ~= 2 and wire ~= 0 then malformed("is no message of Protobuf") end
   while at < last do
     if #into == MAX_RANK then malformed("has too many dimensions") end
-    local value, one = nil, buffer.new()
+    local value
     value, at = varint64_at(at, last)
-    start(one)
+    start(small:reset())
     put_int64(value)
     finish()
-    into[#into + 1] = one:tostring()
+    into[#into + 1] = small:tostring()
   end
 end
 

@@ -83,22 +83,25 @@ local function put_finite(value, few, many, rounded)
   end
 end
 
-local function put_float(value, few, many, rounded)
-  if value ~= value then return put_word('"NaN"') end
-  if value == math.huge then return put_word('"Infinity"') end
-  if value == -math.huge then return put_word('"-Infinity"') end
-  return put_finite(value, few, many, rounded)
-end
+local function put_fp32(value) return put_finite(value, 7, 9, as_float) end
+local function put_fp64(value) return put_finite(value, 15, 17, as_double) end
 
-local function put_fp32(value) return put_float(value, 7, 9, as_float) end
-local function put_fp64(value) return put_float(value, 15, 17, as_double) end
-
--- The double that an FP16 is.
+-- The double that an FP16 is which is finite.
 local function double_of(half)
   local sign, exponent, mantissa = half >= 32768 and -1 or 1, rshift(half, 10) % 32, half % 1024
-  if exponent == 31 then return mantissa == 0 and sign * math.huge or 0 / 0 end
   if exponent == 0 then return sign * mantissa * 2 ^ -24 end
   return sign * (mantissa + 1024) * 2 ^ (exponent - 25)
+end
+local function as_half(value) return double_of(half_of(value)) end
+
+local function put_special(negative, is_infinite)
+  if not is_infinite then return put_word('"NaN"') end
+  put_word(negative and '"-Infinity"' or '"Infinity"')
+end
+
+local function put_fp16(half)
+  if rshift(half, 10) % 32 == 31 then return put_special(half >= 32768, half % 1024 == 0) end
+  put_finite(double_of(half), 4, 5, as_half)
 end
 
 local SHORT = { [8] = "\\b", [9] = "\\t", [10] = "\\n", [12] = "\\f", [13] = "\\r", [34] = '\\"', [92] = "\\\\" }

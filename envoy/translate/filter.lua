@@ -157,7 +157,8 @@ function envoy_on_response(handle)
   local call = call_of(handle)
   -- Refused before it became a call.
   if call == nil then return end
-  local body = handle:body(true)
+  -- Without any data the wait for them ends in nothing where trailers come, and there is a body to fill once that is known.
+  local body = handle:body(true) or handle:body(true)
   local trailers, headers = handle:trailers(), handle:headers()
   local size = body:length()
   local code = headers:get("grpc-status")

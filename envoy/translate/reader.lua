@@ -253,6 +253,12 @@ local function value_end(at)
   end
 end
 
+-- The value at `at` is not what it has to be: it may be no value at all.
+local function not_a(at, words)
+  value_end(at)
+  bad(words)
+end
+
 -- The offset behind the list at `at`, whose content somebody reads later and more closely.
 local function list_end(at)
   local depth = 0
@@ -261,15 +267,10 @@ local function list_end(at)
     if mark == QUOTE then at = string_end(at)
     elseif mark == OPEN_LIST then depth = depth + 1
     elseif mark == CLOSE_LIST then depth = depth - 1
-    -- There is no object in it, and where the text ends there is a NUL.
-    elseif mark == 0 or mark == OPEN_OBJECT then no_json() end
+    elseif mark == OPEN_OBJECT then not_a(at, "the data of an input hold an object")
+    -- Where the text ends there is a NUL.
+    elseif mark == 0 then no_json() end
     at = at + 1
   until depth == 0
   return at
-end
-
--- The value at `at` is not what it has to be: it may be no value at all.
-local function not_a(at, words)
-  value_end(at)
-  bad(words)
 end

@@ -130,7 +130,9 @@ local function read_short(at)
   return negative and -value or value, at
 end
 
-local NOT_FINITE = { NaN = 0 / 0, Infinity = math.huge, ["-Infinity"] = -math.huge }
+-- 0 / 0 has a sign, which is another one on other machines.
+local nan = ffi.new("union { uint64_t bits; double value; }", { bits = 0x7ff8000000000000ULL }).value
+local NOT_FINITE = { NaN = nan, Infinity = math.huge, ["-Infinity"] = -math.huge }
 
 -- The number at `at`, the offset behind it, and whether it was meant to be finite.
 local function read_double(at, name)
@@ -199,14 +201,9 @@ end
 
 local function read_bool(at)
   local mark = p[at]
-  local value, to = mark == 116 or mark == 49, at + 1
-  if mark == 116 then to = word_end(at, "true")
-  elseif mark == 102 then to = word_end(at, "false")
-  elseif mark ~= 49 and mark ~= ZERO then
-    value_end(at)
-    wrong("BOOL")
-  end
-  put_byte(value and 1 or 0)
+  local to = value_end(at)
+  if mark ~= 116 and mark ~= 102 and ((mark ~= 49 and mark ~= ZERO) or to > at + 1) then wrong("BOOL") end
+  put_byte((mark == 116 or mark == 49) and 1 or 0)
   return to
 end
 

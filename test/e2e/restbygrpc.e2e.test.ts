@@ -5,6 +5,9 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { Metadata } from "@grpc/grpc-js";
+import { parseModel } from "#core/model.ts";
+import { openRegistry } from "#platform/registry/open.ts";
+import { putModel } from "#platform/registry/records.ts";
 import { openRunFolder } from "#platform/tempdir.ts";
 import type { ModelInferRequest } from "#proto/gen/inference/open_inference_pb.ts";
 import { openAdapterPod } from "../harness/adapterpod.ts";
@@ -176,6 +179,52 @@ test("another revision is named by its slot, and the client does not see it, col
   assert.equal(await answered(), "three~1");
 });
 
+test("parts of the requests go to other revisions, and copies to a third, each under its own name", async () => {
+  await using registry = await openRegistry({ kind: "embedded", file: fleet.registryFile });
+  const revisions = [0, 1, 2].map((slot) => ({
+    id: `r${slot}`,
+    slot,
+    format: "acme",
+    storageUri: `file://${join(folder, "one")}`,
+  }));
+  const shares = { split: [{ revision: "r1", percent: 50 }], mirror: { revision: "r2", percent: 100 } };
+  const parsed = parseModel({ name: "mixed", revisions, active: "r0", ...shares });
+  assert.ok(parsed.kind === "ok", JSON.stringify(parsed));
+  assert.equal((await putModel(registry, parsed.model)).kind, "ok");
+  await waitUntil(
+    "it is known",
+    () => fleet.manage("GET", "/api/v1/models/mixed"),
+    ({ status }) => status === 200,
+  );
+  asked.length = 0;
+  await waitUntil(
+    "every revision is asked",
+    async () => {
+      assertInferred(await infer("mixed"), "mixed");
+      return new Set(asked.map(({ request }) => request.modelName));
+    },
+    (names) => names.size === 3,
+  );
+  assert.deepEqual(new Set(asked.map(({ request }) => request.modelName)), new Set(["mixed", "mixed~1", "mixed~2"]));
+  for (const { request } of asked) assert.deepEqual(request.inputs[0]?.contents?.int64Contents, [1n, -2n]);
+});
+
+test("bodies that are too large to be sent again pass both ways, cold and warm", async () => {
+  const size = 3_000_000;
+  const large = [{ name: "x", datatype: "INT32", shape: [size], data: Array<number>(size).fill(127) }];
+  await writeFile(join(folder, "large"), "large");
+  await fleet.register("large", `file://${join(folder, "large")}`, "acme");
+  for (const attempt of ["cold", "warm"]) {
+    const { status, text } = await client.ask("/v2/models/large/infer", { body: { inputs: large } });
+    assert.equal(status, 200, `${attempt}: ${text.slice(0, 300)}`);
+    assert.equal((JSON.parse(text) as { outputs: { data: number[] }[] }).outputs[0]?.data.length, size);
+    await whenRouted("large");
+  }
+  // As a number of a message -1 takes ten bytes, and all of them more than Envoy holds.
+  const grown = await client.ask("/v2/models/large/infer", { body: { inputs: [{ ...large[0], data: Array(size).fill(-1) }] } });
+  assert.deepEqual([grown.status, grown.json], [413, { error: "Payload Too Large" }]);
+});
+
 test("usage of hits is counted for their model", async () => {
   const used = async (): Promise<number> => (await fleet.stats()).hits ?? 0;
   await infer("one");
@@ -210,4 +259,14 @@ test("a pod whose model server is gone is left for another", async () => {
   asked.length = 0;
   assertInferred(await infer("one"), "one");
   assert.equal(asked.at(-1)?.at, 1);
+});
+
+test("what cannot be sent to another pod is told so, and to try again, in JSON", async () => {
+  await infer("two");
+  await whenRouted("two");
+  await runtimes[1]?.[Symbol.asyncDispose]();
+  const answer = await infer("two", { unknown: "x".repeat(6_000_000) });
+  assert.equal(answer.status, 503, answer.text);
+  assert.equal(answer.headers["retry-after"], "1");
+  assert.ok("error" in (answer.json as object), answer.text);
 });

@@ -71,7 +71,7 @@ export async function openCustomRuntime(onInfer?: EchoOptions["onInfer"]): Promi
   const socket = join(folder.path, "runtime.sock");
   await bindServer(management, `unix:${socket}`);
 
-  const service = new Server();
+  const service = new Server({ "grpc.max_receive_message_length": -1, "grpc.max_send_message_length": -1 });
   const bytes = { serialize: (value: Buffer) => value, deserialize: (value: Buffer) => value };
   service.addService(
     {
