@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { parseAdapterOptions } from "./options.ts";
 
-const flags = (over: Readonly<Record<string, string>>): string[] =>
+const flags = (over: Readonly<Record<string, string | undefined>>): string[] =>
   Object.entries({
     "pod-id": "pod-1",
     runtime: "onnx",
@@ -13,7 +13,7 @@ const flags = (over: Readonly<Record<string, string>>): string[] =>
     registry: "file",
     "storage-root": "/",
     ...over,
-  }).flatMap(([name, value]) => [`--${name}`, value]);
+  }).flatMap(([name, value]) => (value === undefined ? [] : [`--${name}`, value]));
 
 describe("the adapter's options", () => {
   test("a runtime named after a driver chooses it, with the formats it knows", () => {
@@ -26,7 +26,15 @@ describe("the adapter's options", () => {
     assert.deepEqual([options.runtime, options.driver, options.formats], ["onnx-large.1", "onnx", ["onnx:1", "ort"]]);
   });
 
-  const refused: readonly (readonly [string, Readonly<Record<string, string>>, RegExp])[] = [
+  test("a model server without an address for REST is one that has gRPC alone", () => {
+    const own = { driver: "modelmesh", "rest-address": undefined };
+    const options = parseAdapterOptions(flags(own));
+    assert.deepEqual([options.restAddress, options.restByGrpc], ["127.0.0.1:2", true]);
+    assert.equal(parseAdapterOptions(flags({ driver: "modelmesh" })).restByGrpc, false);
+  });
+
+  const refused: readonly (readonly [string, Readonly<Record<string, string | undefined>>, RegExp])[] = [
+    ["no address for REST where the model server has it", { "rest-address": undefined }, /--rest-address is needed: onnx/],
     ["a runtime that is no driver's name alone", { runtime: "mine" }, /--driver is needed/],
     ["a driver that is none", { driver: "mine" }, /driver must be one of onnx/],
     ["a runtime that is no name", { runtime: "a b" }, /plain name/],

@@ -4,8 +4,10 @@ import { fromBinary } from "@bufbuild/protobuf";
 import * as fc from "fast-check";
 import { parseModelName } from "#core/model.ts";
 import { type Patience, patienceMs } from "#core/patience.ts";
+import { ClusterSchema } from "#proto/gen/envoy/config/cluster/v3/cluster_pb.ts";
 import { RouteConfigurationSchema } from "#proto/gen/envoy/config/route/v3/route_pb.ts";
 import { ScopedRouteConfigurationSchema } from "#proto/gen/envoy/config/route/v3/scoped_route_pb.ts";
+import { HttpProtocolOptionsSchema } from "#proto/gen/envoy/extensions/upstreams/http/v3/http_protocol_options_pb.ts";
 import { createResourceCheck } from "./check.ts";
 import { sweepMs } from "./sets.ts";
 import { createRouteTable, type RouteLeg, type RouteTable, type RouteTarget } from "./table.ts";
@@ -186,6 +188,36 @@ test("a pod whose model server was lost is another set; the clusters of the one 
     before.filter((name) => table.podsOf(name.replace(/^(?:pod|last)-/, "set-"))?.join() === "b"),
   );
   assert.ok(left.length > 0 && added.every((name) => known().includes(name)));
+});
+
+test("where a pod of a set has gRPC alone, REST is put into it for the whole set; other clusters have no filters", () => {
+  const { table } = openTable();
+  table.setPod(pod("a"));
+  table.setPod({ ...pod("b", 9_100), restByGrpc: true });
+  table.setModel("plain", { slot: 0, podIds: ["a"] });
+  table.setModel("mixed", { slot: 0, podIds: ["a", "b"] });
+  const seen = new Map<string, readonly [filters: number, ports: readonly number[]]>();
+  for (const name of table.names(typeUrls.cluster)) {
+    const { loadAssignment, typedExtensionProtocolOptions } = fromBinary(ClusterSchema, table.get(typeUrls.cluster, name)!.bytes);
+    const [options] = Object.values(typedExtensionProtocolOptions);
+    const { httpFilters } = fromBinary(HttpProtocolOptionsSchema, options!.value);
+    const ports = loadAssignment!.endpoints[0]!.lbEndpoints.map(({ hostIdentifier }) => {
+      const address = hostIdentifier.case === "endpoint" ? hostIdentifier.value.address?.address : undefined;
+      return address?.case === "socketAddress" ? Number(address.value.portSpecifier.value) : 0;
+    });
+    seen.set(name, [httpFilters.length, ports]);
+  }
+  const clustersTo = (...ports: number[]): Record<string, number> =>
+    Object.fromEntries(
+      [...seen]
+        .filter(([, [, to]]) => String(to) === String(ports))
+        .map(([name, [filters]]) => [name.replace(/-[0-9a-f]+-/, "-"), filters]),
+    );
+  assert.deepEqual(clustersTo(9_000), { "set-rest": 0, "pod-rest": 0, "last-rest": 0 });
+  assert.deepEqual(clustersTo(9_001), { "set-grpc": 0, "pod-grpc": 0, "last-grpc": 0 });
+  const own = { "set-rest": 2, "pod-rest": 2, "last-rest": 2, "set-grpc": 0, "pod-grpc": 0, "last-grpc": 0 };
+  assert.deepEqual(clustersTo(9_101), own);
+  assert.deepEqual(clustersTo(9_001, 9_101), { "set-rest": 2, "set-grpc": 0 });
 });
 
 test("models with another patience share other routes to the same pods, with their own time for a silent try", () => {

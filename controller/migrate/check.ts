@@ -121,7 +121,7 @@ function checkRuntime(runtime: Runtime): Finding {
   differs.push(...runtime.unheeded);
   if (runtime.serverType === "custom" && runtime.httpDataEndpoint === undefined) {
     differs.push(
-      "requests over REST were put into gRPC; here they go to port 8080 of its pod (httpDataEndpoint says another one), and where nothing listens there only gRPC is served",
+      "requests over REST are put into gRPC, as before, but texts in answers are texts and not base64; a model server that has REST itself is called there where httpDataEndpoint says its port",
     );
   }
   if (runtime.autoscaler !== undefined)

@@ -251,7 +251,7 @@ describe("refused requests", () => {
     ["nesting without end", deep, /^the body is nested too deeply$/],
     [
       "two thousand inputs",
-      { inputs: Array(2_000).fill({ name: "", datatype: "BOOL", shape: [0], data: [] }) },
+      { inputs: Array.from({ length: 2_000 }, () => ({ name: "", datatype: "BOOL", shape: [0], data: [] })) },
       /^the request has more than 1024 inputs$/,
     ],
     [

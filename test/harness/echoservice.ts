@@ -32,8 +32,11 @@ export function addEcho(server: Server, { holds = () => true, onInfer = () => un
         }
         return held(request.modelName, done, () => {
           const { modelName, modelVersion, id, parameters, rawInputContents } = request;
-          const outputs = request.inputs.map(({ $typeName: _, contents, ...input }) => ({
-            ...input,
+          const outputs = request.inputs.map(({ name, datatype, shape, parameters: own, contents }) => ({
+            name,
+            datatype,
+            shape,
+            parameters: own,
             ...(contents === undefined ? {} : { contents }),
           }));
           return create(ModelInferResponseSchema, {
