@@ -21,6 +21,7 @@ const figures: Readonly<Record<PartName | "restStatic" | "grpcStatic", string>> 
   restWithoutScopes: "one route configuration in place of scopes",
   restWithFilters: "with the naming filter and what else stands before the router made for each hit",
   restWithStatistics: "with the router's statistics per answer code",
+  restByGrpc: "put into gRPC, and its answer back, for a pod that has gRPC alone",
   grpc: "a gRPC hit",
   grpcStatic: "a plain static route, gRPC",
   grpcWithoutRetries: "a gRPC hit without any retry or reroute",

@@ -29,6 +29,8 @@ interface Edited {
 
 export interface Part {
   readonly wire: Wire;
+  /** The pod is taken for one that has gRPC alone. */
+  readonly byGrpc?: true;
   readonly edit: (parts: Edited) => void;
 }
 
@@ -49,6 +51,7 @@ export const parts = {
   restWithoutScopes: { wire: "rest", edit: withoutScopes },
   restWithFilters: { wire: "rest", edit: withFilters },
   restWithStatistics: { wire: "rest", edit: withStatistics },
+  restByGrpc: { wire: "rest", byGrpc: true, edit: nothing },
   grpc: { wire: "grpc", edit: nothing },
   grpcWithoutRetries: { wire: "grpc", edit: withoutRetries },
   grpcWithoutHedging: { wire: "grpc", edit: withoutHedging },
@@ -72,11 +75,15 @@ export function addParts(
 ): void {
   const resources = bootstrap.staticResources;
   if (resources === undefined) throw new Error("the bootstrap has no static resources");
-  const set = buildSet([{ podId: "parts", ...pod }]);
-  for (const wire of ["rest", "grpc"] as const) resources.clusters.push(buildSetCluster(set, wire));
+  const plain = buildSet([{ podId: "parts", ...pod }]);
+  const translated = buildSet([{ podId: "parts", ...pod, restByGrpc: true }]);
+  for (const set of [plain, translated]) {
+    for (const wire of ["rest", "grpc"] as const) resources.clusters.push(buildSetCluster(set, wire));
+  }
   const own = bootstrap.staticResources?.listeners ?? [];
   for (const name of partNames) {
-    const { wire, edit }: Part = parts[name];
+    const { wire, byGrpc, edit }: Part = parts[name];
+    const set = byGrpc === true ? translated : plain;
     const original = own.find((listener) => listener.name === (wire === "rest" ? "warm-http" : "warm-grpc"));
     const config = original?.filterChains[0]?.filters[0]?.configType;
     if (original === undefined || config?.case !== "typedConfig") throw new Error(`there is no listener for ${wire}`);

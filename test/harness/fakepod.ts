@@ -25,6 +25,8 @@ export interface FakePodOptions {
   /** `host:port` of whatever answers for its model server. */
   readonly restAddress: string;
   readonly grpcAddress: string;
+  /** Whatever answers for it has gRPC alone. */
+  readonly restByGrpc?: boolean;
   readonly runtime?: string;
   /** Its model server heeds the header mm-model-id in streams, as scripted ones here do; yes when absent. */
   readonly streamsByHeader?: boolean;
@@ -92,7 +94,7 @@ export async function openFakePod(options: FakePodOptions): Promise<FakePod> {
     switch (message.case) {
       case "hello": {
         const capacityBytes = BigInt(options.capacityBytes ?? 2 ** 40);
-        const { restAddress, grpcAddress, streamsByHeader = true } = options;
+        const { restAddress, grpcAddress, restByGrpc = false, streamsByHeader = true } = options;
         send(stream, {
           case: "pod",
           value: {
@@ -102,6 +104,7 @@ export async function openFakePod(options: FakePodOptions): Promise<FakePod> {
             capacityBytes,
             restAddress,
             grpcAddress,
+            restByGrpc,
             streamsByHeader,
             serverLosses: losses,
           },
