@@ -6,7 +6,7 @@ import { UpstreamCodecSchema } from "#proto/gen/envoy/extensions/filters/http/up
 import { filter, type HttpFilter, lua, script } from "./filters.ts";
 import { filters } from "./names.ts";
 
-const parts = ["reader", "bytes", "tensors", "request", "digits", "answer", "filter"];
+const parts = ["reader", "bytes", "tensors", "request", "digits", "messages", "answer", "filter"];
 
 /** The script is in each such cluster: what only people read of it is left out. */
 export function translateScript(): string {

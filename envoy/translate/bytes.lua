@@ -8,6 +8,17 @@ local LONGEST = 40
 local doubles, floats = ffi.typeof("double *"), ffi.typeof("float *")
 local band, bor, rshift = bit.band, bit.bor, bit.rshift
 
+-- Buffers that are there for every call: what is made anew for each is what a call costs most. Each says what it is for.
+local KEPT = {}
+local function keep()
+  KEPT[#KEPT + 1] = buffer.new()
+  return KEPT[#KEPT]
+end
+-- Gives back what a large body has made them grow to.
+local function free_kept()
+  for _, kept in ipairs(KEPT) do kept:free() end
+end
+
 local function start(into)
   out = into
   q, size = out:reserve(WINDOW)
@@ -76,6 +87,16 @@ local function add_varint(to, value)
     value = math.floor(value / 128)
   end
   to:put(string.char(value))
+end
+
+-- How many bytes that takes.
+local function varint_size(value)
+  local size = 1
+  while value > 127 do
+    value = math.floor(value / 128)
+    size = size + 1
+  end
+  return size
 end
 
 -- Field `number`, below 16, that holds the content of another buffer, or a text.

@@ -25,6 +25,12 @@ local DROPPED = {
 
 local function error_body(words) return '{"error":' .. quoted(words) .. "}" end
 
+local function tidy(size)
+  if size <= LARGE then return end
+  free_kept()
+  collectgarbage()
+end
+
 -- Runs work(...); what it refuses, and what it fails with, is returned behind nil as status and words.
 local function attempt(work, ...)
   local ok, a, b = pcall(work, ...)
@@ -95,7 +101,7 @@ function envoy_on_request(handle)
   local size = body:length()
   local message, more = attempt(translate, method, name, version, size > 0 and body:getBytes(0, size) or "", length)
   open_text("")
-  if size > LARGE then collectgarbage() end
+  tidy(size)
   if message == nil then
     if more.fault ~= nil then handle:logErr("a request could not be translated: " .. tostring(more.fault)) end
     return answer_refusal(handle, more.status, more.words)
@@ -111,11 +117,10 @@ function envoy_on_request(handle)
   headers:replace("content-type", "application/grpc")
   headers:replace("te", "trailers")
   headers:replace("content-length", tostring(body:setBytes(message)))
-  local metadata = handle:streamInfo():dynamicMetadata()
-  metadata:set(METADATA, "method", method)
-  metadata:set(METADATA, "name", public)
-  metadata:set(METADATA, "all", more.all == true)
-  metadata:set(METADATA, "outputs", table.concat(more, "\n"))
+  -- One text: every value that is kept there is made a message of Envoy's, and read from it again.
+  local said_of_answer = method .. "\n" .. public .. "\n" .. (more.all == true and "+" or "-")
+  if #more > 0 then said_of_answer = said_of_answer .. "\n" .. table.concat(more, "\n") end
+  handle:streamInfo():dynamicMetadata():set(METADATA, "call", said_of_answer)
 end
 
 -- The JSON and what stands behind it, of the frame that `body` is.
@@ -137,10 +142,11 @@ local function unescape_message(message)
 end
 
 local function call_of(handle)
-  local said = handle:streamInfo():dynamicMetadata():get(METADATA)
-  if said == nil then return nil end
-  local call = { method = said.method, name = said.name, all = said.all }
-  for output in string.gmatch(said.outputs, "[^\n]+") do call[#call + 1] = output end
+  local kept = handle:streamInfo():dynamicMetadata():get(METADATA)
+  if kept == nil then return nil end
+  local method, name, sign, outputs = string.match(kept.call, "^([^\n]*)\n([^\n]*)\n(.)(.*)$")
+  local call = { method = method, name = name, all = sign == "+" }
+  for output in string.gmatch(outputs, "[^\n]+") do call[#call + 1] = output end
   return call
 end
 
@@ -193,5 +199,5 @@ function envoy_on_response(handle)
   headers:replace("content-type", behind == nil and "application/json" or "application/octet-stream")
   if behind ~= nil then headers:replace("inference-header-content-length", tostring(#json)) end
   headers:replace("content-length", tostring(body:setBytes(behind == nil and json or json .. behind)))
-  if size > LARGE then collectgarbage() end
+  tidy(size)
 end

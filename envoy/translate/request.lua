@@ -197,20 +197,34 @@ local function check_raw(input, size)
   end
 end
 
--- The message of one input, but for raw bytes.
-local function input_message(input, contents)
-  local message, dimensions = buffer.new(), buffer.new()
-  add_field(message, 1, input.name)
-  add_field(message, 2, input.datatype)
+local tensor_buffer, dimensions_buffer = keep(), keep()
+
+-- Adds one input to the message; its elements are in `contents`, unless they come as raw bytes.
+local function add_input(message, input, contents)
+  local head, dimensions = tensor_buffer:reset(), dimensions_buffer:reset()
+  add_field(head, 1, input.name)
+  add_field(head, 2, input.datatype)
   for _, dimension in ipairs(input.shape) do add_varint(dimensions, dimension) end
-  if #dimensions > 0 then add_field(message, 3, dimensions) end
-  if input.parameters ~= nil then message:put(input.parameters) end
-  if contents == nil then return message end
-  local packed = buffer.new()
-  if input.datatype == "BYTES" then packed = contents
-  elseif #contents > 0 then add_field(packed, FIELDS[input.datatype], contents) end
-  add_field(message, 5, packed)
-  return message
+  if #dimensions > 0 then add_field(head, 3, dimensions) end
+  if input.parameters ~= nil then head:put(input.parameters) end
+  add_varint(message, 42)
+  if contents == nil then
+    add_varint(message, #head)
+    message:putcdata(head:ref())
+    return
+  end
+  -- Texts are fields by themselves, numbers are one field that has all of them.
+  local packs = input.datatype ~= "BYTES" and #contents > 0
+  local size = #contents + (packs and 1 + varint_size(#contents) or 0)
+  add_varint(message, #head + 1 + varint_size(size) + size)
+  message:putcdata(head:ref())
+  add_varint(message, 42)
+  add_varint(message, size)
+  if packs then
+    add_varint(message, FIELDS[input.datatype] * 8 + 2)
+    add_varint(message, #contents)
+  end
+  message:putcdata(contents:ref())
 end
 
 -- Reads the request; what it says in which order does not matter.
@@ -249,13 +263,14 @@ local function parse_request()
   return request
 end
 
+local message_buffer, raw_buffer, elements_buffer = keep(), keep(), keep()
+
 -- The frame with the message for `body`, whose JSON takes `json` bytes; and what the answer is to look like: which outputs
 -- come as bytes, by their names, and whether all others do.
 local function request_message(body, json, name, version)
   open_text(json == #body and body or sub(body, 1, json))
   local request = parse_request()
-  local message = buffer.new(#body)
-  message:put("\0\0\0\0\0")
+  local message = message_buffer:reset():put("\0\0\0\0\0")
   add_field(message, 1, name)
   if version ~= nil then add_field(message, 2, version) end
   if request.id ~= nil then add_field(message, 3, request.id) end
@@ -264,7 +279,7 @@ local function request_message(body, json, name, version)
   for _, input in ipairs(request.inputs) do
     if input.data == nil or input.datatype == "FP16" then form = "raw" end
   end
-  local raw, at, elements = buffer.new(), json, buffer.new()
+  local raw, at, elements = raw_buffer:reset(), json, elements_buffer
   for _, input in ipairs(request.inputs) do
     elements:reset()
     if input.data ~= nil then
@@ -276,7 +291,7 @@ local function request_message(body, json, name, version)
       elements:put(sub(body, at + 1, at + length))
       at = at + length
     end
-    add_field(message, 5, input_message(input, form == "contents" and elements or nil))
+    add_input(message, input, form == "contents" and elements or nil)
     if form == "raw" then add_field(raw, 7, elements) end
   end
   if at ~= #body then bad((#body - at) .. " bytes behind the JSON belong to no input") end

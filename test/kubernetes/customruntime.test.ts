@@ -7,6 +7,7 @@ import { after, before, describe, test } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { createClient } from "#platform/grpc.ts";
 import { GRPCInferenceService, ModelInferRequestSchema } from "#proto/gen/inference/open_inference_pb.ts";
+import { createRestClient } from "../harness/http.ts";
 import { waitUntil } from "../harness/wait.ts";
 import { warmpathImage } from "./harness/images.ts";
 import { type Installation, openInstallation } from "./harness/installation.ts";
@@ -114,6 +115,23 @@ describe("a runtime made for ModelMesh", { skip }, () => {
     assert.deepEqual(modelKey["model_type"], { name: "ports", version: "1" });
     assert.ok(Number(modelKey["disk_size_bytes"]) > 0);
     await neverRestarted("ports");
+  });
+
+  test("is called over REST too, which it has not: Envoy puts that into gRPC", async () => {
+    await using client = createRestClient(it.restUrl);
+    for (const name of ["pulled", "unpulled"]) {
+      await it.until("isvc", name, "is loaded", isLoaded, podsMs);
+      const answer = await client.ask(`/v2/models/${name}/infer`, { body: { inputs: [] } });
+      assert.equal(answer.status, 200, answer.text);
+      const told = answer.json as {
+        readonly model_name: string;
+        readonly outputs: readonly { readonly data: readonly string[] }[];
+      };
+      assert.equal(told.model_name, name);
+      assert.deepEqual(JSON.parse(told.outputs[0]?.data[0] ?? ""), await given(name));
+    }
+    const absent = await client.ask("/v2/models/pulled");
+    assert.equal(absent.status, 501, absent.text);
   });
 
   test("has all its containers see /models and the claims", async () => {
