@@ -68,9 +68,11 @@ export function reroute(waitedMs: number, request: InferRequest, to: RerouteTarg
     const inBody: readonly Header[] = slot > 0 && openaiCall.test(path) ? [[headers.serverName, name]] : [];
     return { kind: "continue", setHeaders: [waited, chosen, [":path", path], ...inBody] };
   }
+  const named = nameOnPod(request.path, name, streamsByHeader);
   const path = to.idInjections?.get(request.path.slice(1));
-  const inject: readonly Header[] = path === undefined ? [] : [[headers.inject, path]];
-  return { kind: "continue", setHeaders: [waited, chosen, nameOnPod(request.path, name, streamsByHeader), ...inject] };
+  // V2's own message names the model where it is read, whatever a runtime says of it.
+  const inject: readonly Header[] = path === undefined || named[0] === headers.serverName ? [] : [[headers.inject, path]];
+  return { kind: "continue", setHeaders: [waited, chosen, named, ...inject] };
 }
 
 /** The message says it where it can be made to: another service's cannot be read, a stream's need not be where a header does. */

@@ -27,6 +27,8 @@ export interface FakePodOptions {
   readonly grpcAddress: string;
   /** Whatever answers for it has gRPC alone. */
   readonly restByGrpc?: boolean;
+  /** It does not mark its "not found". */
+  readonly absenceByStatus?: boolean;
   readonly runtime?: string;
   /** Its model server heeds the header mm-model-id in streams, as scripted ones here do; yes when absent. */
   readonly streamsByHeader?: boolean;
@@ -94,7 +96,7 @@ export async function openFakePod(options: FakePodOptions): Promise<FakePod> {
     switch (message.case) {
       case "hello": {
         const capacityBytes = BigInt(options.capacityBytes ?? 2 ** 40);
-        const { restAddress, grpcAddress, restByGrpc = false, streamsByHeader = true } = options;
+        const { restAddress, grpcAddress, restByGrpc = false, absenceByStatus = false, streamsByHeader = true } = options;
         send(stream, {
           case: "pod",
           value: {
@@ -105,6 +107,7 @@ export async function openFakePod(options: FakePodOptions): Promise<FakePod> {
             restAddress,
             grpcAddress,
             restByGrpc,
+            absenceByStatus,
             streamsByHeader,
             serverLosses: losses,
           },
