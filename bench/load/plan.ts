@@ -17,6 +17,8 @@ export const planSchema = z.object({
   port: z.int(),
   /** Requests under way at any time. Each REST client has its own connection; gRPC clients share one. */
   concurrency: z.int().min(1),
+  /** REST only: so many each second, evenly, however long answers take (an open loop). Without it each client asks when it has been answered. */
+  requestsPerSecond: z.number().positive().optional(),
   /** Time before the measured window, for connections, caches and sampling to settle. */
   settleMs: z.number().min(0),
   measureMs: z.number().positive(),

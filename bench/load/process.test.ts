@@ -68,6 +68,10 @@ test("load over REST and gRPC is counted, failures apart; an unknown list and an
   const good = await load.run(plan(restPort), never);
   assert.ok(good.requests > 10);
   assert.equal(good.failed, 0);
+  const paced = await load.run(plan(restPort, { requestsPerSecond: 50, measureMs: 400 }), never);
+  // One may fall on either end of the window, and three clients may have been late for one each.
+  assert.ok(paced.requests >= 1 && paced.requests <= 50 * paced.seconds + 5, `${paced.requests} in ${paced.seconds} s`);
+  assert.equal(paced.failed, 0);
   assert.ok(good.p50Ms > 0 && good.p50Ms <= good.p99Ms);
   assert.ok((good.cpuNs[0] ?? 0) > 0);
 

@@ -12,9 +12,9 @@ export interface LoadProcess extends AsyncDisposable {
 const entry = fileURLToPath(new URL("main.ts", import.meta.url));
 const graceMs = 20_000;
 
-/** `requestFile`: JSON as load/plan.ts has it. */
+/** In a session of its own, so that its priority is not that of the benchmark. `requestFile`: JSON as load/plan.ts has it. */
 export function openLoadProcess(requestFile: string): LoadProcess {
-  const child = fork(entry, [requestFile], { stdio: ["ignore", "ignore", "inherit", "ipc"], execArgv: [] });
+  const child = fork(entry, [requestFile], { stdio: ["ignore", "ignore", "inherit", "ipc"], execArgv: [], detached: true });
   const exited = Promise.withResolvers<void>();
   child.once("exit", () => exited.resolve());
   child.once("error", () => exited.resolve());
