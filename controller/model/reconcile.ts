@@ -25,6 +25,12 @@ import type { Owner, Source } from "./source.ts";
 import { buildStatus, type Endpoints } from "./status.ts";
 import { type LoadSeen, type ModelView, type Obstacle, type Transition, viewModel, viewObstacle } from "./view.ts";
 
+/** What is known of a model at one time. */
+interface Seen {
+  readonly failure: LoadSeen | undefined;
+  readonly described: Described;
+}
+
 export interface ModelParts {
   readonly client: Pick<KubeClient, "mergeStatus">;
   readonly registry: Registry;
@@ -153,11 +159,16 @@ export function createModelReconciler(parts: ModelParts): ModelReconciler {
     return { kind: "ok", model: desired.model };
   }
 
-  function look(source: Source, model: Model, why: string, described: Described, arriving = false): ModelView {
+  /** How a load failed is read first: what the gateway then says of the copies tells of that load, and on which pod it was. */
+  async function ask(model: Model): Promise<Seen> {
+    const failure = loads.failure(model.name, model.active);
+    return { failure, described: await gateway.describe(model.name) };
+  }
+
+  function look(source: Source, model: Model, why: string, { described, failure }: Seen, arriving = false): ModelView {
     const copies = described.kind === "known" ? described.copies : [];
     for (const { revision, state } of copies)
       if (revision === model.active && state === "ready") loads.setLoaded(model.name, revision);
-    const failure = loads.failure(model.name, model.active);
     const failures: LoadSeen[] = failure === undefined ? [] : [failure];
     const runtime = model.revisions.find(({ id }) => id === (model.target ?? model.active))?.runtime;
     return viewModel({
@@ -179,8 +190,8 @@ export function createModelReconciler(parts: ModelParts): ModelReconciler {
     const { name } = source;
     const current = records.get(name);
     const own = current !== undefined && ownerOf(current) === source.owner ? current : undefined;
-    const described = own === undefined ? undefined : await gateway.describe(name);
-    const served = own === undefined || described === undefined ? undefined : look(source, own, "", described);
+    const seen = own === undefined ? undefined : await ask(own);
+    const served = own === undefined || seen === undefined ? undefined : look(source, own, "", seen);
     if (source.invalid !== undefined) {
       const obstacle: Obstacle =
         source.owner === "ksp" && source.invalid === missingStorage
@@ -203,8 +214,9 @@ export function createModelReconciler(parts: ModelParts): ModelReconciler {
     const { model } = registered;
     parts.onUse(name, runtimesOf(model), claimsOf(model));
     // What the gateway said is of this record, or of one before it.
-    const now = described?.kind === "known" && own === model ? described : await gateway.describe(name);
-    const isCurrent = now.kind === "known" && now.active === model.active && now.target === model.target;
+    const now = seen?.described.kind === "known" && own === model ? seen : await ask(model);
+    const { described } = now;
+    const isCurrent = described.kind === "known" && described.active === model.active && described.target === model.target;
     // Whoever reads that the object is up to date will ask the model, and must not be answered by what was before.
     const arriving =
       model.target === undefined && isMoving(source) && !(isCurrent && (await gateway.isSettled(name, model.active)));
@@ -212,7 +224,7 @@ export function createModelReconciler(parts: ModelParts): ModelReconciler {
     await writeStatus(source, view);
     if (view.activeState !== "Loaded" && view.activeState !== "Standby" && !hasLoadedBefore(source, model))
       loads.want(name, model.active);
-    if (now.kind === "unreachable") return after(2_000);
+    if (described.kind === "unreachable") return after(2_000);
     if (!isCurrent) return after(noticeMs);
     return after(nextLookMs(view, model));
   }
