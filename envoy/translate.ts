@@ -8,11 +8,30 @@ import { filters } from "./names.ts";
 
 const parts = ["reader", "bytes", "tensors", "request", "digits", "messages", "answer", "filter"];
 
-/** The script is in each such cluster: what only people read of it is left out. */
+/**
+ * The script is in each such cluster, for each thread: what only people read of it is left out, and it is compiled when the first
+ * call comes there. Most are never called: a pod's own clusters are for what was rerouted.
+ */
 export function translateScript(): string {
-  return script(...parts.map((part) => `translate/${part}.lua`))
+  const source = script(...parts.map((part) => `translate/${part}.lua`))
     .replaceAll(/^ +/gm, "")
     .replaceAll(/^(?:--.*)?\n/gm, "");
+  return `local SOURCE = [==[
+${source}
+return { request = translate_request, response = translate_response }
+]==]
+local translate
+function envoy_on_request(handle)
+  if translate == nil then
+    translate = assert(loadstring(SOURCE, "=translate"))()
+    SOURCE = nil
+  end
+  translate.request(handle)
+end
+function envoy_on_response(handle)
+  if translate ~= nil then translate.response(handle) end
+end
+`;
 }
 
 let built: readonly HttpFilter[] | undefined;

@@ -80,7 +80,7 @@ local function answer_refusal(handle, status, words, more)
   handle:respond(headers, words)
 end
 
-function envoy_on_request(handle)
+local function translate_request(handle)
   local headers = handle:headers()
   local said = headers:get("x-warm-rest-call")
   local verb, path = headers:get(":method"), headers:get(":path") or ""
@@ -159,7 +159,7 @@ local function clear(headers)
   for _, name in ipairs(names) do headers:remove(name) end
 end
 
-function envoy_on_response(handle)
+local function translate_response(handle)
   local call = call_of(handle)
   -- Refused before it became a call.
   if call == nil then return end
