@@ -147,6 +147,7 @@ export const httpErrors: MessageInitShape<typeof LocalReplyConfigSchema> = {
     { filter: cameAsGrpc },
     wordFor("the path must not contain %00", 400, pathLike("[^?]*%00.*")),
     wordFor("the path must not contain a fragment (#)", 400, pathLike("[^#]*#.*")),
+    wordFor("the path must begin with /", 404, pathLike("[*]")),
     wordFor("a connection cannot be upgraded to another protocol here", 403, {
       name: "upgrade",
       headerMatchSpecifier: { case: "presentMatch", value: true },

@@ -178,6 +178,12 @@ test("what is no HTTP is answered with 400 and its connection ends", async () =>
   await assertUndisturbed();
 });
 
+test("a call about the whole server, which HTTP knows and V2 does not, is told why it is refused", async () => {
+  const answer = await sendRaw("OPTIONS * HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+  assert.match(answer, /^HTTP\/1\.1 404 [^]*\{"error":"the path must begin with \/"\}\s*$/);
+  await assertUndisturbed();
+});
+
 test("a client that sends all of a body that is too large hears so, and keeps its connection", async () => {
   const { hostname, port } = new URL(fleet.restUrl);
   for (let turn = 0; turn < 5; turn++) {
