@@ -13,6 +13,7 @@ test("parses flags, with what is left out filled in", () => {
     host: "127.0.0.1",
     adminSocket: "/run/a.sock",
     maxBodyBytes: 16_777_216,
+    maxWaiting: 1_000,
     exitWithParent: false,
   };
   assert.deepEqual(parseServerFlags([...ports, ...socket]), flags);
@@ -22,6 +23,8 @@ test("parses flags, with what is left out filled in", () => {
     maxBodyBytes: 1_048_576,
     exitWithParent: true,
   });
+  const threads = ["--threads", "0", "--max-waiting", "5"];
+  assert.deepEqual(parseServerFlags([...ports, ...socket, ...threads]), { ...flags, threads: 0, maxWaiting: 5 });
 });
 
 const refused: readonly [string, string[], RegExp][] = [
@@ -30,6 +33,9 @@ const refused: readonly [string, string[], RegExp][] = [
   ["no socket", ports, /--admin-socket must name/],
   ["a socket with a long path", [...ports, "--admin-socket", `/tmp/${"x".repeat(120)}`], /--admin-socket .*107 bytes/],
   ["a limit that is no size", [...ports, ...socket, "--max-body-bytes", "big"], /--max-body-bytes must be a size/],
+  ["more threads than any machine needs", [...ports, ...socket, "--threads", "65"], /--threads must be at most 64/],
+  ["threads that are no number", [...ports, ...socket, "--threads", "many"], /--threads must be a number/],
+  ["no request that may wait", [...ports, ...socket, "--max-waiting", "0"], /--max-waiting must be at least 1/],
   ["an unknown flag", ["--nope"], /usage/],
   ["a word too many", [...ports, ...socket, "word"], /usage/],
 ];

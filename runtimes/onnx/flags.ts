@@ -27,6 +27,20 @@ export const serverFlags = z.object({
     )
     .default(16 * 2 ** 20)
     .describe("largest body of a request, such as 16Mi"),
+  threads: z.coerce
+    .number()
+    .int()
+    .min(0)
+    .max(64)
+    .optional()
+    .describe("threads for models that take long to load or to run, two to four by processors; 0 keeps all in the main thread"),
+  maxWaiting: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(100_000)
+    .default(1_000)
+    .describe("requests that may wait for a model in such a thread; more are told to come back"),
   exitWithParent: z.boolean().default(false).describe("end when standard input does: for a supervisor's child"),
 });
 

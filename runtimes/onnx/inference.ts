@@ -2,7 +2,7 @@
 // wanted. Protocols hand in inputs whose elements are read only once name, datatype and shape are known to fit.
 import { type DatatypeInfo, type Elements, findDatatype } from "./datatypes.ts";
 import { badRequest, quote, Refusal } from "./refusal.ts";
-import type { NamedTensor, Port, Session } from "./session.ts";
+import type { NamedTensor, Port, Session, WhenGone } from "./session.ts";
 
 export interface GivenInput {
   readonly name: string;
@@ -16,11 +16,12 @@ export interface GivenInput {
 const maxElements = 2 ** 32;
 const maxRank = 32;
 
-/** Runs a model; `outputNames` undefined means all outputs. */
+/** Runs a model; `outputNames` undefined means all outputs. A request whose client has gone is not begun. */
 export async function runInference(
   session: Session,
   given: readonly GivenInput[],
   outputNames: readonly string[] | undefined,
+  whenGone?: WhenGone,
 ): Promise<readonly NamedTensor[] | Refusal> {
   const names = pickOutputs(session, outputNames);
   if (names instanceof Refusal) return names;
@@ -33,7 +34,7 @@ export async function runInference(
   }
   const missing = session.inputs.find((port) => !tensors.some((tensor) => tensor.name === port.name));
   if (missing !== undefined) return badRequest(`input ${quote(missing.name)} is missing`);
-  return await session.run(tensors, names);
+  return await session.run(tensors, names, whenGone);
 }
 
 function pickOutputs(session: Session, wanted: readonly string[] | undefined): readonly string[] | Refusal {

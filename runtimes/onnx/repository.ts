@@ -5,13 +5,17 @@
 //   unload: out of the table at once -> its requests finish -> released
 //
 // Invariants: a session is released once, and never while a request uses it; what is done to one name is done in the order
-// asked; one session is created at a time in the whole process, with a turn of the event loop between two, so a load stops
-// serving for no longer than its own create call. The queue of waiting operations is bounded.
+// asked; one session is created at a time in a thread, and in the main thread with a turn of the event loop between two. The queue
+// of waiting operations is bounded.
 import { setImmediate as turn } from "node:timers/promises";
+import { type Log, silentLog } from "#platform/log.ts";
+import { choosePlace, type Place, PlacedSession } from "./placed.ts";
 import { quote, Refusal } from "./refusal.ts";
-import { type ModelFacts, scanModelFile } from "./scan.ts";
+import { identifyFile, type ModelFacts, scanModelFile } from "./scan.ts";
 import { type LoadFailure, openSession, type Session } from "./session.ts";
 import { estimateSizeBytes } from "./sizes.ts";
+import type { ThreadPool } from "./threads/pool.ts";
+import { within } from "./within.ts";
 
 export interface LoadRequest {
   readonly path: string;
@@ -54,15 +58,31 @@ interface Entry {
 }
 
 const maxWaiting = 4_096;
+const maxSlowRevisions = 4_096;
+
+export interface RepositoryOptions {
+  /** For models that take long to create or to run; without it all live in the main thread. */
+  readonly pool?: ThreadPool;
+  readonly log?: Log;
+}
 
 export class Repository implements AsyncDisposable {
+  readonly #pool: ThreadPool | undefined;
+  readonly #log: Log;
   readonly #entries = new Map<string, Entry>();
   /** The end of the chain of operations on each name that has any. */
   readonly #chains = new Map<string, Promise<unknown>>();
   readonly #releases = new Set<Promise<void>>();
   #creating: Promise<unknown> = Promise.resolve();
+  /** Revisions that were found to be slow, the latest last: the next load puts them in a thread at once. */
+  readonly #slow = new Set<string>();
   #waiting = 0;
   #usedBytes = 0;
+
+  constructor({ pool, log = silentLog }: RepositoryOptions = {}) {
+    this.#pool = pool;
+    this.#log = log;
+  }
 
   get count(): number {
     return this.#entries.size;
@@ -132,7 +152,9 @@ export class Repository implements AsyncDisposable {
     } catch (error) {
       return classifyFileError(error);
     }
-    const session = await this.#create(path);
+    const key = `${name}\0${revision}`;
+    const place = this.#pool === undefined ? "main" : choosePlace(facts, this.#slow.has(key));
+    const session = await this.#open(name, key, path, place);
     if ("kind" in session) return session;
     const publicName = name.replace(/~\d+$/, "");
     const sizeBytes = estimateSizeBytes(facts);
@@ -142,8 +164,41 @@ export class Repository implements AsyncDisposable {
     return { sizeBytes, loadMs: performance.now() - startMs };
   }
 
-  async #create(path: string): Promise<Session | LoadFailure> {
-    const created = this.#creating.then(() => openSession(path));
+  async #open(name: string, key: string, path: string, place: Place): Promise<Session | LoadFailure> {
+    if (this.#pool === undefined || place === "thread") return await this.#create(path, place, undefined);
+    const file = await identifyFile(path);
+    const ran = (cpuMs: number): void => placed.ran(cpuMs);
+    const session = await this.#create(path, place, ran);
+    if ("kind" in session) return session;
+    const placed = new PlacedSession(session, place, {
+      open: async (to): Promise<Session | LoadFailure> => {
+        const moved = await this.#create(path, to, ran);
+        if ("kind" in moved || (file !== undefined && (await identifyFile(path)) === file)) return moved;
+        await moved.release();
+        return { kind: "storage", message: "the file is not the one that was loaded" };
+      },
+      moved: (to, cpuMs) => {
+        if (to === "thread") this.#rememberSlow(key);
+        this.#log.info("model moved", { model: name, to, runMs: cpuMs });
+      },
+      stayed: (reason, cpuMs) => {
+        this.#rememberSlow(key);
+        this.#log.info("model could not be moved", { model: name, reason, runMs: cpuMs });
+      },
+    });
+    return placed;
+  }
+
+  #rememberSlow(key: string): void {
+    this.#slow.delete(key);
+    this.#slow.add(key);
+    const [oldest] = this.#slow;
+    if (oldest !== undefined && this.#slow.size > maxSlowRevisions) this.#slow.delete(oldest);
+  }
+
+  async #create(path: string, place: Place, ran: ((cpuMs: number) => void) | undefined): Promise<Session | LoadFailure> {
+    if (this.#pool !== undefined && place !== "main") return await this.#pool.open(path, ran);
+    const created = this.#creating.then(() => openSession(path, ran));
     this.#creating = created.then(
       () => turn(),
       () => turn(),
@@ -185,16 +240,6 @@ function once(action: () => void): () => void {
     done = true;
     action();
   };
-}
-
-async function within(promise: Promise<void>, timeoutMs: number): Promise<void> {
-  const { promise: late, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, timeoutMs);
-  try {
-    await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 /** A name inside a message: bare when it is plain, as clients of other servers expect. */

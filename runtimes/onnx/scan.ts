@@ -1,7 +1,9 @@
 // Owns what can be told of a model file without building it: a walk over the wire format of ONNX that reads the lengths
 // of its parts and skips their contents. It is a hint for sizes.ts, never a check: ONNX Runtime alone decides what is valid.
 // Field numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
-import { type FileHandle, open } from "node:fs/promises";
+import { type FileHandle, open, stat } from "node:fs/promises";
+import { setImmediate as turn } from "node:timers/promises";
+import { isSteady } from "./operators.ts";
 
 export interface ModelFacts {
   readonly fileBytes: number;
@@ -10,31 +12,50 @@ export interface ModelFacts {
   readonly weightBytes: number;
   /** Bytes of tree ensembles, whose nodes are attributes. */
   readonly treeBytes: number;
+  /** Whether the time of every operator follows from the sizes of weights and inputs (operators.ts). */
+  readonly steady: boolean;
+  /** Whether there are weights in other files: of these the sizes say nothing. */
+  readonly external: boolean;
 }
 
 const windowBytes = 64 * 1024;
+/** So many parts are walked in one turn of the event loop: some hundredths of a millisecond each. */
+const partsPerTurn = 50;
+
+/** Which file stands at the path, and of what age: another text means other contents. Undefined when there is none. */
+export async function identifyFile(path: string): Promise<string | undefined> {
+  const found = await stat(path, { bigint: true }).catch(() => undefined);
+  return found === undefined ? undefined : `${found.dev}:${found.ino}:${found.size}:${found.mtimeNs}`;
+}
 
 /** Facts of the file at `path`; what cannot be walked counts as weights. Rejects as opening and reading a file do. */
 export async function scanModelFile(path: string): Promise<ModelFacts> {
   await using file = await open(path, "r");
   const { size } = await file.stat();
   const reader = createReader(file, size);
-  const facts = { nodes: 0, weightBytes: 0, treeBytes: 0 };
+  const facts = { nodes: 0, weightBytes: 0, treeBytes: 0, steady: true, external: false };
+  let parts = 0;
   try {
     await walk(reader, 0, size, async (field, from, to) => {
       if (field !== 7) return;
       await walk(reader, from, to, async (inGraph, start, end) => {
-        if (inGraph === 5 || inGraph === 15) facts.weightBytes += end - start;
+        parts += 1;
+        if (parts % partsPerTurn === 0) await turn();
+        if (inGraph === 5 || inGraph === 15) {
+          facts.weightBytes += end - start;
+          facts.external ||= inGraph === 5 && (await isExternal(reader, start, end));
+        }
         if (inGraph !== 1) return;
         facts.nodes += 1;
-        const kind = await scanNode(reader, start, end);
-        if (kind === "tree") facts.treeBytes += end - start;
-        if (kind === "constant") facts.weightBytes += end - start;
+        const { operator, domain } = await scanNode(reader, start, end);
+        if (operator.startsWith("TreeEnsemble")) facts.treeBytes += end - start;
+        if (operator === "Constant") facts.weightBytes += end - start;
+        facts.steady &&= isSteady(operator, domain);
       });
     });
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
-    return { fileBytes: size, nodes: facts.nodes, weightBytes: size, treeBytes: facts.treeBytes };
+    return { fileBytes: size, ...facts, weightBytes: size };
   }
   return { fileBytes: size, ...facts };
 }
@@ -96,13 +117,26 @@ function parseVarint(bytes: Uint8Array, from: number): { readonly value: number;
   throw new RangeError("no varint");
 }
 
-async function scanNode(reader: Reader, from: number, to: number): Promise<"tree" | "constant" | "other"> {
-  let kind: "tree" | "constant" | "other" = "other";
+const decoder = new TextDecoder();
+
+async function scanNode(
+  reader: Reader,
+  from: number,
+  to: number,
+): Promise<{ readonly operator: string; readonly domain: string }> {
+  const texts = { operator: "", domain: "" };
   await walk(reader, from, to, async (field, start, end) => {
-    if (field !== 4 || end - start > 64) return;
-    const name = new TextDecoder().decode((await reader.at(start, end - start)).subarray(0, end - start));
-    if (name.startsWith("TreeEnsemble")) kind = "tree";
-    if (name === "Constant") kind = "constant";
+    const what = field === 4 ? "operator" : field === 7 ? "domain" : undefined;
+    if (what === undefined || end === start) return;
+    texts[what] = end - start > 64 ? "?" : decoder.decode((await reader.at(start, end - start)).subarray(0, end - start));
   });
-  return kind;
+  return texts;
+}
+
+async function isExternal(reader: Reader, from: number, to: number): Promise<boolean> {
+  let external = false;
+  await walk(reader, from, to, async (field) => {
+    external ||= field === 13;
+  });
+  return external;
 }

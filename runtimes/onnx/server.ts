@@ -1,5 +1,6 @@
 // Owns the model server as a whole: its repository behind three listeners, opened and closed together.
-// Stop: the listeners take nothing new, requests under way end within the grace, then the models are released.
+// Stop: the listeners take nothing new, requests under way end within the grace, then the models are released and their threads
+// end. A thread that computes on cannot be ended: it is left alone.
 import { bindServer, closeServer } from "#platform/grpc.ts";
 import { StartupError } from "#platform/lifecycle.ts";
 import type { Log } from "#platform/log.ts";
@@ -8,6 +9,8 @@ import { createGrpcServer } from "./grpc/server.ts";
 import { Repository } from "./repository.ts";
 import { createRestServer } from "./rest/server.ts";
 import { createCounters } from "./stats.ts";
+import { ThreadPool } from "./threads/pool.ts";
+import { within } from "./within.ts";
 
 export interface ModelServerOptions {
   readonly host: string;
@@ -15,6 +18,10 @@ export interface ModelServerOptions {
   readonly grpcPort: number;
   readonly adminSocket: string;
   readonly maxBodyBytes: number;
+  /** For models that take long to create or to run; 0 keeps all in the main thread. */
+  readonly threads: number;
+  /** Requests that may wait for a model in such a thread. */
+  readonly maxWaiting: number;
   readonly log: Log;
   /** Time for requests under way at the end; 5 s when absent. */
   readonly graceMs?: number;
@@ -23,13 +30,24 @@ export interface ModelServerOptions {
 export interface ModelServer extends AsyncDisposable {
   readonly restPort: number;
   readonly grpcPort: number;
+  /** Whether a thread computes; the process cannot end in order then. */
+  isComputing(): boolean;
 }
+
+/** Time for threads at the end, behind the grace: only what nobody waits for any more is still under way. */
+const threadsEndMs = 500;
 
 export async function openModelServer(options: ModelServerOptions): Promise<ModelServer> {
   const { host, log, maxBodyBytes, graceMs = 5_000 } = options;
   const counters = createCounters();
   await using opening = new AsyncDisposableStack();
-  const repository = opening.use(new Repository());
+  const pool = new ThreadPool(options);
+  const repository = new Repository({ log, ...(options.threads > 0 ? { pool } : {}) });
+  opening.defer(async () => {
+    const ended = repository[Symbol.asyncDispose]().then(() => pool[Symbol.asyncDispose]());
+    await within(ended, threadsEndMs);
+    if (pool.isComputing) log.warn("a model computes on while the server ends");
+  });
 
   const listeners = new AsyncDisposableStack();
   opening.defer(async () => listeners.disposeAsync());
@@ -71,5 +89,5 @@ export async function openModelServer(options: ModelServerOptions): Promise<Mode
     );
   }
   const opened = opening.move();
-  return { restPort, grpcPort, [Symbol.asyncDispose]: () => opened.disposeAsync() };
+  return { restPort, grpcPort, isComputing: () => pool.isComputing, [Symbol.asyncDispose]: () => opened.disposeAsync() };
 }

@@ -1,7 +1,9 @@
 // Owns ONNX Runtime: the only file that knows its package. One model file -> one session with typed inputs and outputs.
 //
 // What its binding does, and what follows (measured with 1.30):
-// - Creating and running are synchronous: they stop the event loop, so creates are made one at a time (repository.ts).
+// - Creating and running are synchronous: they stop the event loop of the thread they are called in. What takes long is
+//   done in threads (threads/pool.ts), the rest one after the other in the main thread.
+// - A session belongs to the thread that created it. A thread, or the process, that ends during a run is aborted.
 // - More than one thread per operator means a thread per session: one thread each.
 // - Arena and memory pattern keep ~40 kB more per session: both are off.
 // - Released memory goes back to the system only when the process was started with MALLOC_TRIM_THRESHOLD_=131072.
@@ -12,6 +14,7 @@ import "./quiet.ts";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 import { type DatatypeInfo, type Elements, findDatatypeOfOrt } from "./datatypes.ts";
 import { badRequest, Refusal } from "./refusal.ts";
+import { createStopwatch } from "./threads/cputime.ts";
 
 /** An input or output of a model; -1 stands for a dimension of any size. */
 export interface Port {
@@ -28,11 +31,18 @@ export interface NamedTensor {
   readonly elements: Elements;
 }
 
+/** Has `leave` called, once or never, when the client of a request has gone; that may be after its answer. */
+export type WhenGone = (leave: () => void) => void;
+
 export interface Session {
   readonly inputs: readonly Port[];
   readonly outputs: readonly Port[];
-  /** The named outputs, in that order. */
-  run(inputs: readonly NamedTensor[], outputNames: readonly string[]): Promise<readonly NamedTensor[] | Refusal>;
+  /** The named outputs, in that order. The memory of the inputs is given away. */
+  run(
+    inputs: readonly NamedTensor[],
+    outputNames: readonly string[],
+    whenGone?: WhenGone,
+  ): Promise<readonly NamedTensor[] | Refusal>;
   /** Gives its memory back; must not be called twice, nor during a run. */
   release(): Promise<void>;
 }
@@ -54,8 +64,14 @@ const options: InferenceSession.SessionOptions = {
 /** What a request did wrong is told to its client; it is no line in the log of the server. */
 const runOptions: InferenceSession.RunOptions = { logSeverityLevel: 4 };
 
-/** Reads and prepares the model at `path`, which stops the event loop for as long as that takes. */
-export async function openSession(path: string): Promise<Session | LoadFailure> {
+/** One for each thread: its runs are one after the other. */
+const stopwatch = createStopwatch();
+
+/**
+ * Reads and prepares the model at `path`, which stops the event loop for as long as that takes. `ran` hears the processor time
+ * of each run.
+ */
+export async function openSession(path: string, ran?: (cpuMs: number) => void): Promise<Session | LoadFailure> {
   let session: InferenceSession;
   try {
     session = await InferenceSession.create(path, options);
@@ -69,7 +85,7 @@ export async function openSession(path: string): Promise<Session | LoadFailure> 
     await session.release();
     return failure;
   }
-  return createSession(session, inputs.filter(isPort), outputs.filter(isPort));
+  return createSession(session, inputs.filter(isPort), outputs.filter(isPort), ran);
 }
 
 function isPort(port: Port | LoadFailure): port is Port {
@@ -90,7 +106,12 @@ function parsePort(value: InferenceSession.ValueMetadata): Port | LoadFailure {
   return { name, datatype, shape: value.shape.map((dim) => (typeof dim === "number" ? dim : -1)) };
 }
 
-function createSession(session: InferenceSession, inputs: readonly Port[], outputs: readonly Port[]): Session {
+function createSession(
+  session: InferenceSession,
+  inputs: readonly Port[],
+  outputs: readonly Port[],
+  ran: ((cpuMs: number) => void) | undefined,
+): Session {
   const outputTypes = new Map(outputs.map((port) => [port.name, port.datatype]));
   return {
     inputs,
@@ -99,10 +120,16 @@ function createSession(session: InferenceSession, inputs: readonly Port[], outpu
       const feeds: Record<string, Tensor> = {};
       for (const input of given) feeds[input.name] = buildTensor(input);
       let results: InferenceSession.ReturnType;
+      // The binding runs in an immediate of its own, which comes right behind this one.
+      const { starts } = stopwatch;
+      if (ran !== undefined) setImmediate(stopwatch.start);
       try {
         results = await session.run(feeds, outputNames, runOptions);
       } catch (error) {
         return classifyRunError(error);
+      } finally {
+        // A run that was refused before it began was not timed.
+        if (starts !== stopwatch.starts) ran?.(stopwatch.stop());
       }
       return outputNames.map((name) => {
         const tensor = results[name];

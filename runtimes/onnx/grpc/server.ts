@@ -26,8 +26,9 @@ import {
 } from "#proto/gen/inference/open_inference_pb.ts";
 import { runInference } from "../inference.ts";
 import { describeModel, serverDescription } from "../metadata.ts";
-import { badRequest, notHereHeader, notHereRetryAfter, Refusal } from "../refusal.ts";
+import { badRequest, Refusal } from "../refusal.ts";
 import type { Repository } from "../repository.ts";
+import type { WhenGone } from "../session.ts";
 import type { Counters } from "../stats.ts";
 import { buildResponse, parseInputs } from "./messages.ts";
 
@@ -47,9 +48,12 @@ export function createGrpcServer(options: GrpcOptions): Server {
   });
   allowResets(server);
   const unary = <Request, Response>(
-    handle: (request: Request) => Response | Refusal | Promise<Response | Refusal>,
+    handle: (request: Request, whenGone: WhenGone) => Response | Refusal | Promise<Response | Refusal>,
   ): ((call: ServerUnaryCall<Request | Refusal, Response>, done: sendUnaryData<Response>) => void) => {
-    return (call, done) => void answer(options, handle, call.request, done);
+    return (call, done) => {
+      const whenGone: WhenGone = (leave) => (call.cancelled ? leave() : void call.once("cancelled", leave));
+      void answer(options, (request: Request) => handle(request, whenGone), call.request, done);
+    };
   };
   addService<typeof GRPCInferenceService, typeof codecs>(
     server,
@@ -82,7 +86,7 @@ export function createGrpcServer(options: GrpcOptions): Server {
           outputs: outputs.map(tensor),
         });
       }),
-      modelInfer: unary((request: ModelInferRequest) => infer(options, request)),
+      modelInfer: unary((request: ModelInferRequest, whenGone) => infer(options, request, whenGone)),
       modelStreamInfer: (stream) => serveStream(options, stream),
     },
     codecs,
@@ -110,7 +114,11 @@ function parser<Desc extends DescMessage>(schema: Desc): (bytes: Buffer) => Mess
   };
 }
 
-async function infer(options: GrpcOptions, request: ModelInferRequest): Promise<ModelInferResponse | Refusal> {
+async function infer(
+  options: GrpcOptions,
+  request: ModelInferRequest,
+  whenGone: WhenGone,
+): Promise<ModelInferResponse | Refusal> {
   options.counters.requests += 1;
   const lease = options.repository.lease(request.modelName, request.modelVersion);
   if (lease instanceof Refusal) return lease;
@@ -121,6 +129,7 @@ async function infer(options: GrpcOptions, request: ModelInferRequest): Promise<
     held.session,
     inputs,
     request.outputs.map(({ name }) => name),
+    whenGone,
   );
   return outputs instanceof Refusal ? outputs : buildResponse(held, request, outputs);
 }
@@ -139,6 +148,9 @@ function serveStream(options: GrpcOptions, stream: InferStream): void {
   let first: string | undefined;
   let over = false;
   let turn: Promise<void> = Promise.resolve();
+  let leave: (() => void) | undefined;
+  const whenGone: WhenGone = (act) => (stream.cancelled ? act() : void (leave = act));
+  stream.once("cancelled", () => leave?.());
   const serve = async (request: ModelInferRequest | Refusal): Promise<void> => {
     if (over || stream.cancelled || stream.destroyed) return;
     if (!(request instanceof Refusal)) {
@@ -154,12 +166,12 @@ function serveStream(options: GrpcOptions, stream: InferStream): void {
     const result =
       request instanceof Refusal
         ? request
-        : await infer(options, typeof named === "string" ? { ...request, modelName: named } : request);
+        : await infer(options, typeof named === "string" ? { ...request, modelName: named } : request, whenGone);
     if (stream.cancelled || stream.destroyed) return;
     const refused = result instanceof Refusal;
     if (refused) options.counters.errors += 1;
     if (refused && result.notHere && answered === 0) {
-      stream.emit("error", { code: result.grpcStatus, details: result.message, metadata: notHere() });
+      stream.emit("error", { code: status[result.grpcStatus], details: result.message, metadata: metadataOf(result) });
       return;
     }
     answered += 1;
@@ -183,10 +195,9 @@ function serveStream(options: GrpcOptions, stream: InferStream): void {
   stream.on("error", () => undefined);
 }
 
-function notHere(): Metadata {
+function metadataOf(refusal: Refusal): Metadata {
   const metadata = new Metadata();
-  metadata.set(notHereHeader, "1");
-  metadata.set("retry-after", notHereRetryAfter);
+  for (const [name, value] of Object.entries(refusal.headers)) metadata.set(name, value);
   return metadata;
 }
 
@@ -207,5 +218,5 @@ async function answer<Request, Response>(
     return;
   }
   counters.errors += 1;
-  done({ code: result.grpcStatus, details: result.message, metadata: result.notHere ? notHere() : new Metadata() });
+  done({ code: status[result.grpcStatus], details: result.message, metadata: metadataOf(result) });
 }

@@ -4,8 +4,9 @@ import type { IncomingMessage } from "node:http";
 import { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from "fastify";
 import { runInference } from "../inference.ts";
 import { describeModel, serverDescription } from "../metadata.ts";
-import { notHereHeader, notHereRetryAfter, Refusal } from "../refusal.ts";
+import { Refusal } from "../refusal.ts";
 import type { Repository } from "../repository.ts";
+import type { WhenGone } from "../session.ts";
 import type { Counters } from "../stats.ts";
 import { decodeBody, encodeBody, tooLarge } from "./bodies.ts";
 import { buildInferAnswer, parseInferRequest } from "./infer.ts";
@@ -27,6 +28,7 @@ interface Call {
   readonly model: string;
   readonly version: string | undefined;
   readonly request: FastifyRequest;
+  readonly whenGone: WhenGone;
 }
 
 type Handler = (call: Call) => Answer | Refusal | Promise<Answer | Refusal>;
@@ -71,7 +73,8 @@ export function createRestServer(options: RestOptions): FastifyInstance {
         return refuse(options, reply, new Refusal("wrong-method", `${request.method} is not allowed here; use ${allowed}`));
       }
       const { model = "", version } = request.params;
-      const answer = await handler({ model, version, request });
+      const whenGone: WhenGone = (leave) => (reply.raw.destroyed ? leave() : void reply.raw.once("close", leave));
+      const answer = await handler({ model, version, request, whenGone });
       return answer instanceof Refusal ? refuse(options, reply, answer) : await send(reply, answer);
     });
   };
@@ -92,7 +95,7 @@ export function createRestServer(options: RestOptions): FastifyInstance {
 
 const readMethods: ReadonlySet<string> = new Set(["GET", "HEAD"]);
 
-async function infer(options: RestOptions, { model, version, request }: Call): Promise<Answer | Refusal> {
+async function infer(options: RestOptions, { model, version, request, whenGone }: Call): Promise<Answer | Refusal> {
   options.counters.requests += 1;
   const lease = options.repository.lease(model, version);
   if (lease instanceof Refusal) return lease;
@@ -102,12 +105,12 @@ async function infer(options: RestOptions, { model, version, request }: Call): P
   const headerLength = request.headers["inference-header-content-length"];
   const parsed = parseInferRequest(body, Array.isArray(headerLength) ? headerLength.join() : headerLength);
   if (parsed instanceof Refusal) return parsed;
-  const outputs = await runInference(held.session, parsed.inputs, parsed.outputNames);
+  const outputs = await runInference(held.session, parsed.inputs, parsed.outputNames, whenGone);
   return outputs instanceof Refusal ? outputs : buildInferAnswer(held, parsed, outputs);
 }
 
 /** The method of V1 stands behind the name's last colon: /v1/models/NAME:predict. */
-async function predict(options: RestOptions, { model, request }: Call): Promise<Answer | Refusal> {
+async function predict(options: RestOptions, { model, request, whenGone }: Call): Promise<Answer | Refusal> {
   if (!model.endsWith(":predict")) return new Refusal("no-path", "the V1 protocol has POST /v1/models/NAME:predict only");
   options.counters.requests += 1;
   const lease = options.repository.lease(model.slice(0, -":predict".length), undefined);
@@ -117,7 +120,7 @@ async function predict(options: RestOptions, { model, request }: Call): Promise<
   if (body instanceof Refusal) return body;
   const parsed = parsePredictRequest(body, held.session);
   if (parsed instanceof Refusal) return parsed;
-  const outputs = await runInference(held.session, parsed.inputs, undefined);
+  const outputs = await runInference(held.session, parsed.inputs, undefined, whenGone);
   if (outputs instanceof Refusal) return outputs;
   const predictions = buildPredictions(parsed.rows, outputs);
   return predictions instanceof Refusal ? predictions : { body: predictions };
@@ -154,7 +157,7 @@ async function send(reply: FastifyReply, answer: Answer): Promise<FastifyReply> 
 
 async function refuse({ counters, maxBodyBytes }: RestOptions, reply: FastifyReply, refusal: Refusal): Promise<FastifyReply> {
   counters.errors += 1;
-  if (refusal.notHere) reply.header(notHereHeader, "1").header("retry-after", notHereRetryAfter);
+  reply.headers(refusal.headers);
   if (refusal.kind === "too-large") {
     reply.removeHeader("connection");
     await readOn(reply.request.raw, readOnTimes * maxBodyBytes);

@@ -6,7 +6,7 @@ import { Agent } from "undici";
 import { createClient, type ServiceClient } from "#platform/grpc.ts";
 import { silentLog } from "#platform/log.ts";
 import { GRPCInferenceService } from "#proto/gen/inference/open_inference_pb.ts";
-import { openModelServer } from "../server.ts";
+import { type ModelServerOptions, openModelServer } from "../server.ts";
 
 export interface Ask {
   readonly method?: "GET" | "POST" | "PUT" | "DELETE" | "HEAD";
@@ -23,6 +23,8 @@ export interface Told {
   readonly json: unknown;
 }
 
+export type ThreadOptions = Partial<Pick<ModelServerOptions, "threads" | "maxWaiting" | "log">>;
+
 export interface TestServer extends AsyncDisposable {
   readonly folder: string;
   readonly restPort: number;
@@ -36,7 +38,7 @@ export interface TestServer extends AsyncDisposable {
   load(name: string, model: Uint8Array, parameters?: object): Promise<void>;
 }
 
-export async function openTestServer(maxBodyBytes = 1024 * 1024): Promise<TestServer> {
+export async function openTestServer(maxBodyBytes = 1024 * 1024, options: ThreadOptions = {}): Promise<TestServer> {
   await using opening = new AsyncDisposableStack();
   const folder = await mkdtemp(join(tmpdir(), "warm-onnx-"));
   opening.defer(async () => rm(folder, { recursive: true, force: true }));
@@ -48,8 +50,11 @@ export async function openTestServer(maxBodyBytes = 1024 * 1024): Promise<TestSe
       grpcPort: 0,
       adminSocket,
       maxBodyBytes,
+      threads: 2,
+      maxWaiting: 1_000,
       log: silentLog,
       graceMs: 1_000,
+      ...options,
     }),
   );
   const rest = new Agent();
