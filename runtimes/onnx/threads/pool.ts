@@ -17,6 +17,8 @@ export interface PoolOptions {
 const maxWaitingBytes = 128 * 2 ** 20;
 /** Time spent lately that is no reason to prefer another thread. */
 const littleMs = 100;
+/** What a thread that does something counts for more: who comes to it has to wait, for how long nobody knows. */
+const waitMs = 1_000;
 
 export class ThreadPool implements AsyncDisposable {
   readonly #options: PoolOptions;
@@ -50,10 +52,9 @@ export class ThreadPool implements AsyncDisposable {
   }
 
   #pick(): ModelThread {
-    const [best] = this.#threads.toSorted(
-      (a, b) => recentMs(a) - recentMs(b) || Number(a.isComputing) - Number(b.isComputing) || a.models - b.models,
-    );
-    if (best !== undefined && (best.models === 0 || this.#threads.length >= this.#options.threads)) return best;
+    const [best] = this.#threads.toSorted((a, b) => weigh(a) - weigh(b) || a.models - b.models);
+    if (best !== undefined && ((best.models === 0 && !best.isComputing) || this.#threads.length >= this.#options.threads))
+      return best;
     const thread = new ModelThread();
     this.#threads.push(thread);
     return thread;
@@ -91,8 +92,8 @@ export class ThreadPool implements AsyncDisposable {
   }
 }
 
-function recentMs({ busyMs }: ModelThread): number {
-  return busyMs < littleMs ? 0 : busyMs;
+function weigh({ busyMs, isComputing }: ModelThread): number {
+  return (busyMs < littleMs ? 0 : busyMs) + (isComputing ? waitMs : 0);
 }
 
 function busy(what: string): Refusal {

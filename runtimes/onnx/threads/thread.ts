@@ -35,8 +35,9 @@ export class ModelThread {
   #current: Job | undefined;
   #closing = false;
   #startMs = 0;
-  #busyMs = 0;
-  #busyAtMs = 0;
+  /** Processor time of runs, as it was at that time; loads are over when they are over. */
+  #ranMs = 0;
+  #ranAtMs = 0;
   /** Models that live here or are being loaded here. */
   models = 0;
 
@@ -55,11 +56,9 @@ export class ModelThread {
     return this.#current !== undefined;
   }
 
-  /** How much it had to do lately, in milliseconds of some 10 s; what it does now counts. */
+  /** How much it ran lately, in milliseconds of some 10 s, and for how long it has had what it does now. */
   get busyMs(): number {
-    const nowMs = performance.now();
-    const decayed = this.#busyMs * Math.exp((this.#busyAtMs - nowMs) / forgetMs);
-    return decayed + (this.#current === undefined ? 0 : nowMs - this.#startMs);
+    return this.#recentMs(performance.now()) + (this.#current === undefined ? 0 : performance.now() - this.#startMs);
   }
 
   waitingOf(session: number): number {
@@ -101,11 +100,17 @@ export class ModelThread {
     }
   }
 
+  #recentMs(nowMs: number): number {
+    return this.#ranMs * Math.exp((this.#ranAtMs - nowMs) / forgetMs);
+  }
+
   #answered(answer: Answer): void {
     const job = this.#current;
-    const busyMs = this.busyMs;
     this.#current = undefined;
-    [this.#busyMs, this.#busyAtMs] = [busyMs, performance.now()];
+    if ("cpuMs" in answer) {
+      const nowMs = performance.now();
+      [this.#ranMs, this.#ranAtMs] = [this.#recentMs(nowMs) + answer.cpuMs, nowMs];
+    }
     if (this.#closing) void this.#worker.terminate();
     this.#next();
     job?.settle(answer);
