@@ -56,6 +56,12 @@ local function shorten(value, digits, rounded)
   return front, steps - front * powers[behind], behind
 end
 
+-- By C, as they are read: LuaJIT's own conversions take 20 microseconds for a number with an exponent of 300.
+ffi.cdef("int snprintf(uint8_t *, size_t, const char *, ...);")
+local LONGEST_DOUBLE = 32
+local FORMATS = {}
+for digits = 4, 17 do FORMATS[digits] = "%." .. digits .. "g" end
+
 local function put_finite(value, few, many, rounded)
   if value < 0 or (value == 0 and 1 / value < 0) then
     put_byte(MINUS)
@@ -78,8 +84,11 @@ local function put_finite(value, few, many, rounded)
     end
   end
   for digits = from, many do
-    local word = string.format("%." .. digits .. "g", value)
-    if digits == many or rounded(tonumber(word)) == value then return put_word(word) end
+    local length = ffi.C.snprintf(q + used, LONGEST_DOUBLE, FORMATS[digits], value)
+    if digits == many or rounded(ffi.C.strtod(q + used, nil)) == value then
+      used = used + length
+      return
+    end
   end
 end
 

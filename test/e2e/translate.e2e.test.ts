@@ -375,6 +375,25 @@ describe("answers that are none", () => {
   test("nothing of all this has broken a script", () => assert.doesNotMatch(it.printed(), /script log|lua/));
 });
 
+describe("names, headers and sizes that somebody chose to do harm", () => {
+  const told = { parameterChoice: { case: "boolParam" as const, value: true } };
+
+  test("numbers with large exponents take no long time to write", async () => {
+    const raw = (value: number): Buffer =>
+      Buffer.from(Float64Array.from({ length: 100_000 }, (_, i) => value * (1 + i * 1e-9)).buffer);
+    const outputs = [{ name: "y", datatype: "FP64", shape: [100_000n] }];
+    for (const value of [1.234e-308, 1.234e307]) {
+      replyWith({ outputs, rawOutputContents: [raw(value)] });
+      const { status, tookMs, text } = await infer(empty);
+      assert.equal(status, 200, text.slice(0, 200));
+      // It was 12 seconds, during which an Envoy's worker did nothing else.
+      assert.ok(tookMs < 4_000, `${tookMs} ms`);
+    }
+  });
+
+  test("nothing of all this has broken a script", () => assert.doesNotMatch(it.printed(), /script log|lua/));
+});
+
 test("readiness is told by the status too; the version is passed on", async () => {
   for (const [ready, status] of [
     [true, 200],

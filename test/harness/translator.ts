@@ -1,6 +1,7 @@
 // Owns an Envoy with nothing but the cluster that puts REST into gRPC, and behind it a server over HTTP/2 that a test scripts: what
 // the message is that comes, byte for byte, and whatever bytes go back.
 import {
+  constants,
   createServer,
   type IncomingHttpHeaders,
   type OutgoingHttpHeaders,
@@ -30,6 +31,7 @@ export interface GrpcCall {
   readonly headers: IncomingHttpHeaders;
   /** The frame and what it holds. */
   readonly body: Buffer;
+  readonly trailers: IncomingHttpHeaders;
 }
 
 export interface GrpcReply {
@@ -37,6 +39,12 @@ export interface GrpcReply {
   readonly body?: Uint8Array;
   /** Status 0 when absent. */
   readonly trailers?: OutgoingHttpHeaders;
+  /** The stream is reset where the body has ended. */
+  readonly isReset?: boolean;
+  /** Said before, such as 100 and 103. */
+  readonly informs?: number;
+  /** The body comes in pieces of so many bytes. */
+  readonly pieces?: number;
 }
 
 export interface Translator extends AsyncDisposable {
@@ -44,8 +52,8 @@ export interface Translator extends AsyncDisposable {
   readonly client: RestClient;
   /** The calls that came, since somebody emptied it. */
   readonly calls: GrpcCall[];
-  /** One that answers with this. */
-  reply(with_: GrpcReply): void;
+  /** One that answers with this, or with what this makes of the call. */
+  reply(with_: GrpcReply | ((call: GrpcCall) => GrpcReply)): void;
   /** One that answers with this message. */
   replyMessage(message: Uint8Array): void;
   /** What Envoy printed. */
@@ -55,23 +63,35 @@ export interface Translator extends AsyncDisposable {
 export const maxMessageBytes = 4 << 20;
 const host = "127.0.0.1";
 
+async function answer(stream: ServerHttp2Stream, reply: GrpcReply): Promise<void> {
+  const { trailers = { "grpc-status": "0" }, body = Buffer.of(), pieces = body.length } = reply;
+  if (reply.informs !== undefined) stream.additionalHeaders({ ":status": reply.informs });
+  stream.respond({ ":status": 200, "content-type": "application/grpc", ...reply.headers }, { waitForTrailers: true });
+  stream.on("wantTrailers", () => stream.sendTrailers(trailers));
+  for (let at = 0; at < body.length && !stream.destroyed; at += pieces) {
+    await new Promise((resolve) => void stream.write(body.subarray(at, at + pieces), resolve));
+  }
+  if (reply.isReset === true) stream.close(constants.NGHTTP2_INTERNAL_ERROR);
+  else if (!stream.destroyed) stream.end();
+}
+
 export async function openTranslator(): Promise<Translator> {
   const stack = new AsyncDisposableStack();
   const calls: GrpcCall[] = [];
-  let next: GrpcReply = {};
+  let next: (call: GrpcCall) => GrpcReply = () => ({});
   const sessions = new Set<ServerHttp2Session>();
   const server = createServer({ maxSessionMemory: 1_000, settings: { initialWindowSize: 16 << 20 } });
   server.on("session", (session) => void sessions.add(session));
   server.on("stream", (stream: ServerHttp2Stream, headers) => {
     const chunks: Buffer[] = [];
+    let trailers: IncomingHttpHeaders = {};
+    stream.on("trailers", (came: IncomingHttpHeaders) => (trailers = came));
     stream.on("data", (chunk: Buffer) => chunks.push(chunk));
     stream.on("error", () => undefined);
     stream.on("end", () => {
-      calls.push({ headers, body: Buffer.concat(chunks) });
-      const { trailers = { "grpc-status": "0" }, body } = next;
-      stream.respond({ ":status": 200, "content-type": "application/grpc", ...next.headers }, { waitForTrailers: true });
-      stream.on("wantTrailers", () => stream.sendTrailers(trailers));
-      stream.end(body);
+      const call = { headers, body: Buffer.concat(chunks), trailers };
+      calls.push(call);
+      void answer(stream, next(call));
     });
   });
   const [port = 0, grpcPort = 0] = await findFreePorts(host, 2);
@@ -151,10 +171,10 @@ export async function openTranslator(): Promise<Translator> {
     client,
     calls,
     reply: (given) => {
-      next = given;
+      next = typeof given === "function" ? given : () => given;
     },
     replyMessage: (message) => {
-      next = { body: frameOf(message) };
+      next = () => ({ body: frameOf(message) });
     },
     printed: () => printed.join("\n"),
     [Symbol.asyncDispose]: () => stack.disposeAsync(),
