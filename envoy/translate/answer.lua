@@ -58,7 +58,18 @@ local function parameter_between(at, last)
   return json
 end
 
--- Of what holds parameters: their JSON by their names, the last of a name counts; `order` has the names.
+-- What holds parameters: their JSON by their names, whatever those are, and the names in order.
+local function no_parameters() return { order = {}, json = {} } end
+
+-- The last of a name counts.
+local function set_parameter(into, key, json)
+  if into.json[key] == nil then
+    if #into.order == MAX_PARTS then malformed("has too many parameters") end
+    into.order[#into.order + 1] = key
+  end
+  into.json[key] = json
+end
+
 local function parameter_entry(into, at, last)
   local key, json = "", nil
   read_message(at, last, function(number, wire, from, to)
@@ -66,16 +77,12 @@ local function parameter_entry(into, at, last)
     elseif number == 2 and wire == 2 then json = parameter_between(from, to) end
   end)
   if json == nil then return end
-  if into[key] == nil then
-    if #into.order == MAX_PARTS then malformed("has too many parameters") end
-    into.order[#into.order + 1] = key
-  end
-  into[key] = { json }
+  set_parameter(into, key, json)
 end
 
 local function parameters_json(given)
   local members = {}
-  for i, key in ipairs(given.order) do members[i] = quoted(key) .. ":" .. given[key][1] end
+  for i, key in ipairs(given.order) do members[i] = quoted(key) .. ":" .. given.json[key] end
   return "{" .. table.concat(members, ",") .. "}"
 end
 
@@ -95,14 +102,17 @@ end
 
 -- A tensor of an answer (`parameters`: the number of that field there), or of metadata.
 local function read_tensor(at, last)
-  local tensor = { name = "", datatype = "", shape = {}, parameters = { order = {} }, contents = {} }
+  local tensor = { name = "", datatype = "", shape = {}, parameters = no_parameters(), contents = {} }
   read_message(at, last, function(number, wire, from, to)
     if number == 3 then read_dimensions(tensor.shape, wire, from, to)
     elseif wire ~= 2 then return
     elseif number == 1 then tensor.name = text_between(from, to)
     elseif number == 2 then tensor.datatype = text_between(from, to)
     elseif number == 4 then parameter_entry(tensor.parameters, from, to)
-    elseif number == 5 then tensor.contents[#tensor.contents + 1] = { from = from, to = to } end
+    elseif number == 5 then
+      if #tensor.contents == MAX_PARTS then malformed("has too many parts") end
+      tensor.contents[#tensor.contents + 1] = { from = from, to = to }
+    end
   end)
   return tensor
 end
@@ -119,8 +129,7 @@ local function put_output(output, raw, json, behind, is_binary)
   end
   local given = output.parameters
   if is_binary then
-    if given.binary_data_size == nil then given.order[#given.order + 1] = "binary_data_size" end
-    given.binary_data_size = { string.format("%d", raw.to - raw.from) }
+    set_parameter(given, "binary_data_size", string.format("%d", raw.to - raw.from))
     put_head(json, output)
     json:put(',"parameters":', parameters_json(given), "}")
     behind:put(sub(text, raw.from + 1, raw.to))
@@ -129,12 +138,11 @@ local function put_output(output, raw, json, behind, is_binary)
   if output.datatype ~= "BYTES" and raw == nil and FIELDS[output.datatype] == nil and #output.contents > 0 then
     malformed("has output " .. quote(output.name) .. " of datatype " .. output.datatype .. " without raw bytes")
   end
-  local as_base64 = given.content_type ~= nil and given.content_type[1] == '"base64"'
+  local as_base64 = given.json.content_type == '"base64"'
   if output.datatype == "BYTES" and not as_base64 and each_text(output, raw, is_no_utf8) then
     -- What is no text can only be told so, and who reads it has to know.
     as_base64 = true
-    if given.content_type == nil then given.order[#given.order + 1] = "content_type" end
-    given.content_type = { '"base64"' }
+    set_parameter(given, "content_type", '"base64"')
   end
   put_head(json, output)
   if #given.order > 0 then json:put(',"parameters":', parameters_json(given)) end
@@ -149,7 +157,7 @@ local json_buffer, behind_buffer = keep(), keep()
 -- The JSON of a ModelInferResponse, for a client that calls the model `name`; and the bytes behind it, nil when there are none.
 -- `binary`: which outputs are to come as bytes, "+NAME" or "-NAME", and whether all others do.
 local function infer_json(last, name, binary)
-  local version, id, parameters, outputs, raws = "", "", { order = {} }, {}, {}
+  local version, id, parameters, outputs, raws = "", "", no_parameters(), {}, {}
   read_message(5, last, function(number, wire, from, to)
     if wire ~= 2 then return
     elseif number == 2 then version = text_between(from, to)

@@ -378,6 +378,26 @@ describe("answers that are none", () => {
 describe("names, headers and sizes that somebody chose to do harm", () => {
   const told = { parameterChoice: { case: "boolParam" as const, value: true } };
 
+  test("parameters of an answer may have any name", async () => {
+    const parameters = { order: told, json: told, __proto__x: told, "": told };
+    const said = '"parameters":{"":true,"__proto__x":true,"json":true,"order":true}';
+    replyWith({ parameters, outputs: [{ name: "y", datatype: "INT8", parameters }] });
+    const { status, text } = await infer(empty);
+    assert.equal(status, 200, text);
+    const sorted = text.replaceAll(/"parameters":\{[^}]*\}/g, (of) => {
+      const members = of.slice(14, -1).split(",").toSorted();
+      return `"parameters":{${members.join(",")}}`;
+    });
+    assert.equal(sorted.split(said).length, 3, text);
+  });
+
+  test("an answer in a million parts is refused before they take memory", async () => {
+    const parts = Buffer.alloc(2_000_000, Buffer.of(42, 0));
+    it.replyMessage(Buffer.concat([Buffer.of(42, 0x80, 0x89, 0x7a), parts]));
+    const answer = await infer(empty);
+    assert.deepEqual([answer.status, answer.json], [502, { error: "the answer of the model server has too many parts" }]);
+  });
+
   test("numbers with large exponents take no long time to write", async () => {
     const raw = (value: number): Buffer =>
       Buffer.from(Float64Array.from({ length: 100_000 }, (_, i) => value * (1 + i * 1e-9)).buffer);
