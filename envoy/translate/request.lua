@@ -155,19 +155,27 @@ local function read_nested(at, element, shape, level)
     if count ~= shape[level] then ragged(shape) end
     return at
   end
-  local count = 0
-  at = read_list(at, function(from, mark)
+  local count, mark = 0, nil
+  mark, at = behind_blanks(at + 1)
+  while mark ~= CLOSE_LIST or count > 0 do
     if mark ~= OPEN_LIST then ragged(shape) end
     count = count + 1
-    return read_nested(from, element, shape, level + 1)
-  end)
+    mark, at = behind_blanks(read_nested(at, element, shape, level + 1))
+    if mark == CLOSE_LIST then break end
+    if mark ~= COMMA then no_json() end
+    mark, at = behind_blanks(at + 1)
+  end
   if count ~= shape[level] then ragged(shape) end
-  return at
+  return at + 1
 end
 
 local function product(shape)
   local count = 1
-  for _, dimension in ipairs(shape) do count = count * dimension end
+  for _, dimension in ipairs(shape) do
+    -- Of others the product may be infinite, which times zero is no number.
+    if dimension == 0 then return 0 end
+    count = count * dimension
+  end
   return count
 end
 

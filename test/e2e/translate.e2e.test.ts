@@ -391,6 +391,12 @@ describe("names, headers and sizes that somebody chose to do harm", () => {
     assert.equal(sorted.split(said).length, 3, text);
   });
 
+  test("dimensions without end and a zero make no element", async () => {
+    replyWith({});
+    const shape = [...Array<number>(31).fill(2 ** 52), 0];
+    assert.equal((await infer({ inputs: [{ name: "x", datatype: "FP32", shape, data: [] }] })).status, 200);
+  });
+
   test("an answer in a million parts is refused before they take memory", async () => {
     const parts = Buffer.alloc(2_000_000, Buffer.of(42, 0));
     it.replyMessage(Buffer.concat([Buffer.of(42, 0x80, 0x89, 0x7a), parts]));
