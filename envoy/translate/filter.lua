@@ -23,6 +23,18 @@ local DROPPED = {
   "mm-model-id", "mm-vmodel-id", "mm-model-id-bin", "mm-vmodel-id-bin",
 }
 
+-- A list of texts as one, and back.
+local function joined(texts)
+  local lines = {}
+  for i, given in ipairs(texts) do
+    lines[i] = string.gsub(given, "[%z\n%%]", function(char) return string.format("%%%02X", char:byte()) end)
+  end
+  return table.concat(lines, "\n")
+end
+local function unescape_percents(value)
+  return (string.gsub(value, "%%(%x%x)", function(digits) return string.char(tonumber(digits, 16)) end))
+end
+
 local function error_body(words) return '{"error":' .. quoted(words) .. "}" end
 
 local function tidy(size)
@@ -118,8 +130,8 @@ local function translate_request(handle)
   headers:replace("te", "trailers")
   headers:replace("content-length", tostring(body:setBytes(message)))
   -- One text: every value that is kept there is made a message of Envoy's, and read from it again.
-  local said_of_answer = method .. "\n" .. public .. "\n" .. (more.all == true and "+" or "-")
-  if #more > 0 then said_of_answer = said_of_answer .. "\n" .. table.concat(more, "\n") end
+  local said_of_answer = method .. "\n" .. public .. "\n" .. (verb == "HEAD" and "h" or "-") .. (more.all == true and "+" or "-")
+  if #more > 0 then said_of_answer = said_of_answer .. "\n" .. joined(more) end
   handle:streamInfo():dynamicMetadata():set(METADATA, "call", said_of_answer)
 end
 
@@ -136,7 +148,7 @@ local function translate_answer(body, call)
 end
 
 local function unescape_message(message)
-  local words = string.gsub(message, "%%(%x%x)", function(digits) return string.char(tonumber(digits, 16)) end)
+  local words = unescape_percents(message)
   if find_malformed(ffi.cast(byte_pointer, words), 0, #words) then words = string.gsub(words, "[\128-\255]", "?") end
   return words
 end
@@ -144,9 +156,9 @@ end
 local function call_of(handle)
   local kept = handle:streamInfo():dynamicMetadata():get(METADATA)
   if kept == nil then return nil end
-  local method, name, sign, outputs = string.match(kept.call, "^([^\n]*)\n([^\n]*)\n(.)(.*)$")
-  local call = { method = method, name = name, all = sign == "+" }
-  for output in string.gmatch(outputs, "[^\n]+") do call[#call + 1] = output end
+  local method, name, verb, sign, outputs = string.match(kept.call, "^([^\n]*)\n([^\n]*)\n(.)(.)(.*)$")
+  local call = { method = method, name = name, all = sign == "+", is_head = verb == "h" }
+  for output in string.gmatch(outputs, "[^\n]+") do call[#call + 1] = unescape_percents(output) end
   return call
 end
 
@@ -198,6 +210,9 @@ local function translate_response(handle)
   headers:replace(":status", status)
   headers:replace("content-type", behind == nil and "application/json" or "application/octet-stream")
   if behind ~= nil then headers:replace("inference-header-content-length", tostring(#json)) end
-  headers:replace("content-length", tostring(body:setBytes(behind == nil and json or json .. behind)))
+  local whole = behind == nil and json or json .. behind
+  -- An answer to HEAD says how long its body would be, and has none: one that follows is taken for the next answer.
+  body:setBytes(call.is_head and "" or whole)
+  headers:replace("content-length", tostring(#whole))
   tidy(size)
 end

@@ -1,6 +1,9 @@
 // What puts REST into gRPC, in a real Envoy: how numbers and texts are written, what is refused and in which words, and what
 // becomes of answers that are none. What is random is in test/fuzz/translate.test.ts.
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { connect as connectHttp2, type IncomingHttpHeaders, type OutgoingHttpHeaders } from "node:http2";
+import { connect as connectTcp } from "node:net";
 import { after, before, describe, test } from "node:test";
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { request as ask } from "undici";
@@ -27,6 +30,26 @@ const empty = { inputs: [] };
 
 function replyWith(init: MessageInitShape<typeof ModelInferResponseSchema>): void {
   it.replyMessage(toBinary(ModelInferResponseSchema, create(ModelInferResponseSchema, init)));
+}
+
+/** On a connection of its own. */
+async function askOverHttp2(
+  headers: OutgoingHttpHeaders,
+  body?: string,
+  trailers?: OutgoingHttpHeaders,
+): Promise<{ readonly headers: IncomingHttpHeaders; readonly text: string }> {
+  const session = connectHttp2(it.url);
+  try {
+    const stream = session.request(headers, { endStream: body === undefined, waitForTrailers: trailers !== undefined });
+    if (trailers !== undefined) stream.on("wantTrailers", () => stream.sendTrailers(trailers));
+    if (body !== undefined) stream.end(body);
+    const [answer] = (await once(stream, "response")) as [IncomingHttpHeaders];
+    const chunks: Buffer[] = [];
+    for await (const chunk of stream) chunks.push(chunk as Buffer);
+    return { headers: answer, text: Buffer.concat(chunks).toString() };
+  } finally {
+    session.destroy();
+  }
 }
 
 const infer = (body: unknown, headers: [string, string][] = []): Promise<RestAnswer> => it.client.ask(path, { headers, body });
@@ -389,6 +412,32 @@ describe("names, headers and sizes that somebody chose to do harm", () => {
       return `"parameters":{${members.join(",")}}`;
     });
     assert.equal(sorted.split(said).length, 3, text);
+  });
+
+  test("outputs asked for as bytes may have any name", async () => {
+    for (const name of ["a\0b", "a\n+b", "\n", "%0A", "", "é"]) {
+      replyWith({ outputs: [{ name, datatype: "INT8", shape: [1n] }], rawOutputContents: [Buffer.of(7)] });
+      const answer = await infer({ inputs: [], outputs: [{ name, parameters: { binary_data: true } }] });
+      assert.equal(answer.text.at(-1), "\u0007", JSON.stringify(name));
+    }
+  });
+
+  test("an answer to HEAD has no body, over HTTP/1.1 or HTTP/2", async () => {
+    replyWith({});
+    const { length } = (await it.client.ask("/v2/models/iris")).text;
+    const { port } = new URL(it.url);
+    const socket = connectTcp(Number(port), "127.0.0.1");
+    let seen = "";
+    socket.on("data", (chunk: Buffer) => (seen += chunk.toString()));
+    socket.write("HEAD /v2/models/iris HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    await once(socket, "close");
+    const [head = "", body] = seen.split("\r\n\r\n");
+    assert.match(head, new RegExp(`^HTTP/1.1 200 OK\r\n[^]*content-length: ${length}\r\n`));
+    assert.equal(body, "");
+    assert.equal((await askOverHttp2({ ":method": "HEAD", ":path": "/v2/models/iris" })).text, "");
+    it.reply({ body: Buffer.of(0, 0, 0), isReset: true });
+    const lost = await askOverHttp2({ ":method": "HEAD", ":path": "/v2/models/iris" });
+    assert.deepEqual([lost.headers[":status"], lost.text], [503, ""]);
   });
 
   test("dimensions without end and a zero make no element", async () => {
