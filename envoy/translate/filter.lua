@@ -17,11 +17,29 @@ local HTTP_OF_GRPC = {
   ["10"] = "409", ["11"] = "400", ["12"] = "501", ["13"] = "500", ["14"] = "503", ["15"] = "500", ["16"] = "401",
 }
 
--- What a client says of gRPC, or of the model where its path does, is not for the pod.
-local DROPPED = {
-  "expect", "inference-header-content-length", "content-encoding", "grpc-encoding", "grpc-accept-encoding", "grpc-timeout",
-  "mm-model-id", "mm-vmodel-id", "mm-model-id-bin", "mm-vmodel-id-bin",
+-- What a client says of the model, where its path does, and of the body that it sent is not for the pod; nor is what a model
+-- server says of the body that it sent for the client. What either says of gRPC is for neither: to gRPC's libraries some of that
+-- means something of their own.
+local OF_REQUESTS = {
+  expect = true, ["inference-header-content-length"] = true, ["content-encoding"] = true, ["mm-model-id"] = true, ["mm-vmodel-id"] = true,
 }
+local OF_ANSWERS = { ["inference-header-content-length"] = true, ["content-encoding"] = true }
+
+local function drop(headers, dropped)
+  local names = {}
+  for name in pairs(headers) do
+    if dropped[name] or sub(name, 1, 5) == "grpc-" or sub(name, -4) == "-bin" then names[#names + 1] = name end
+  end
+  for _, name in ipairs(names) do headers:remove(name) end
+end
+
+-- Some servers close the connection, and end everybody's calls, where a request ends with trailers: gRPC has none there.
+local function drop_all(trailers)
+  if trailers == nil then return end
+  local names = {}
+  for name in pairs(trailers) do names[#names + 1] = name end
+  for _, name in ipairs(names) do trailers:remove(name) end
+end
 
 -- A list of texts as one, and back.
 local function joined(texts)
@@ -120,9 +138,13 @@ local function translate_request(handle)
   end
   -- The wait for the body ends the life of the first headers object.
   headers = handle:headers()
-  if said == nil then headers:replace("x-warm-rest-call", verb .. " " .. (length or "") .. " " .. path) end
+  if said == nil then
+    local told = method == "ModelInfer" and length or ""
+    headers:replace("x-warm-rest-call", verb .. " " .. told .. " " .. path)
+  end
   local public = string.match(name, "^[^~]*")
-  for _, dropped in ipairs(DROPPED) do headers:remove(dropped) end
+  drop(headers, OF_REQUESTS)
+  drop_all(handle:trailers())
   headers:replace("x-warm-model", public)
   headers:replace(":method", "POST")
   headers:replace(":path", SERVICE .. method)
@@ -162,15 +184,6 @@ local function call_of(handle)
   return call
 end
 
-local function clear(headers)
-  if headers == nil then return end
-  local names = {}
-  for name in pairs(headers) do
-    if sub(name, 1, 5) == "grpc-" then names[#names + 1] = name end
-  end
-  for _, name in ipairs(names) do headers:remove(name) end
-end
-
 local function translate_response(handle)
   local call = call_of(handle)
   -- Refused before it became a call.
@@ -181,8 +194,9 @@ local function translate_response(handle)
   local size = body:length()
   local code = headers:get("grpc-status")
   local words = headers:get("grpc-message")
-  if code == nil and trailers ~= nil then
-    code = trailers:get("grpc-status")
+  -- A server that fails midway may have said before that all is well.
+  if (code == nil or code == "0") and trailers ~= nil then
+    code = trailers:get("grpc-status") or code
     words = trailers:get("grpc-message")
   end
   local kind = headers:get("content-type") or ""
@@ -204,8 +218,8 @@ local function translate_response(handle)
   else
     status, words = HTTP_OF_GRPC[code] or "500", unescape_message(words or "")
   end
-  clear(headers)
-  clear(trailers)
+  drop(headers, OF_ANSWERS)
+  if trailers ~= nil then drop(trailers, OF_ANSWERS) end
   if json == nil then json = error_body(words) end
   headers:replace(":status", status)
   headers:replace("content-type", behind == nil and "application/json" or "application/octet-stream")

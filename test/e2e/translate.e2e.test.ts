@@ -440,6 +440,59 @@ describe("names, headers and sizes that somebody chose to do harm", () => {
     assert.deepEqual([lost.headers[":status"], lost.text], [503, ""]);
   });
 
+  test("what a client says of gRPC, binary headers and trailers do not reach the model server", async () => {
+    replyWith({});
+    it.calls.length = 0;
+    const names = [
+      "grpc-status",
+      "grpc-internal-encoding-request",
+      "grpc-timeout",
+      "x-mine-bin",
+      "mm-model-id",
+      "content-encoding",
+    ];
+    const headers = {
+      ...Object.fromEntries(names.map((name) => [name, name === "content-encoding" ? "identity" : "!"])),
+      "x-mine": "1",
+    };
+    const answer = await askOverHttp2({ ":method": "POST", ":path": path, ...headers }, JSON.stringify(empty), { "x-late": "1" });
+    assert.equal(answer.headers[":status"], 200);
+    const [call] = it.calls;
+    assert.equal(call?.headers["x-mine"], "1");
+    for (const name of names) assert.equal(call?.headers[name], undefined, name);
+    assert.deepEqual(call?.trailers, {});
+  });
+
+  test("what a model server says of its body is not said of the JSON", async () => {
+    const body = frameOf(toBinary(ModelInferResponseSchema, create(ModelInferResponseSchema, {})));
+    it.reply({
+      headers: { "content-encoding": "gzip", "inference-header-content-length": "3", "x-mine": "1" },
+      body,
+      informs: 103,
+    });
+    const { status, headers, text } = await infer(empty);
+    assert.deepEqual([status, text], [200, '{"model_name":"iris","model_version":"","outputs":[]}']);
+    assert.equal(headers["x-mine"], "1");
+    for (const name of ["content-encoding", "inference-header-content-length"]) assert.equal(headers[name], undefined);
+    it.reply({ headers: { "grpc-status": "0" }, body, trailers: { "grpc-status": "13", "grpc-message": "half of it" } });
+    const failed = await infer(empty);
+    assert.deepEqual([failed.status, failed.text], [500, '{"error":"half of it"}'], "the trailers have the last word");
+    it.reply({ body: body.subarray(0, 4), isReset: true });
+    const reset = await infer(empty);
+    assert.equal(reset.status, 503);
+    assert.ok("error" in (reset.json as object), reset.text);
+  });
+
+  test("a header that means nothing there does not spoil a second try", async () => {
+    replyWith({});
+    it.calls.length = 0;
+    const answer = await it.client.ask("/v2/models/iris", {
+      headers: [["inference-header-content-length", "1 /v2/models/other"]],
+    });
+    assert.equal(answer.status, 200);
+    assert.equal(it.calls[0]?.headers["x-warm-rest-call"], "GET  /v2/models/iris");
+  });
+
   test("dimensions without end and a zero make no element", async () => {
     replyWith({});
     const shape = [...Array<number>(31).fill(2 ** 52), 0];
