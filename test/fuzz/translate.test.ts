@@ -1,10 +1,13 @@
 // What Envoy makes of V2 over REST for a model server that has gRPC alone, and of its answers, is what libraries make of the same:
 // for random requests and answers in every form, and for what is broken on purpose. The scripts run in the real Envoy.
 import assert from "node:assert/strict";
+import { Readable } from "node:stream";
 import { after, before, test } from "node:test";
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import * as fc from "fast-check";
+import { Agent, request as ask } from "undici";
 import { ModelInferRequestSchema, ModelInferResponseSchema } from "#proto/gen/inference/open_inference_pb.ts";
+import { frameOf } from "../harness/grpc.ts";
 import { openTranslator, type Translator } from "../harness/translator.ts";
 import {
   anyText,
@@ -303,4 +306,172 @@ test("an answer of any bytes becomes JSON, or 502", async () => {
     { numRuns, seed },
   );
   assert.doesNotMatch(it.printed(), /script log|lua/);
+});
+
+/** A field of any number and wire type, whose length may lie; what it holds may be fields again. */
+const { message: anyMessage } = fc.letrec<{ message: Buffer; field: Buffer }>((tie) => ({
+  message: fc.array(tie("field"), { maxLength: 6 }).map((fields) => Buffer.concat(fields)),
+  field: fc.oneof(
+    { depthSize: "small", withCrossShrink: true },
+    fc.tuple(fc.integer({ min: 0, max: 9 }), anyVarint()).map(([number, value]) => Buffer.concat([Buffer.of(number * 8), value])),
+    fc
+      .tuple(fc.integer({ min: 1, max: 9 }), fc.constantFrom(1, 3, 4, 5, 6, 7), fc.uint8Array({ maxLength: 9 }))
+      .map(([number, wire, bytes]) => Buffer.concat([Buffer.of(number * 8 + wire), bytes])),
+    fc
+      .tuple(
+        fc.constantFrom(1, 2),
+        fc.constantFrom("BYTES", "FP64", "FP32", "FP16", "INT8", "UINT64", "BOOL", "order", "content_type"),
+      )
+      .map(([number, of]) => Buffer.concat([Buffer.of(number * 8 + 2, of.length), Buffer.from(of)])),
+    fc
+      .tuple(fc.integer({ min: 1, max: 8 }), fc.option(anyVarint(), { freq: 8, nil: undefined }), tie("message"))
+      .map(([number, lie, of]) => Buffer.concat([Buffer.of(number * 8 + 2), lie ?? varintOf(BigInt(of.length)), of])),
+  ),
+}));
+
+function varintOf(value: bigint): Buffer {
+  const bytes: number[] = [];
+  for (; value > 127n; value >>= 7n) bytes.push(Number(value & 127n) | 128);
+  return Buffer.of(...bytes, Number(value));
+}
+
+function anyVarint(): fc.Arbitrary<Buffer> {
+  const edges = [
+    0n,
+    1n,
+    127n,
+    2n ** 31n - 1n,
+    2n ** 31n,
+    2n ** 32n - 1n,
+    2n ** 32n,
+    2n ** 53n,
+    2n ** 63n - 1n,
+    2n ** 63n,
+    2n ** 64n - 1n,
+    2n ** 70n,
+  ];
+  return fc.oneof(
+    fc.constantFrom(...edges).map(varintOf),
+    fc.bigInt({ min: 0n, max: 300n }).map(varintOf),
+    fc.uint8Array({ minLength: 1, maxLength: 12 }).map((bytes) => Buffer.from(bytes.map((byte) => byte | 128))),
+  );
+}
+
+test("a message with any fields and lengths that lie becomes JSON, or 502", async () => {
+  const calls = fc.constantFrom("/infer", "", "/ready");
+  await fc.assert(
+    fc.asyncProperty(anyMessage, calls, fc.boolean(), async (message, call, binary) => {
+      it.replyMessage(message);
+      const body = JSON.stringify({ inputs: [], parameters: { binary_data_output: binary } });
+      const { status, text } = await it.client.ask(`/v2/models/iris${call}`, call === "/infer" ? { body } : {});
+      assert.ok(status === 200 || status === 502 || (call === "/ready" && status === 503), `${status} ${text}`);
+      if (!binary) JSON.parse(text);
+    }),
+    { numRuns, seed },
+  );
+  assert.doesNotMatch(it.printed(), /script log|lua|EXIT/);
+});
+
+test("long lists of numbers of any bits, which are read and written by compiled code", async () => {
+  const count = 20_000;
+  const views = { FP64: Float64Array, FP32: Float32Array, FP16: Float16Array, UINT64: BigUint64Array, INT16: Int16Array };
+  const run = fc.record({ datatype: fc.constantFrom(...(Object.keys(views) as (keyof typeof views)[])), start: fc.nat() });
+  await fc.assert(
+    fc.asyncProperty(run, async ({ datatype, start }) => {
+      const words = new Uint32Array(count * 2);
+      let state = start | 1;
+      for (let at = 0; at < words.length; at++) {
+        state ^= state << 13;
+        state ^= state >>> 17;
+        state ^= state << 5;
+        // Every other is a NaN or an infinity where it is the upper half of a double, or a float.
+        words[at] = state % 2 === 0 ? state : state | 0x7f_f0_00_00;
+      }
+      const bytes = Buffer.from(words.buffer);
+      const elements: (number | bigint)[] = Array.from(new views[datatype](words.buffer) as ArrayLike<number | bigint>);
+      const outputs = [{ name: "y", datatype, shape: [BigInt(elements.length)] }];
+      const init = { outputs, rawOutputContents: [bytes] };
+      it.replyMessage(toBinary(ModelInferResponseSchema, create(ModelInferResponseSchema, init)));
+      const { status, text } = await it.client.ask("/v2/models/iris/infer", { body: '{"inputs":[]}' });
+      assert.equal(status, 200, text.slice(0, 200));
+      const [output] = (exactly(text) as { readonly outputs: readonly { readonly data: readonly unknown[] }[] }).outputs;
+      assert.equal(output?.data.length, elements.length);
+      for (const [at, element] of elements.entries())
+        assert.ok(isElement(datatype, element, output?.data[at]), `${datatype} ${element}: ${JSON.stringify(output?.data[at])}`);
+    }),
+    { numRuns: 40, seed },
+  );
+});
+
+/** A quarter at a time, each so many turns of the loop behind the one before. */
+async function* inPieces(bytes: Buffer, turns: number): AsyncGenerator<Buffer> {
+  const length = 1 + (bytes.length >> 2);
+  for (let at = 0; at < bytes.length; at += length) {
+    yield bytes.subarray(at, at + length);
+    for (let turn = 0; turn < turns; turn++) await new Promise(setImmediate);
+  }
+}
+
+test("calls that are under way together, in pieces, get their own answers", async () => {
+  const agent = new Agent({ connections: 16 });
+  // The model server says what it was given, or breaks that off, or holds other bytes.
+  it.reply(({ body, headers }) => {
+    const { id, inputs, parameters: more, rawInputContents } = fromBinary(ModelInferRequestSchema, body.subarray(5));
+    const outputs = inputs.map(({ name, datatype, shape, contents }) => ({
+      name,
+      datatype,
+      shape,
+      ...(contents && { contents }),
+    }));
+    const whole = { id, outputs, parameters: more, rawOutputContents: rawInputContents };
+    const message = toBinary(ModelInferResponseSchema, create(ModelInferResponseSchema, whole));
+    const kind = Number(headers["x-kind"]);
+    const pieces = 1 + (message.length % 97);
+    if (kind === 0) return { body: frameOf(message).subarray(0, -1), isReset: true, pieces };
+    if (kind === 1) return { body: frameOf(message).subarray(0, -1), pieces };
+    if (kind === 2)
+      return { body: frameOf(message), trailers: { "grpc-status": "9", "grpc-message": encodeURIComponent(id) }, pieces };
+    return { body: frameOf(message), pieces };
+  });
+  const call = fc.record({ given, kind: fc.nat(9), cut: fc.nat(9), isLeft: fc.nat(9) });
+  let asked = 0;
+  try {
+    await fc.assert(
+      fc.asyncProperty(fc.array(call, { minLength: 2, maxLength: 16 }), async (calls) => {
+        const together = calls.map(async ({ given: of, kind, cut, isLeft }) => {
+          const id = `call-${asked++}`;
+          const whole = { ...of, id, outputs: [], tensors: of.tensors.map((each) => ({ ...each, binary: false })) };
+          const json = Buffer.from(asJson(whole, createChoose(of.drawn)));
+          const signal = isLeft === 0 ? AbortSignal.timeout(cut) : null;
+          const body = Readable.from(inPieces(json, cut));
+          const headers = { "x-kind": `${kind}` };
+          const answer = await ask(`${it.url}/v2/models/iris/infer`, { method: "POST", dispatcher: agent, headers, body, signal })
+            .then(async ({ statusCode, body }) => ({ status: statusCode, text: await body.text() }))
+            .catch((error: unknown) => {
+              if (signal?.aborted) return undefined;
+              throw error;
+            });
+          if (answer === undefined) return;
+          assert.equal(answer.status, [503, 502, 412][kind] ?? 200, answer.text);
+          const told = JSON.parse(answer.text) as { readonly id?: string; readonly error?: string; readonly outputs?: unknown[] };
+          if (kind === 2) assert.equal(told.error, id);
+          if (kind < 3) return;
+          assert.equal(told.id, id);
+          assert.deepEqual(
+            told.outputs?.map((output) => (output as { readonly name: string }).name),
+            of.tensors.map(({ name }) => name),
+          );
+          const data = (exactly(answer.text) as { readonly outputs: readonly { readonly data: readonly unknown[] }[] }).outputs;
+          for (const [index, { datatype, elements }] of of.tensors.entries())
+            for (const [at, element] of elements.entries()) assert.ok(isElement(datatype, element, data[index]?.data[at]));
+        });
+        const settled = await Promise.allSettled(together);
+        for (const each of settled) if (each.status === "rejected") throw each.reason;
+      }),
+      { numRuns: numRuns / 5, seed },
+    );
+  } finally {
+    await agent.destroy();
+  }
+  assert.doesNotMatch(it.printed(), /script log|lua|EXIT/);
 });
