@@ -218,7 +218,7 @@ end
 local function is_ready(last)
   local ready = false
   read_message(5, last, function(number, wire, from, to)
-    if number == 1 and wire == 0 then ready = varint64_at(from, to) ~= 0ULL end
+    if number == 1 and wire == 0 then ready = varint_at(from, to) ~= 0 end
   end)
   return ready
 end

@@ -60,15 +60,24 @@ local function put_varint(value)
   used = used + 1
 end
 
+-- Eight bytes, whatever they are. Numbers of 64 bits are compared by their halves: where LuaJIT compiles a comparison of the FFI's
+-- own, the first boolean of a list was now and then told as the other one.
+local scratch = ffi.new("union { uint8_t bytes[8]; double d; float f; uint64_t u; struct { uint32_t low; uint32_t high; }; }")
+local function halves(value)
+  scratch.u = value
+  return scratch.low, scratch.high
+end
+
 -- Any number of 64 bits, as uint64_t.
 local function put_varint64(value)
-  while value >= 128ULL do
-    q[used] = bor(tonumber(band(value, 127ULL)), 128)
+  local low, high = halves(value)
+  while high > 0 do
+    q[used] = bor(band(low, 127), 128)
     used = used + 1
-    value = rshift(value, 7)
+    low = bor(rshift(low, 7), bit.lshift(high, 25)) % 4294967296
+    high = rshift(high, 7)
   end
-  q[used] = tonumber(value)
-  used = used + 1
+  put_varint(low)
 end
 
 -- `count` bytes of a number of 64 bits, the lowest first.

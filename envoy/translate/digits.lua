@@ -19,14 +19,16 @@ local function put_digits(value, least)
 end
 
 local function put_uint64(value)
-  if value < 9007199254740992ULL then return put_digits(tonumber(value), 1) end
+  local low, high = halves(value)
+  if high < 2097152 then return put_digits(high * 4294967296 + low, 1) end
   put_digits(tonumber(value / 1000000000000ULL), 1)
   put_digits(tonumber(value % 1000000000000ULL), 12)
 end
 
 -- The bits of an int64_t.
 local function put_int64(bits)
-  if bits < 9223372036854775808ULL then return put_uint64(bits) end
+  local _, high = halves(bits)
+  if high < 2147483648 then return put_uint64(bits) end
   put_byte(MINUS)
   put_uint64(0ULL - bits)
 end

@@ -56,7 +56,6 @@ local function text_between(from, to)
   return sub(text, from + 1, to)
 end
 
-local scratch = ffi.new("union { uint8_t bytes[8]; double d; float f; uint64_t u; struct { uint32_t low; uint32_t high; }; }")
 local function load_bytes(at, count)
   ffi.copy(scratch.bytes, p + at, count)
   return scratch
@@ -79,8 +78,8 @@ local function uint_element(at, to)
 end
 local function bool_element(at, to)
   local value
-  value, at = varint64_at(at, to)
-  put_word(value == 0ULL and "false" or "true")
+  value, at = varint_at(at, to)
+  put_word(value == 0 and "false" or "true")
   return at
 end
 local function int64_element(at, to)

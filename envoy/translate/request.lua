@@ -42,7 +42,8 @@ local function parameter_at(at, mark)
     -- What is beyond int64_t and within uint64_t has a field of its own.
     local negative = p[from] == MINUS
     local value = read_big(from, "a number of 64 bits", negative)
-    local own = not negative and value > 9223372036854775807ULL
+    local _, high = halves(value)
+    local own = not negative and high >= 2147483648
     put_byte(own and 40 or 16)
     put_varint64(value)
   else

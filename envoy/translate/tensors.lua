@@ -53,14 +53,16 @@ local function read_big(at, name, signed)
       out_of_range(name)
     end
     if next == DOT or next == 101 or next == 69 then out_of_range(name) end
-    if signed or value > 1844674407370955161ULL or (value == 1844674407370955161ULL and digit > 5) then out_of_range(name) end
+    local front, back = tonumber(value / 1000000000ULL), tonumber(value % 1000000000ULL) * 10 + digit
+    if signed or front > 1844674407 or (front == 1844674407 and back > 3709551615) then out_of_range(name) end
     value, to = value * 10ULL + digit, to + 1
   end
-  if negative and value ~= 0ULL then
-    if not signed or value > 9223372036854775808ULL then out_of_range(name) end
+  local low, high = halves(value)
+  if negative and (low > 0 or high > 0) then
+    if not signed or high > 2147483648 or (high == 2147483648 and low > 0) then out_of_range(name) end
     return 0ULL - value, to
   end
-  if signed and value > 9223372036854775807ULL then out_of_range(name) end
+  if signed and high >= 2147483648 then out_of_range(name) end
   return value, to
 end
 

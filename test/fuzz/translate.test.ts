@@ -463,7 +463,11 @@ test("calls that are under way together, in pieces, get their own answers", asyn
           );
           const data = (exactly(answer.text) as { readonly outputs: readonly { readonly data: readonly unknown[] }[] }).outputs;
           for (const [index, { datatype, elements }] of of.tensors.entries())
-            for (const [at, element] of elements.entries()) assert.ok(isElement(datatype, element, data[index]?.data[at]));
+            for (const [at, element] of elements.entries())
+              assert.ok(
+                isElement(datatype, element, data[index]?.data[at]),
+                `${datatype} ${String(element)}: ${JSON.stringify(data[index])}`,
+              );
         });
         const settled = await Promise.allSettled(together);
         for (const each of settled) if (each.status === "rejected") throw each.reason;
