@@ -1,7 +1,6 @@
 // Owns how Link messages become values of the fleet, and back. Everything from an adapter is parsed here once.
 
-import type { LoadClass } from "#core/loadqueue.ts";
-import { longestLoadMs } from "#core/loadqueue.ts";
+import { type LoadClass, longestLoadMs } from "#core/loadqueue.ts";
 import { maxSlot, type Priority, parseModelName, parseRevisionId } from "#core/model.ts";
 import {
   type Copy as CopyMessage,

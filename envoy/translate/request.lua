@@ -236,6 +236,18 @@ local function add_input(message, input, contents)
   message:putcdata(contents:ref())
 end
 
+-- The list at `at`, each of which `read` reads; `words`: for what is no list.
+local function read_parts(at, mark, read, name, words)
+  if mark ~= OPEN_LIST then not_a(at, words) end
+  local parts = {}
+  local to = read_list(at, function(from, first)
+    local part, behind = read(from, first)
+    add(parts, part, name)
+    return behind
+  end)
+  return parts, to
+end
+
 -- Reads the request; what it says in which order does not matter.
 local function parse_request()
   local request = { inputs = nil, outputs = {}, form = {}, parameters = nil, id = nil }
@@ -246,23 +258,9 @@ local function parse_request()
     elseif key == "parameters" then
       request.parameters, request.form, from = read_parameters(from, first, 4, "the request")
     elseif key == "inputs" then
-      if first ~= OPEN_LIST then not_a(from, "inputs must be a list of tensors") end
-      local inputs = {}
-      from = read_list(from, function(inner, opening)
-        local input, behind = read_input(inner, opening)
-        add(inputs, input, "inputs")
-        return behind
-      end)
-      request.inputs = inputs
+      request.inputs, from = read_parts(from, first, read_input, "inputs", "inputs must be a list of tensors")
     elseif key == "outputs" then
-      if first ~= OPEN_LIST then not_a(from, "outputs must be a list") end
-      local outputs = {}
-      from = read_list(from, function(inner, opening)
-        local output, behind = read_output(inner, opening)
-        add(outputs, output, "outputs")
-        return behind
-      end)
-      request.outputs = outputs
+      request.outputs, from = read_parts(from, first, read_output, "outputs", "outputs must be a list")
     else from = value_end(from) end
     return from
   end)

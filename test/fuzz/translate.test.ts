@@ -172,18 +172,22 @@ function isElement(datatype: string, expected: Element, told: unknown): boolean 
   return Object.is(datatype === "FP32" ? Math.fround(value) : value, expected);
 }
 
+function outputsOf({ tensors }: Given, raw: boolean) {
+  return tensors.map((each) => ({
+    name: each.name,
+    datatype: each.datatype,
+    shape: each.shape.map(BigInt),
+    parameters: inits(each.parameters),
+    ...(raw ? {} : { contents: contentsOf(each) }),
+  }));
+}
+
 test("an answer becomes JSON that says the same, from lists of numbers and from raw bytes", async () => {
   const run = fc.record({ given, raw: fc.boolean(), version: anyText });
   await fc.assert(
     fc.asyncProperty(run, async ({ given: of, raw: wished, version }) => {
       const raw = wished || of.tensors.some(({ datatype }) => datatype === "FP16");
-      const outputs = of.tensors.map((each) => ({
-        name: each.name,
-        datatype: each.datatype,
-        shape: each.shape.map(BigInt),
-        parameters: inits(each.parameters),
-        ...(raw ? {} : { contents: contentsOf(each) }),
-      }));
+      const outputs = outputsOf(of, raw);
       const message = create(ModelInferResponseSchema, {
         modelName: "iris~3",
         modelVersion: version,
@@ -289,13 +293,7 @@ test("an answer of any bytes becomes JSON, or 502", async () => {
   const run = fc.record({ given, raw: fc.boolean(), change: fc.array(fc.nat(1e6), { maxLength: 9 }) });
   await fc.assert(
     fc.asyncProperty(run, async ({ given: of, raw, change }) => {
-      const outputs = of.tensors.map((each) => ({
-        name: each.name,
-        datatype: each.datatype,
-        shape: each.shape.map(BigInt),
-        parameters: inits(each.parameters),
-        ...(raw ? {} : { contents: contentsOf(each) }),
-      }));
+      const outputs = outputsOf(of, raw);
       const init = { outputs, id: of.id ?? "", rawOutputContents: raw ? of.tensors.map(rawOf) : [] };
       it.replyMessage(broken(Buffer.from(toBinary(ModelInferResponseSchema, create(ModelInferResponseSchema, init))), change));
       const { status, text } = await it.client.ask("/v2/models/iris/infer", { body: '{"inputs":[]}' });
