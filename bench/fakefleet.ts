@@ -8,6 +8,7 @@ import { createManagement, type Management } from "#cli/up/management.ts";
 import { dyingWithParent } from "#cli/up/parentdeath.ts";
 import { findFreePorts } from "#cli/up/ports.ts";
 import { nodeProgram } from "#cli/up/processes.ts";
+import { type Division, moveThread, onProcessors } from "#cli/up/processors.ts";
 import { parseModel } from "#core/model.ts";
 import { buildBootstrap } from "#envoy/bootstrap.ts";
 import { sleep } from "#platform/clock.ts";
@@ -21,6 +22,7 @@ import { BootstrapSchema } from "#proto/gen/envoy/config/bootstrap/v3/bootstrap_
 import type { Revision } from "#proto/gen/warmpath/link/v1/link_pb.ts";
 import { type CopyInit, type FakePod, openFakePod } from "#test/harness/fakepod.ts";
 import { isListening, type SocketAddress } from "./addresses.ts";
+import { nodeOn } from "./children.ts";
 import { createEnvoyAdmin, type EnvoyAdmin } from "./envoyadmin.ts";
 import { addPlainRoutes } from "./plainroute.ts";
 import { openUpstream } from "./upstream.ts";
@@ -33,6 +35,8 @@ export interface FakeFleetOptions {
   readonly copies: readonly (readonly CopyInit[])[];
   /** Pods of another kind besides; they announce themselves. `address`: of what answers for their model servers. */
   readonly others?: readonly ((registryFile: string, address: string) => Promise<AsyncDisposable>)[];
+  /** Which processors Envoy and the upstream have to themselves, and which the gateway; all share all when absent. */
+  readonly division?: Division | undefined;
   /** What a load takes; at once when absent. */
   readonly load?: (podId: string, revision: Revision) => Promise<void>;
 }
@@ -75,7 +79,7 @@ export async function openFakeFleet(
   const registryFile = join(folder, "registry.db");
   const registry = stack.use(await openRegistry({ kind: "embedded", file: registryFile }));
   await registerModels(registry, 0, options.registered, signal);
-  const upstream = stack.use(await openUpstream());
+  const upstream = stack.use(await openUpstream(await nodeOn(options.division?.hits)));
   const pods: FakePod[] = [];
   for (const [at, copies] of options.copies.entries()) pods.push(await openPod(at, copies));
   for (const open of options.others ?? []) stack.use(await open(registryFile, `${upstream.host}:${upstream.port}`));
@@ -94,11 +98,12 @@ export async function openFakeFleet(
     "admin-port": adminPort,
     "max-park-ms": maxParkMs,
     "log-level": "warn",
+    "exit-with-parent": true as const,
   };
   const gateway = stack.use(
     superviseProcess({
       name: "gateway",
-      ...nodeProgram("gateway/main.ts", flags),
+      ...(await onProcessors(nodeProgram("gateway/main.ts", flags), options.division?.others)),
       restart: { kind: "never" },
       readyLine: /^\{"ready":true/,
       readyTimeoutMs: startDeadlineMs,
@@ -122,15 +127,15 @@ export async function openFakeFleet(
   const address = { host: upstream.host, port: upstream.port };
   await writeFile(bootstrapFile, addPlainRoutes(toBinary(BootstrapSchema, bootstrap), { rest: address, grpc: address }, plain));
   // A benchmark that dies leaves nothing behind.
-  const program = await dyingWithParent({
-    command: options.envoyBinary,
-    args: ["--config-path", bootstrapFile, "--log-level", "warning", "--disable-hot-restart", "--concurrency", "1"],
-  });
+  const args = ["--config-path", bootstrapFile, "--log-level", "warning", "--disable-hot-restart", "--concurrency", "1"];
+  const program = await onProcessors(await dyingWithParent({ command: options.envoyBinary, args }), options.division?.hits);
   let envoy = await startEnvoy();
   stack.defer(() => envoy.stop());
   const management = stack.use(createManagement(`http://${host}:${adminPort}`));
   const envoyAdmin = stack.use(createEnvoyAdmin(envoySocket));
   await waitFor("a fleet that is ready", signal, async () => (await isListening(envoySocket)) && (await management.isReady()));
+  // Not before it has started its workers, which run where it does.
+  if (options.division !== undefined) await moveThread(pidOf(envoy), options.division.others);
   return {
     folder,
     hit: { host, port: httpPort },

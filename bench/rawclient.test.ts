@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { createServer as createHttp2Server } from "node:http2";
 import type { AddressInfo } from "node:net";
 import { test } from "node:test";
+import { nodeAnywhere } from "./children.ts";
 import { askAtOnce } from "./parked.ts";
 import { askEach } from "./rawclient.ts";
 import { openUpstream } from "./upstream.ts";
@@ -10,7 +11,7 @@ const signal = AbortSignal.timeout(10_000);
 const host = "127.0.0.1";
 
 test("each request is asked once, whatever the number of clients", async () => {
-  await using upstream = await openUpstream();
+  await using upstream = await openUpstream(nodeAnywhere);
   const requests = Array.from({ length: 50 }, (_, at) => ({ path: `/${at}`, body: "{}" }));
   for (const clients of [1, 8, 60]) {
     const { tookMs, failed } = await askEach(upstream, requests, clients, signal);
@@ -21,7 +22,7 @@ test("each request is asked once, whatever the number of clients", async () => {
 });
 
 test("where nobody listens the asking ends and says why; an abort ends it too", async () => {
-  const upstream = await openUpstream();
+  const upstream = await openUpstream(nodeAnywhere);
   const { port } = upstream;
   await upstream[Symbol.asyncDispose]();
   const requests = [{ path: "/", body: "" }];

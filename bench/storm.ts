@@ -1,9 +1,13 @@
 // Owns the storm: many different cold models asked for at once on a full fleet, with hot traffic beside it.
 // Real Envoy, real gateway, real adapters; only the model servers are timed, so that the ideal is known: loads x time of
-// a load / loads at a time. Quiet and storm have their turns in one run, so both meet the same machine.
+// a load / loads at a time. Quiet and storm have their turns in one run, so both meet the same machine. What a hit passes, and
+// who times it, has one half of the processors and all else the other, as `--hit-processors` does it: a storm may take nothing
+// from hits but what Envoy itself does for it. Once more all share all, which tells how this machine's scheduler does.
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { Division } from "#cli/up/processors.ts";
 import type { Benchmark, BenchmarkContext, Figures } from "./benchmark.ts";
+import { halveProcessors, moveSelf, nodeOn } from "./children.ts";
 import { modelName, openFakeFleet } from "./fakefleet.ts";
 import type { LoadResult } from "./load/plan.ts";
 import { openLoadProcess } from "./load/process.ts";
@@ -43,23 +47,37 @@ export const stormBenchmark: Benchmark = {
     timeOverIdeal: "time until the last one was answered, over loads x load time / loads at a time",
     loadsPerSecond: "loads in that time",
     hotP99Ratio:
-      "99th percentile of the hot requests (200 a second, an open loop) during the storm, over that of the same traffic without it",
+      "99th percentile of the hot requests (200 a second, an open loop) during the storm, over that of the same traffic without it; client, Envoy and model servers on one half of the processors, gateway and adapters on the other",
+    hotP99RatioShared: "the same where all share all processors",
+    hotP99Ms: "that percentile during the storm, and",
+    quietP99Ms: "without it",
     hotP50Ratio: "the same of the median",
     loadsOverCold: "loads that took place for each model asked for: 1 when nothing is loaded twice",
     hotLoads: "hot models that had to be loaded again because the storm had pushed them out",
   },
   async run(context, signal): Promise<Figures> {
-    const parts: Record<string, Figures> = {};
-    for (const [name, storm] of Object.entries(storms)) {
-      parts[name] = await runStorm(name, context.quick ? { ...storm, cold: storm.cold / 10 } : storm, context, signal);
-    }
-    return { ...parts["roomy"], tight: parts["tight"] ?? {}, slow: parts["slow"] ?? {} };
+    const division = await halveProcessors();
+    const run = async (name: string, storm: Storm, on: Division | undefined): Promise<Figures> =>
+      await runStorm(name, context.quick ? { ...storm, cold: storm.cold / 10 } : storm, on, context, signal);
+    const shared = await run("shared", storms.roomy, undefined);
+    const roomy = await run("roomy", storms.roomy, division);
+    const tight = await run("tight", storms.tight, division);
+    const slow = await run("slow", storms.slow, division);
+    return { ...roomy, hotP99RatioShared: shared["hotP99Ratio"] ?? Number.NaN, tight, slow };
   },
 };
 
-async function runStorm(name: string, storm: Storm, context: BenchmarkContext, signal: AbortSignal): Promise<Figures> {
+async function runStorm(
+  name: string,
+  storm: Storm,
+  division: Division | undefined,
+  context: BenchmarkContext,
+  signal: AbortSignal,
+): Promise<Figures> {
   await using stack = new AsyncDisposableStack();
   const { cold, loadMs, room } = storm;
+  if (division !== undefined) stack.use(await moveSelf(division.others));
+  const [onHits, onOthers] = [await nodeOn(division?.hits), await nodeOn(division?.others)];
   const perPod = (room + hot) / pods;
   const timed: TimedPodProcess[] = [];
   const openPod = async (at: number, registryFile: string, address: string): Promise<TimedPodProcess> => {
@@ -68,7 +86,7 @@ async function runStorm(name: string, storm: Storm, context: BenchmarkContext, s
       modelName(copy < hot / pods ? at * (hot / pods) + copy : hot + cold + at * perPod + copy),
     );
     const options = { podId: `pod-${at}`, loadMs, loadConcurrency, room: perPod, held };
-    const pod = await openTimedPodProcess({ ...options, registryFile, address });
+    const pod = await openTimedPodProcess({ ...options, registryFile, address }, onOthers);
     timed.push(pod);
     return pod;
   };
@@ -77,6 +95,7 @@ async function runStorm(name: string, storm: Storm, context: BenchmarkContext, s
       envoyBinary: context.envoyBinary,
       registered: hot + cold + pods * perPod,
       copies: [],
+      division,
       others: Array.from({ length: pods }, (_, at) => (registryFile, address) => openPod(at, registryFile, address)),
     },
     signal,
@@ -85,7 +104,7 @@ async function runStorm(name: string, storm: Storm, context: BenchmarkContext, s
   const file = join(fleet.folder, "requests.json");
   const requestOf = (at: number): { path: string; body: string } => ({ path: `/v2/models/${modelName(at)}/infer`, body });
   await writeFile(file, JSON.stringify({ hot: Array.from({ length: hot }, (_, at) => requestOf(at)) }));
-  const load = stack.use(openLoadProcess(file));
+  const load = stack.use(openLoadProcess(file, onHits));
   const loads = async (): Promise<number> =>
     (await Promise.all(timed.map((pod) => pod.loads()))).reduce((sum, one) => sum + one, 0);
   const idealMs = (cold * loadMs) / (pods * loadConcurrency);
@@ -130,6 +149,8 @@ async function runStorm(name: string, storm: Storm, context: BenchmarkContext, s
     timeOverIdeal: round(tookMs / idealMs),
     loadsPerSecond: round((done * 1_000) / tookMs),
     hotP99Ratio: round(during.p99Ms / quietP99Ms),
+    hotP99Ms: round(during.p99Ms),
+    quietP99Ms: round(quietP99Ms),
     hotP50Ratio: round(during.p50Ms / ((before.p50Ms + after.p50Ms) / 2)),
     loadsOverCold: round(done / cold),
     hotLoads,

@@ -1,8 +1,7 @@
 // Owns what stands for the model servers of fake pods: a process of its own, as a model server is, so that what it answers
 // does not wait for what the benchmark does meanwhile.
-import { fork } from "node:child_process";
-import { fileURLToPath } from "node:url";
 import { z } from "zod";
+import { forkChild, type NodeOn } from "./children.ts";
 
 export interface Upstream extends AsyncDisposable {
   readonly host: string;
@@ -10,11 +9,11 @@ export interface Upstream extends AsyncDisposable {
 }
 
 const host = "127.0.0.1";
-const entry = fileURLToPath(new URL("upstream/main.ts", import.meta.url));
+const entry = new URL("upstream/main.ts", import.meta.url);
 const started = z.object({ port: z.int() });
 
-export async function openUpstream(): Promise<Upstream> {
-  const child = fork(entry, [host], { stdio: ["ignore", "ignore", "inherit", "ipc"], execArgv: [] });
+export async function openUpstream(on: NodeOn): Promise<Upstream> {
+  const child = forkChild(entry, [host], on);
   const exited = Promise.withResolvers<void>();
   const { promise, resolve, reject } = Promise.withResolvers<number>();
   child.once("exit", () => {

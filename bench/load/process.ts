@@ -1,7 +1,6 @@
 // Owns the load process as a benchmark sees it: forked, told what to do, ended. It lives in a process of its own so that
 // neither shares an event loop with the other.
-import { fork } from "node:child_process";
-import { fileURLToPath } from "node:url";
+import { forkChild, type NodeOn, nodeAnywhere } from "../children.ts";
 import { type LoadPlan, type LoadResult, replySchema } from "./plan.ts";
 
 export interface LoadProcess extends AsyncDisposable {
@@ -9,12 +8,12 @@ export interface LoadProcess extends AsyncDisposable {
   run(plan: LoadPlan, signal: AbortSignal): Promise<LoadResult>;
 }
 
-const entry = fileURLToPath(new URL("main.ts", import.meta.url));
+const entry = new URL("main.ts", import.meta.url);
 const graceMs = 20_000;
 
-/** In a session of its own, so that its priority is not that of the benchmark. `requestFile`: JSON as load/plan.ts has it. */
-export function openLoadProcess(requestFile: string): LoadProcess {
-  const child = fork(entry, [requestFile], { stdio: ["ignore", "ignore", "inherit", "ipc"], execArgv: [], detached: true });
+/** `requestFile`: JSON as load/plan.ts has it. */
+export function openLoadProcess(requestFile: string, on: NodeOn = nodeAnywhere): LoadProcess {
+  const child = forkChild(entry, [requestFile], on);
   const exited = Promise.withResolvers<void>();
   child.once("exit", () => exited.resolve());
   child.once("error", () => exited.resolve());

@@ -69,7 +69,11 @@ const rows: readonly Row[] = [
   },
   { figure: "misses, errors", of: "miss", value: (t) => `${t.count("misses")}; ${t.count("failed")}` },
   { figure: "a thousand cold models at once: time over the ideal", of: "storm", value: (t) => t.ratio("timeOverIdeal") },
-  { figure: "p99 of hot requests meanwhile, over that without the storm", of: "storm", value: (t) => t.ratio("hotP99Ratio") },
+  {
+    figure: "p99 of hot requests meanwhile, over that without the storm: with processors of their own, with shared ones",
+    of: "storm",
+    value: (t) => `${t.ratio("hotP99Ratio")}; ${t.ratio("hotP99RatioShared")}`,
+  },
   {
     figure: "Envoy's memory for one of so many warm models",
     of: "scale",

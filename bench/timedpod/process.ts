@@ -1,7 +1,6 @@
 // Owns the process of a timed pod as a benchmark sees it: forked, asked how much it has loaded, ended.
-import { fork } from "node:child_process";
 import { once } from "node:events";
-import { fileURLToPath } from "node:url";
+import { forkChild, type NodeOn } from "../children.ts";
 import { replySchema, type TimedPodPlan, type TimedPodReply } from "./plan.ts";
 
 export interface TimedPodProcess extends AsyncDisposable {
@@ -9,11 +8,11 @@ export interface TimedPodProcess extends AsyncDisposable {
   loads(): Promise<number>;
 }
 
-const entry = fileURLToPath(new URL("main.ts", import.meta.url));
+const entry = new URL("main.ts", import.meta.url);
 
 /** Resolves when it is announced. */
-export async function openTimedPodProcess(plan: TimedPodPlan): Promise<TimedPodProcess> {
-  const child = fork(entry, [JSON.stringify(plan)], { stdio: ["ignore", "ignore", "inherit", "ipc"], execArgv: [] });
+export async function openTimedPodProcess(plan: TimedPodPlan, on: NodeOn): Promise<TimedPodProcess> {
+  const child = forkChild(entry, [JSON.stringify(plan)], on);
   const ended = new AbortController();
   const exited = once(child, "exit").then(() => ended.abort(new Error("the timed pod's process ended")));
   const hear = async (): Promise<TimedPodReply> => {

@@ -2,7 +2,8 @@
 import { connect } from "node:net";
 import { join } from "node:path";
 import { etcdBinary, fetchEtcd } from "../setup/etcd.mjs";
-import { dyingWithParent, type Program } from "./parentdeath.ts";
+import type { Program } from "./launchers.ts";
+import { dyingWithParent } from "./parentdeath.ts";
 import { authority } from "./ports.ts";
 
 export interface EtcdOptions {

@@ -25,6 +25,8 @@ export interface GatewayPlace {
 
 const maxMessageBytes = 16 * 2 ** 20;
 export const maxParkMs = 600_000;
+/** Threads of each Envoy that serve requests. */
+const defaultWorkers = 2;
 
 export function placeGateways(options: UpOptions, runFolder: string): readonly GatewayPlace[] {
   const { gateways = 1, httpPort, grpcPort, adminPort, modelmeshPort } = options;
@@ -52,7 +54,8 @@ export async function buildEnvoy(
   runFolder: string,
 ): Promise<ProcessOptions> {
   const { envoyName, envoyAdmin } = place;
-  const { host } = options;
+  const { host, hitProcessors } = options;
+  const workers = hitProcessors?.length ?? defaultWorkers;
   const bootstrap = await writeEnvoyFiles(
     runFolder,
     {
@@ -74,7 +77,7 @@ export async function buildEnvoy(
     name: envoyName,
     ...(await dyingWithParent({
       command: options.envoyBinary,
-      args: ["--config-path", bootstrap, "--log-level", "warning", "--disable-hot-restart", "--concurrency", "2"],
+      args: ["--config-path", bootstrap, "--log-level", "warning", "--disable-hot-restart", "--concurrency", `${workers}`],
     })),
     readyProbe: () => isLive(envoyAdmin),
     // Without a gateway it listens all the same, but only when it has waited for each part of its configuration.

@@ -15,6 +15,7 @@ import {
 import { StartupError, UsageError } from "#platform/lifecycle.ts";
 import { parseRegistryTarget, type RegistryTarget, registryFlags } from "#platform/registry/target.ts";
 import { chooseOtlpProtocol } from "#platform/telemetry.ts";
+import { type Processors, parseProcessors } from "./processors.ts";
 import type { TlsOptions } from "./tls.ts";
 
 const count = (most: number): z.ZodType<number, string> =>
@@ -37,6 +38,11 @@ const schema = z.object({
     .default(0),
   gateways: count(16).default(1),
   pods: count(64).default(2),
+  hitProcessors: z
+    .string()
+    .transform(parseProcessors)
+    .pipe(z.custom<Processors>(Array.isArray, { error: "must be numbers of processors, such as 0-2,5" }))
+    .optional(),
   etcd: z.boolean().default(false),
   ...registryFlags,
   registry: registryFlags.registry.optional(),
@@ -73,6 +79,8 @@ export interface UpOptions {
   /** Where the registry is: `start` an etcd, an etcd that is there, or a file in the state folder when absent. */
   readonly registry?: "start etcd" | RegistryTarget | undefined;
   readonly capacityBytes: number;
+  /** Of Envoys and model servers alone; all share all when absent. */
+  readonly hitProcessors?: Processors | undefined;
   readonly stateFolder: string;
   /** The folder of the storage settings; none when undefined. */
   readonly storageConfig?: string | undefined;
@@ -119,6 +127,7 @@ export function parseUpOptions(input: unknown, env: Readonly<Record<string, stri
     pods: given.pods,
     registry: readRegistry(given),
     capacityBytes: given.capacity,
+    hitProcessors: given.hitProcessors,
     stateFolder: resolve(given.state),
     storageConfig: given.storageConfig === undefined ? undefined : resolve(given.storageConfig),
     forMs: given.for,

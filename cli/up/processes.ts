@@ -4,11 +4,19 @@ import { createWriteStream } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Log } from "#platform/log.ts";
-import { describeExit, type ProcessOptions, type SupervisedProcess, superviseProcess } from "#platform/process.ts";
+import {
+  describeExit,
+  type ProcessOptions,
+  type ProcessState,
+  type SupervisedProcess,
+  superviseProcess,
+} from "#platform/process.ts";
 import { flagsOfTarget, type RegistryTarget } from "#platform/registry/target.ts";
 import { adminFlags, buildEnvoy, type GatewayPlace, maxParkMs, peerFlags, placeGateways } from "./gateways.ts";
+import type { Program } from "./launchers.ts";
 import type { UpOptions } from "./options.ts";
 import { findFreePorts } from "./ports.ts";
+import { type Division, divideProcessors, moveThread, onProcessors, ownProcessors } from "./processors.ts";
 import type { State } from "./state.ts";
 import { openUpTls } from "./tls.ts";
 
@@ -44,6 +52,13 @@ export interface FleetParts {
   readonly announceLink?: (podId: string, address: string) => Promise<string>;
 }
 
+interface FleetProcess extends ProcessOptions {
+  /** Where it runs when hits have processors of their own. */
+  readonly side: keyof Division;
+  /** Where its main thread runs then; as the others when absent. */
+  readonly mainThread?: keyof Division;
+}
+
 /** Starts all processes; they stop with the stack, Envoy first so that no request meets a half-stopped fleet. */
 export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack): Promise<Fleet> {
   const { options, runFolder } = parts;
@@ -60,14 +75,26 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
   const gateways = placeGateways(options, runFolder);
   const registry = flagsOfTarget(parts.registry ?? { kind: "embedded", file: parts.state.registryFile });
 
+  const { hitProcessors } = options;
+  const division = hitProcessors === undefined ? undefined : divideProcessors(hitProcessors, await ownProcessors());
   const processes = new Map<string, SupervisedProcess>();
-  const start = (process: ProcessOptions): void => {
+  const start = async ({ side, mainThread, command, args = [], ...process }: FleetProcess): Promise<void> => {
     const env = { ...process.env, ...parts.envOf?.(process.name) };
-    const supervised = superviseProcess({ ...process, env, ...logged(process.name, parts) });
+    const program = await onProcessors({ command, args }, division?.[side]);
+    const logs = logged(process.name, parts);
+    const onState = (state: ProcessState): void => {
+      logs.onState?.(state);
+      if (division === undefined || mainThread === undefined || state.kind !== "ready") return;
+      moveThread(state.pid, division[mainThread]).catch((error: unknown) =>
+        parts.log.warn("the main thread cannot be moved to other processors", { process: process.name, error }),
+      );
+    };
+    const supervised = superviseProcess({ ...process, ...program, env, ...logs, onState });
     processes.set(process.name, stack.use(supervised));
   };
   for (const pod of pods) {
-    start({
+    await start({
+      side: "hits",
       name: `${pod.podId}-server`,
       ...nodeProgram("runtimes/onnx/main.ts", {
         "rest-port": pod.restPort,
@@ -83,7 +110,8 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
       readyTimeoutMs,
     });
     const announced = await parts.announceLink?.(pod.podId, `${loopback}:${pod.linkPort}`);
-    start({
+    await start({
+      side: "others",
       name: `${pod.podId}-adapter`,
       ...nodeProgram("adapters/main.ts", {
         "pod-id": pod.podId,
@@ -110,7 +138,8 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
     });
   }
   for (const gateway of gateways) {
-    start({
+    await start({
+      side: "others",
       name: gateway.gatewayName,
       ...nodeProgram("gateway/main.ts", {
         "gateway-id": gateway.gatewayId,
@@ -132,7 +161,8 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
       readyTimeoutMs,
     });
   }
-  for (const gateway of gateways) start(await buildEnvoy(gateway, options, tls, runFolder));
+  for (const gateway of gateways)
+    await start({ side: "hits", mainThread: "others", ...(await buildEnvoy(gateway, options, tls, runFolder)) });
   return {
     processes,
     gateways,
@@ -149,10 +179,7 @@ function otlpFlags({ tracing }: UpOptions): Readonly<Record<string, string>> {
 }
 
 /** One of our own programs, such as `gateway/main.ts`, on the Node that runs this one. */
-export function nodeProgram(
-  entry: string,
-  flags: Readonly<Record<string, string | number | true>>,
-): Pick<ProcessOptions, "command" | "args"> {
+export function nodeProgram(entry: string, flags: Readonly<Record<string, string | number | true>>): Program {
   const script = fileURLToPath(new URL(`../../${entry}`, import.meta.url));
   const given = Object.entries(flags).flatMap(([flag, value]) => (value === true ? [`--${flag}`] : [`--${flag}`, `${value}`]));
   return { command: process.execPath, args: [script, ...given] };

@@ -43,6 +43,8 @@ export interface FleetOptions {
   readonly tracing?: TracingOptions;
   /** Of each Envoy; its defaults when absent. */
   readonly limits?: EnvoyLimits;
+  /** Of Envoys and model servers alone; all share all when absent. */
+  readonly hitProcessors?: readonly number[];
   /** Each with an Envoy of its own; 1 when absent. */
   readonly gateways?: number;
   /** By how many milliseconds the clock of the process of this name goes wrong. */
@@ -143,6 +145,7 @@ export async function openFleet(options: FleetOptions = {}): Promise<TestFleet> 
         authFile: options.authFile,
         tracing: options.tracing,
         limits: options.limits,
+        hitProcessors: options.hitProcessors,
         tls: options.tls && {
           host: loopback,
           brought: undefined,

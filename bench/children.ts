@@ -1,0 +1,53 @@
+// Owns how processes of a benchmark are forked: each in a session of its own, since Linux shares processor time between
+// sessions first, as it does between containers; and on which processors.
+import { type ChildProcess, execFile, fork } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { type Division, onProcessors, ownProcessors, type Processors } from "#cli/up/processors.ts";
+
+/** The Node that such a process runs on. */
+export interface NodeOn {
+  readonly execPath: string;
+  readonly execArgv: readonly string[];
+}
+
+/** On all processors. */
+export const nodeAnywhere: NodeOn = { execPath: process.execPath, execArgv: [] };
+
+/** On all without a list. */
+export async function nodeOn(processors: Processors | undefined): Promise<NodeOn> {
+  const { command, args } = await onProcessors({ command: process.execPath, args: [] }, processors);
+  return { execPath: command, execArgv: args };
+}
+
+/** `entry`: the URL of its module. It has a channel, and says nothing but errors. */
+export function forkChild(entry: URL, args: readonly string[], { execPath, execArgv }: NodeOn): ChildProcess {
+  return fork(fileURLToPath(entry), args, {
+    stdio: ["ignore", "ignore", "inherit", "ipc"],
+    execPath,
+    execArgv: [...execArgv],
+    detached: true,
+  });
+}
+
+const execute = promisify(execFile);
+const moving = `
+import os, sys
+for task in os.listdir("/proc/%s/task" % sys.argv[1]):
+    os.sched_setaffinity(int(task), [int(each) for each in sys.argv[2].split(",")])
+`;
+
+/** This process, all its threads, on these processors alone; on those it had when disposed of. */
+export async function moveSelf(processors: Processors): Promise<AsyncDisposable> {
+  const before = await ownProcessors();
+  const move = async (to: Processors) => void (await execute("python3", ["-c", moving, `${process.pid}`, to.join(",")]));
+  await move(processors);
+  return { [Symbol.asyncDispose]: () => move(before) };
+}
+
+/** The first half for hits; undefined where there is but one. */
+export async function halveProcessors(): Promise<Division | undefined> {
+  const all = await ownProcessors();
+  const half = Math.floor(all.length / 2);
+  return half === 0 ? undefined : { hits: all.slice(0, half), others: all.slice(half) };
+}

@@ -1,0 +1,43 @@
+// Hits with processors of their own: where each process of the fleet may run, also once it was started again.
+import assert from "node:assert/strict";
+import { readdir, readFile } from "node:fs/promises";
+import { test } from "node:test";
+import { ownProcessors, type Processors, parseProcessors } from "#cli/up/processors.ts";
+import { openFleet } from "../harness/fleet.ts";
+import { waitUntil } from "../harness/wait.ts";
+
+test("Envoy's workers and the model servers have the processors that they are given, all else has the others", {
+  timeout: 120_000,
+}, async () => {
+  const [first = 0, ...others] = await ownProcessors();
+  await using fleet = await openFleet({ pods: 1, hitProcessors: [first] });
+  const check = async (name: string): Promise<void> => {
+    const pid = fleet.process(name).pid ?? 0;
+    const side = name === "envoy" || name.endsWith("-server") ? [first] : others;
+    const threads = (await readdir(`/proc/${pid}/task`)).map(Number);
+    for (const thread of threads) {
+      // Envoy's takes up what the gateway tells it. It is moved once Envoy is ready.
+      const expected = name === "envoy" && thread === pid ? others : side;
+      await waitUntil(
+        `thread ${thread} of ${name} runs on ${expected.join()}`,
+        () => allowed(pid, thread),
+        (processors) => processors.join() === expected.join(),
+      );
+    }
+  };
+  for (const name of fleet.processes.keys()) await check(name);
+  assert.equal((await fleet.asker.ask("iris-t0001", "rest")).miss, true);
+
+  for (const name of ["gateway", "envoy"]) {
+    const { pid } = fleet.process(name);
+    process.kill(pid ?? 0, "SIGKILL");
+    await fleet.whenServing();
+    assert.notEqual(fleet.process(name).pid, pid);
+    await check(name);
+  }
+});
+
+async function allowed(pid: number, thread: number): Promise<Processors> {
+  const status = await readFile(`/proc/${pid}/task/${thread}/status`, "utf8");
+  return parseProcessors(/^Cpus_allowed_list:\s*(\S+)$/m.exec(status)?.[1] ?? "") ?? [];
+}
