@@ -25,7 +25,10 @@ export const densityBenchmark: Benchmark = {
     concurrency: "requests under way at any time",
     p50Ms: "time of a request in milliseconds at that concurrency: half are faster",
     p99Ms: "time that 99 of 100 do not exceed",
-    loneP50Ms: "the same with 8 requests at a time: what one waits when it does not wait for others",
+    steadyP50Ms: "the same of those clients when they send half as many requests a second, evenly: half are faster",
+    steadyP99Ms: "time that 99 of 100 of these do not exceed",
+    steadyPerSecond: "requests a second then",
+    loneP50Ms: "time of a request with 8 requests at a time: what one waits when it does not wait for others",
     requestsPerSecond: "answered in a second",
     rssBytesPerModel: "resident memory of the model servers over the number of their models",
   },
@@ -72,12 +75,19 @@ async function runDensity(
   };
   const alone = await load.run({ ...plan, concurrency: lone }, signal);
   const many = await load.run({ ...plan, concurrency }, signal);
-  for (const reason of [...alone.reasons, ...many.reasons]) say(`  ${reason}`);
+  // At full speed the time of a request is the number of clients over the rate, whatever the gateway does.
+  const steadyPerSecond = Math.round(many.requests / many.seconds / 2);
+  const steady = await load.run({ ...plan, concurrency, requestsPerSecond: steadyPerSecond }, signal);
+  for (const reason of [...alone.reasons, ...many.reasons, ...steady.reasons]) say(`  ${reason}`);
   keep({
     title: `${warm} warm models, each asked in turn`,
     x: shareAxis,
     y: { label: "time of a request, ms", scale: "log" },
-    lines: [latencyLine(`${lone} at a time`, [alone.quantilesMs]), latencyLine(`${concurrency} at a time`, [many.quantilesMs])],
+    lines: [
+      latencyLine(`${lone} at a time`, [alone.quantilesMs]),
+      latencyLine(`${steadyPerSecond} a second`, [steady.quantilesMs]),
+      latencyLine(`${concurrency} at a time`, [many.quantilesMs]),
+    ],
   });
   const memories = await Promise.all(Array.from({ length: pods }, (_, at) => readMemory(pidOf(fleet, `pod-${at}-server`))));
   const rssBytes = memories.reduce((sum, memory) => sum + memory.rssBytes, 0);
@@ -85,10 +95,13 @@ async function runDensity(
     models: warm,
     pods,
     requests: many.requests,
-    failed: many.failed + alone.failed,
+    failed: many.failed + alone.failed + steady.failed,
     concurrency,
     p50Ms: roundTo(many.p50Ms, 2),
     p99Ms: roundTo(many.p99Ms, 2),
+    steadyP50Ms: roundTo(steady.p50Ms, 2),
+    steadyP99Ms: roundTo(steady.p99Ms, 2),
+    steadyPerSecond,
     loneP50Ms: roundTo(alone.p50Ms, 2),
     requestsPerSecond: Math.round(many.requests / many.seconds),
     rssBytesPerModel: Math.round(rssBytes / warm),
