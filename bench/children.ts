@@ -1,9 +1,9 @@
 // Owns how processes of a benchmark are forked: each in a session of its own, since Linux shares processor time between
 // sessions first, as it does between containers; and on which processors.
-import { type ChildProcess, execFile, fork } from "node:child_process";
+import { type ChildProcess, fork } from "node:child_process";
+import { readdir } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
-import { type Division, onProcessors, ownProcessors, type Processors } from "#cli/up/processors.ts";
+import { allowedProcessors, type Division, moveThread, onProcessors, type Processors } from "#cli/up/processors.ts";
 
 /** The Node that such a process runs on. */
 export interface NodeOn {
@@ -30,24 +30,19 @@ export function forkChild(entry: URL, args: readonly string[], { execPath, execA
   });
 }
 
-const execute = promisify(execFile);
-const moving = `
-import os, sys
-for task in os.listdir("/proc/%s/task" % sys.argv[1]):
-    os.sched_setaffinity(int(task), [int(each) for each in sys.argv[2].split(",")])
-`;
-
 /** This process, all its threads, on these processors alone; on those it had when disposed of. */
 export async function moveSelf(processors: Processors): Promise<AsyncDisposable> {
-  const before = await ownProcessors();
-  const move = async (to: Processors) => void (await execute("python3", ["-c", moving, `${process.pid}`, to.join(",")]));
+  const before = await allowedProcessors();
+  const move = async (to: Processors): Promise<void> => {
+    for (const thread of await readdir("/proc/self/task")) await moveThread(Number(thread), to);
+  };
   await move(processors);
   return { [Symbol.asyncDispose]: () => move(before) };
 }
 
 /** The first half for hits; undefined where there is but one. */
 export async function halveProcessors(): Promise<Division | undefined> {
-  const all = await ownProcessors();
+  const all = await allowedProcessors();
   const half = Math.floor(all.length / 2);
   return half === 0 ? undefined : { hits: all.slice(0, half), others: all.slice(half) };
 }

@@ -76,7 +76,8 @@ async function runDensity(
   const alone = await load.run({ ...plan, concurrency: lone }, signal);
   const many = await load.run({ ...plan, concurrency }, signal);
   // At full speed the time of a request is the number of clients over the rate, whatever the gateway does.
-  const steadyPerSecond = Math.round(many.requests / many.seconds / 2);
+  const perSecond = many.requests / many.seconds;
+  const steadyPerSecond = Math.round(perSecond / 2);
   const steady = await load.run({ ...plan, concurrency, requestsPerSecond: steadyPerSecond }, signal);
   for (const reason of [...alone.reasons, ...many.reasons, ...steady.reasons]) say(`  ${reason}`);
   keep({
@@ -103,7 +104,7 @@ async function runDensity(
     steadyP99Ms: roundTo(steady.p99Ms, 2),
     steadyPerSecond,
     loneP50Ms: roundTo(alone.p50Ms, 2),
-    requestsPerSecond: Math.round(many.requests / many.seconds),
+    requestsPerSecond: Math.round(perSecond),
     rssBytesPerModel: Math.round(rssBytes / warm),
   };
 }

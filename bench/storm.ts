@@ -57,6 +57,7 @@ export const stormBenchmark: Benchmark = {
   },
   async run(context, signal): Promise<Figures> {
     const division = await halveProcessors();
+    if (division === undefined) context.say("there is but one processor, which all share");
     const run = async (name: string, storm: Storm, on: Division | undefined): Promise<Figures> =>
       await runStorm(name, context.quick ? { ...storm, cold: storm.cold / 10 } : storm, on, context, signal);
     const shared = await run("shared", storms.roomy, undefined);

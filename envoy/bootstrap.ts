@@ -81,8 +81,8 @@ const runtimeFlags = {
   "envoy.reloadable_features.ext_proc_graceful_grpc_close": false,
   "re2.max_program_size.error_level": 1_000,
   // What one connection sends at once is worked off in turns with the others'; one that has opened so many streams and reset
-  // most of them within a second is closed. (500 by default, and no turns.) Fewer at a turn would shorten the others' wait no
-  // further, and each turn costs honest clients, who share one connection among their calls, processor time.
+  // most of them within a second is closed. (500 by default, and no turns.) Fewer at a turn would shorten the others' wait
+  // little, and each turn costs honest clients, who share one connection among their calls, processor time.
   "http.max_requests_per_io_cycle": 4,
   "overload.premature_reset_total_stream_count": 200,
   [usageSampleKey]: 1_000_000,

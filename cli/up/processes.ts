@@ -16,7 +16,7 @@ import { adminFlags, buildEnvoy, type GatewayPlace, maxParkMs, peerFlags, placeG
 import type { Program } from "./launchers.ts";
 import type { UpOptions } from "./options.ts";
 import { findFreePorts } from "./ports.ts";
-import { type Division, divideProcessors, moveThread, onProcessors, ownProcessors } from "./processors.ts";
+import { allowedProcessors, type Division, divideProcessors, moveThread, onProcessors } from "./processors.ts";
 import type { State } from "./state.ts";
 import { openUpTls } from "./tls.ts";
 
@@ -76,7 +76,7 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
   const registry = flagsOfTarget(parts.registry ?? { kind: "embedded", file: parts.state.registryFile });
 
   const { hitProcessors } = options;
-  const division = hitProcessors === undefined ? undefined : divideProcessors(hitProcessors, await ownProcessors());
+  const division = hitProcessors === undefined ? undefined : divideProcessors(hitProcessors, await allowedProcessors());
   const processes = new Map<string, SupervisedProcess>();
   const start = async ({ side, mainThread, command, args = [], ...process }: FleetProcess): Promise<void> => {
     const env = { ...process.env, ...parts.envOf?.(process.name) };

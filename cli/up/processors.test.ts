@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { promisify } from "node:util";
 import * as fc from "fast-check";
 import { UsageError } from "#platform/lifecycle.ts";
-import { divideProcessors, onProcessors, ownProcessors, parseProcessors } from "./processors.ts";
+import { allowedProcessors, divideProcessors, onProcessors, parseProcessors } from "./processors.ts";
 
 const execute = promisify(execFile);
 
@@ -36,7 +36,7 @@ test("hits get what they are given, the others the rest", () => {
 });
 
 test("a program runs where it is told to, and anywhere when it is not", async () => {
-  const own = await ownProcessors();
+  const own = await allowedProcessors();
   const [first = 0] = own;
   const allowed = async (processors: readonly number[] | undefined): Promise<readonly number[] | undefined> => {
     const script = 'sed -n "s/^Cpus_allowed_list:\\t//p" /proc/self/status';

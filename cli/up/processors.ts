@@ -31,9 +31,9 @@ export function parseProcessors(text: string): Processors | undefined {
   return Array.from(found).sort((a, b) => a - b);
 }
 
-/** Those that this process may run on. */
-export async function ownProcessors(): Promise<Processors> {
-  const [, list = ""] = /^Cpus_allowed_list:\s*(\S+)$/m.exec(await readFile("/proc/self/status", "utf8")) ?? [];
+/** Those that a thread may run on, by default this process's main one. */
+export async function allowedProcessors(thread: number | "self" = "self"): Promise<Processors> {
+  const [, list = ""] = /^Cpus_allowed_list:\s*(\S+)$/m.exec(await readFile(`/proc/${thread}/status`, "utf8")) ?? [];
   return parseProcessors(list) ?? [];
 }
 

@@ -1,15 +1,17 @@
 // Hits with processors of their own: where each process of the fleet may run, also once it was started again.
 import assert from "node:assert/strict";
-import { readdir, readFile } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { test } from "node:test";
-import { ownProcessors, type Processors, parseProcessors } from "#cli/up/processors.ts";
+import { allowedProcessors } from "#cli/up/processors.ts";
 import { openFleet } from "../harness/fleet.ts";
 import { waitUntil } from "../harness/wait.ts";
 
+const [first = 0, ...others] = await allowedProcessors();
+
 test("Envoy's workers and the model servers have the processors that they are given, all else has the others", {
   timeout: 120_000,
+  skip: others.length === 0 ? "it needs two processors" : false,
 }, async () => {
-  const [first = 0, ...others] = await ownProcessors();
   await using fleet = await openFleet({ pods: 1, hitProcessors: [first] });
   const check = async (name: string): Promise<void> => {
     const pid = fleet.process(name).pid ?? 0;
@@ -20,7 +22,7 @@ test("Envoy's workers and the model servers have the processors that they are gi
       const expected = name === "envoy" && thread === pid ? others : side;
       await waitUntil(
         `thread ${thread} of ${name} runs on ${expected.join()}`,
-        () => allowed(pid, thread),
+        () => allowedProcessors(thread),
         (processors) => processors.join() === expected.join(),
       );
     }
@@ -36,8 +38,3 @@ test("Envoy's workers and the model servers have the processors that they are gi
     await check(name);
   }
 });
-
-async function allowed(pid: number, thread: number): Promise<Processors> {
-  const status = await readFile(`/proc/${pid}/task/${thread}/status`, "utf8");
-  return parseProcessors(/^Cpus_allowed_list:\s*(\S+)$/m.exec(status)?.[1] ?? "") ?? [];
-}
