@@ -36,6 +36,7 @@ import { createRequests } from "./requests.ts";
 import { createRoutes } from "./routes.ts";
 import { serverCalls } from "./servercalls.ts";
 import { serveEnvoy, servePeers } from "./servers.ts";
+import { ticksPerSecond } from "./scaler.ts";
 import { createSettled } from "./settled.ts";
 import { createSleepers } from "./sleepers.ts";
 import { createSlowMisses } from "./slow.ts";
@@ -327,6 +328,7 @@ export async function startGateway(
   });
   every(1_000, stack, () => upkeep.tick());
   every(fillingMs, stack, () => upkeep.fill());
+  every(1_000 / ticksPerSecond, stack, () => upkeep.scale());
   every(1_000, stack, () => suspects.tick());
   every(1_000, stack, () => xds.table.setUsageSample(usage.adjust()));
   every(sweepMs, stack, () => xds.sweep());

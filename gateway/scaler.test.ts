@@ -10,13 +10,16 @@ import { createDrops } from "./drops.ts";
 import { createFleet, type Fleet } from "./fleet.ts";
 import { createPlacements } from "./placements.ts";
 import { createRates, type Rates } from "./rates.ts";
-import { createScaler, type Scaler } from "./scaler.ts";
+import { createScaler, type Scaler, ticksPerSecond } from "./scaler.ts";
 import { createSuspects } from "./suspects.ts";
 import { podInfo } from "./testing.ts";
 
 interface Bench extends Disposable {
   readonly fleet: Fleet;
   readonly scaler: Scaler;
+  readonly rates: Rates;
+  /** Models whose records were looked at. */
+  readonly looked: string[];
   readonly models: Map<string, Model>;
   /** Pods that were asked for copies of `x`, and told to drop them. */
   readonly loads: string[];
@@ -42,7 +45,12 @@ function openBench(t: TestContext, pods = 4): Bench {
   );
   const rates: Rates = createRates(clock);
   const decisions = createDecisions(clock);
-  const shared = { fleet, decisions, clock, findModel: (name: string) => models.get(name), isHome: () => bench.home };
+  const looked: string[] = [];
+  const findModel = (name: string): Model | undefined => {
+    looked.push(name);
+    return models.get(name);
+  };
+  const shared = { fleet, decisions, clock, findModel, isHome: () => bench.home };
   const copies: Copies = createCopies({
     ...shared,
     placements: createPlacements(fleet, clock),
@@ -56,6 +64,8 @@ function openBench(t: TestContext, pods = 4): Bench {
   const bench: Bench = {
     fleet,
     scaler,
+    rates,
+    looked,
     models,
     loads,
     drops,
@@ -77,7 +87,7 @@ function openBench(t: TestContext, pods = 4): Bench {
         if (requestsPerSecond > 0) rates.add([use]);
         clock.advance(1_000);
         const asked = loads.length;
-        scaler.tick();
+        for (let tick = 0; tick < ticksPerSecond; tick++) scaler.tick();
         for (const podId of loads.slice(asked)) fleet.change(podId, [ready]);
         for (const podId of drops.splice(0)) fleet.change(podId, [{ ...ready, state: "gone" }]);
       }
@@ -230,6 +240,28 @@ test("maxCopies bounds them", (t) => {
   bench.models.set("x", modelOf({ maxCopies: 2 }));
   bench.run(5, 2_000);
   assert.equal(held(bench), 2);
+});
+
+test("maxCopies that changes while there are more takes them away at once", (t) => {
+  using bench = openBench(t);
+  bench.run(5, 2_000);
+  assert.equal(held(bench), 4);
+  bench.models.set("x", modelOf({ maxCopies: 2 }));
+  bench.scaler.onModel("x");
+  bench.run(1, 2_000);
+  assert.equal(held(bench), 2);
+});
+
+test("of the models that were used a part is looked at with each tick, and each once a second", (t) => {
+  using bench = openBench(t);
+  const names = Array.from({ length: 10 * ticksPerSecond }, (_, at) => `m${at}`);
+  const use = { requests: 1, answered: 1, waited: 0, busyMs: 1, weight: 1, misses: 0, idleMs: 0 };
+  bench.rates.add(names.map((model) => ({ model, ...use })));
+  for (let tick = 1; tick <= ticksPerSecond; tick++) {
+    bench.scaler.tick();
+    assert.equal(bench.looked.length, 10 * tick);
+  }
+  assert.deepEqual(bench.looked, names);
 });
 
 test("minCopies keeps them without use, at the home alone", (t) => {

@@ -1,6 +1,7 @@
 // Owns that models have as many copies as their settings and their demand ask for (core/scaling.ts decides how many).
 // Invariants: only for models whose home this gateway is; once a second for the models used since, and for the few that
-// have more than one copy; settings once for each change of a model. What it wants, it wants of copies.ts, which keeps it.
+// have more than one copy, a part of them at a time, so that requests do not wait meanwhile; settings once for each change of
+// a model. What it wants, it wants of copies.ts, which keeps it.
 import { findRevision, type Model, maxCopiesLimit } from "#core/model.ts";
 import {
   type CopiesWanted,
@@ -18,7 +19,7 @@ import type { Fleet } from "./fleet.ts";
 import type { Rates } from "./rates.ts";
 
 export interface Scaler {
-  /** Once a second. */
+  /** So often a second as `ticksPerSecond` says. */
   tick(): void;
   /** The model was registered, changed or unregistered. */
   onModel(model: string): void;
@@ -47,6 +48,8 @@ interface Scaled {
   revisions: Set<string>;
 }
 
+export const ticksPerSecond = 20;
+
 const by = "demand";
 const bySettings = "settings";
 /** So long after its start, and after gateways came or went, this one may find copies that the home before it wanted. */
@@ -58,12 +61,24 @@ export function createScaler(parts: ScalerParts): Scaler {
   const scaled = new Map<string, Scaled>();
   /** Models with more copies than are wanted, and how those are on their way down. */
   const surplus = new Map<string, ScalingState>();
+  /** Of those in both: a record is parsed for each change of it, and not each second. */
+  const records = new Map<string, Model>();
+  /** Are to be looked at, a part of them with each tick. */
+  const due = new Set<string>();
+  let part = 0;
+  let ticks = 0;
   let inheritsUntilMs = clock.monotonicMs() + inheritingMs;
   /** Revisions that a model's settings want copies of. */
   const kept = new Map<string, readonly string[]>();
 
   function consider(name: string, nowMs: number): void {
-    const model = parts.findModel(name);
+    const model = records.get(name) ?? parts.findModel(name);
+    decide(name, model, nowMs);
+    if (model !== undefined && (scaled.has(name) || surplus.has(name))) records.set(name, model);
+    else records.delete(name);
+  }
+
+  function decide(name: string, model: Model | undefined, nowMs: number): void {
     const known = scaled.get(name);
     if (model === undefined || !parts.isHome(name)) {
       surplus.delete(name);
@@ -142,13 +157,20 @@ export function createScaler(parts: ScalerParts): Scaler {
 
   return {
     tick() {
+      if (ticks++ % ticksPerSecond === 0) {
+        const used = new Set(rates.take());
+        parts.onUsed?.(used);
+        for (const names of [used, scaled.keys(), surplus.keys()]) for (const name of names) due.add(name);
+        part = Math.ceil(due.size / ticksPerSecond);
+      }
       const nowMs = clock.monotonicMs();
-      const used = new Set(rates.take());
-      parts.onUsed?.(used);
-      for (const name of used) consider(name, nowMs);
-      for (const name of new Set([...scaled.keys(), ...surplus.keys()])) if (!used.has(name)) consider(name, nowMs);
+      for (const name of due.values().take(part)) {
+        due.delete(name);
+        consider(name, nowMs);
+      }
     },
     onModel(name) {
+      records.delete(name);
       const model = parts.findModel(name);
       const minCopies = model?.minCopies ?? 0;
       const wanted = model === undefined || minCopies === 0 ? [] : [model.active];

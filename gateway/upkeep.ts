@@ -33,6 +33,8 @@ export interface Upkeep extends Disposable {
   tick(): void;
   /** Twice a second. */
   fill(): void;
+  /** So often a second as `ticksPerSecond` says. */
+  scale(): void;
 }
 
 export interface UpkeepParts
@@ -105,11 +107,11 @@ export function createUpkeep(parts: UpkeepParts): Upkeep {
       return changing;
     },
     tick() {
-      scaler.tick();
       rebalancing.tick();
       revisions.tick();
     },
     fill: () => filling.tick(),
+    scale: () => scaler.tick(),
     [Symbol.dispose]() {
       for (const part of [rebalancing, revisions, drains, copies]) part[Symbol.dispose]();
     },
