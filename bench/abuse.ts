@@ -2,7 +2,6 @@
 // they are. What counts is what the victim notices, what strangers get, and that nothing dies or grows without bound.
 import { createReadStream } from "node:fs";
 import { readdir, writeFile } from "node:fs/promises";
-import { setPriority } from "node:os";
 import { join } from "node:path";
 import { openOracle } from "#cli/library/oracle.ts";
 import { openRegistry } from "#platform/registry/open.ts";
@@ -13,6 +12,7 @@ import { waitUntil } from "#test/harness/wait.ts";
 import type { Attack, AttackContext } from "./abuse/attack.ts";
 import { connectionAttacks } from "./abuse/connections.ts";
 import { insiderAttacks } from "./abuse/insiders.ts";
+import { takeLeftover } from "./abuse/leftover.ts";
 import { requestAttacks } from "./abuse/requests.ts";
 import type { Benchmark, BenchmarkContext, Figures } from "./benchmark.ts";
 import { readMemory } from "./fakefleet.ts";
@@ -47,7 +47,6 @@ const victimClients = 32;
 const victimPerSecond = 200;
 const settleMs = 500;
 const attackMs = 4_000;
-const lowestPriority = 19;
 /** Of one process: Envoy keeps whole messages of slow clients, Node what it parses. */
 const mostRssBytes = 2 * 2 ** 30;
 
@@ -95,9 +94,7 @@ async function runAbuse(context: BenchmarkContext, signal: AbortSignal, stack: A
   await warm(fleet, cases, keys.victim);
   await victim(1_000);
 
-  // Attackers have machines of their own. This process is theirs: it gets what time the fleet and the victim leave.
-  await setOwnPriority(lowestPriority);
-  stack.defer(() => setOwnPriority(0));
+  say(`attackers run in what time others leave: ${await takeLeftover(stack)}`);
   const secrets = [keys.victim, keys.attacker];
   const quiet: number[] = [(await victim(attackMs)).p99Ms];
   const ratios: number[] = [];
@@ -162,15 +159,6 @@ async function runAbuse(context: BenchmarkContext, signal: AbortSignal, stack: A
     peakRssBytes: sums.peakRssBytes,
     byAttack,
   };
-}
-
-/**
- * A priority counts among the processes of one session only, where Linux shares time between sessions first (autogroups);
- * the fleet and the victim have sessions of their own.
- */
-async function setOwnPriority(priority: number): Promise<void> {
-  setPriority(priority);
-  await writeFile("/proc/self/autogroup", `${priority}`).catch(() => undefined);
 }
 
 function noting(noted: Noted, secrets: readonly string[]): Pick<AttackContext, "note" | "got"> {

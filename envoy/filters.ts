@@ -43,7 +43,7 @@ export function connection(statPrefix: string, options: BootstrapOptions): Conne
     // bounds headers that come slowly: a timer of their own would cost a microsecond on every hit.
     streamIdleTimeout: duration(options.maxParkMs + 60_000),
     commonHttpProtocolOptions: {
-      idleTimeout: duration(3_600_000),
+      idleTimeout: duration(600_000),
       headersWithUnderscoresAction: HttpProtocolOptions_HeadersWithUnderscoresAction.ALLOW,
     },
     // ApacheBench and the health checks of older load balancers speak it.

@@ -5,10 +5,12 @@ import { once } from "node:events";
 import { connect as connectHttp2, constants } from "node:http2";
 import { connect, type Socket } from "node:net";
 import { sleep } from "#platform/clock.ts";
+import { createRestClient } from "#test/harness/http.ts";
 import { type Attack, type AttackContext, flood } from "./attack.ts";
 
-/** A quarter of what this process may have open: each has another end in Envoy. */
-const idle = 4_000;
+/** Ten times as many as Envoy keeps. */
+const idle = 100_000;
+const idleAtOnce = 200;
 /** Ports of one address do not suffice for more. */
 const perAddress = 2_000;
 
@@ -24,18 +26,32 @@ async function open(port: number, stack: AsyncDisposableStack, from = 1): Promis
   return socket;
 }
 
+/** Who is no attacker and has no connection yet: one that is closed at once is opened once more, as clients do. */
+async function comeAnew({ fleet, goesOn, note, signal }: AttackContext): Promise<void> {
+  const ask = async (): Promise<number | undefined> => {
+    await using client = createRestClient(fleet.restUrl);
+    return (await client.ask("/v2/health/live").catch(() => undefined))?.status;
+  };
+  while (goesOn()) {
+    const status = (await ask()) ?? (await ask());
+    note(status === 200, `a new connection was not served: ${status ?? "no answer, twice"}`);
+    await sleep(50, signal);
+  }
+}
+
 export const connectionAttacks: readonly Attack[] = [
   {
     name: "idleConnections",
-    what: `${idle} connections on which nothing is ever said`,
+    what: `${idle} connections on which nothing is ever said, and callers that come anew beside them`,
     async run(context, stack) {
       const { rest, grpc } = ports(context);
-      for (let at = 0; at < idle && context.goesOn(); at += 200) {
-        await Promise.all(
-          Array.from({ length: 200 }, (_, n) => open(n % 2 === 0 ? rest : grpc, stack, 2 + Math.floor((at + n) / perAddress))),
-        );
-      }
-      while (context.goesOn()) await sleep(50, context.signal);
+      const come = async (): Promise<void> => {
+        for (let at = 0; at < idle && context.goesOn(); at += idleAtOnce) {
+          const from = 2 + Math.floor(at / perAddress);
+          await Promise.all(Array.from({ length: idleAtOnce }, (_, n) => open(n % 2 === 0 ? rest : grpc, stack, from)));
+        }
+      };
+      await Promise.all([come(), comeAnew(context)]);
     },
   },
   {
