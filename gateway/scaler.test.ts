@@ -18,8 +18,9 @@ interface Bench extends Disposable {
   readonly fleet: Fleet;
   readonly scaler: Scaler;
   readonly rates: Rates;
-  /** Models whose records were looked at. */
+  /** Models whose records were looked at, and those whose copies were counted. */
   readonly looked: string[];
+  readonly counted: string[];
   readonly models: Map<string, Model>;
   /** Pods that were asked for copies of `x`, and told to drop them. */
   readonly loads: string[];
@@ -46,9 +47,14 @@ function openBench(t: TestContext, pods = 4): Bench {
   const rates: Rates = createRates(clock);
   const decisions = createDecisions(clock);
   const looked: string[] = [];
+  const counted: string[] = [];
   const findModel = (name: string): Model | undefined => {
     looked.push(name);
     return models.get(name);
+  };
+  const wishedOf = (name: string): number => {
+    counted.push(name);
+    return bench.wished;
   };
   const shared = { fleet, decisions, clock, findModel, isHome: () => bench.home };
   const copies: Copies = createCopies({
@@ -60,12 +66,13 @@ function openBench(t: TestContext, pods = 4): Bench {
     cancelLoad: () => undefined,
     drops: createDrops({ fleet, clock, sendDrop: (podId) => void drops.push(podId) }),
   });
-  const scaler = createScaler({ ...shared, copies, rates, policy: defaultScalingPolicy, wishedOf: () => bench.wished });
+  const scaler = createScaler({ ...shared, copies, rates, policy: defaultScalingPolicy, wishedOf });
   const bench: Bench = {
     fleet,
     scaler,
     rates,
     looked,
+    counted,
     models,
     loads,
     drops,
@@ -262,6 +269,20 @@ test("of the models that were used a part is looked at with each tick, and each 
     assert.equal(bench.looked.length, 10 * tick);
   }
   assert.deepEqual(bench.looked, names);
+});
+
+test("of very many models with more than one copy that nobody asks for each is looked at every ten seconds", (t) => {
+  using bench = openBench(t);
+  const names = Array.from({ length: 3_000 }, (_, at) => `m${at}`);
+  for (const name of names) bench.models.set(name, modelOf({ name, minCopies: 2 }));
+  const use = { requests: 1, answered: 1, waited: 0, busyMs: 1, weight: 1, misses: 0, idleMs: 0 };
+  bench.rates.add(names.map((model) => ({ model, ...use })));
+  bench.run(1, 0);
+  bench.counted.length = 0;
+  bench.run(1, 0);
+  assert.equal(new Set(bench.counted).size, 300);
+  bench.run(10, 0);
+  assert.equal(new Set(bench.counted).size, 3_000);
 });
 
 test("minCopies keeps them without use, at the home alone", (t) => {

@@ -1,7 +1,7 @@
 // Owns that models have as many copies as their settings and their demand ask for (core/scaling.ts decides how many).
-// Invariants: only for models whose home this gateway is; once a second for the models used since, and for the few that
-// have more than one copy, a part of them at a time, so that requests do not wait meanwhile; settings once for each change of
-// a model. What it wants, it wants of copies.ts, which keeps it.
+// Invariants: only for models whose home this gateway is; once a second for the models used since, and for those that have
+// more than one copy, where these are many only every ten seconds; a part of them at a time, so that requests do not wait
+// meanwhile; settings once for each change of a model. What it wants, it wants of copies.ts, which keeps it.
 import { findRevision, type Model, maxCopiesLimit } from "#core/model.ts";
 import {
   type CopiesWanted,
@@ -50,6 +50,10 @@ interface Scaled {
 
 export const ticksPerSecond = 20;
 
+/** Of the models with more than one copy that nobody asks for, so many are looked at each second, or this part when that is more. */
+const restPerSecond = 200;
+const restPart = 0.1;
+
 const by = "demand";
 const bySettings = "settings";
 /** So long after its start, and after gateways came or went, this one may find copies that the home before it wanted. */
@@ -67,9 +71,32 @@ export function createScaler(parts: ScalerParts): Scaler {
   const due = new Set<string>();
   let part = 0;
   let ticks = 0;
+  let rest = followed();
   let inheritsUntilMs = clock.monotonicMs() + inheritingMs;
   /** Revisions that a model's settings want copies of. */
   const kept = new Map<string, readonly string[]>();
+
+  function* followed(): Generator<string, undefined> {
+    yield* scaled.keys();
+    yield* surplus.keys();
+  }
+
+  /** What is due within the next second. */
+  function gather(): void {
+    const used = new Set(rates.take());
+    parts.onUsed?.(used);
+    for (const name of used) due.add(name);
+    const count = Math.max(restPerSecond, Math.ceil((scaled.size + surplus.size) * restPart));
+    for (let taken = 0; taken < count; taken++) {
+      const { value } = rest.next();
+      if (value === undefined) {
+        rest = followed();
+        break;
+      }
+      due.add(value);
+    }
+    part = Math.ceil(due.size / ticksPerSecond);
+  }
 
   function consider(name: string, nowMs: number): void {
     const model = records.get(name) ?? parts.findModel(name);
@@ -157,12 +184,7 @@ export function createScaler(parts: ScalerParts): Scaler {
 
   return {
     tick() {
-      if (ticks++ % ticksPerSecond === 0) {
-        const used = new Set(rates.take());
-        parts.onUsed?.(used);
-        for (const names of [used, scaled.keys(), surplus.keys()]) for (const name of names) due.add(name);
-        part = Math.ceil(due.size / ticksPerSecond);
-      }
+      if (ticks++ % ticksPerSecond === 0) gather();
       const nowMs = clock.monotonicMs();
       for (const name of due.values().take(part)) {
         due.delete(name);
