@@ -1,8 +1,9 @@
 // Owns what Envoy may take, so that floods cannot take the machine: connections in number, memory in bytes. The more connections
-// there are, the sooner idle ones are closed, those first that were idle longest. What it may not take it refuses: first it lets go of free memory, then it ends those HTTP/2 streams that hold most, then takes no more requests,
-// at last no more connections. What is under way and small goes on; so do bodies over HTTP/1.1, which Envoy does not account for:
-// those that arrive at once come on top of the bound. (Its load shed points were tried: they end many requests, small ones as well,
-// and the peak stays what it was, since a body is read sooner than a worker hears of the pressure.)
+// there are, the sooner idle ones are closed, those first that were idle longest. What it may not take it refuses: first it lets
+// go of free memory, then it ends those HTTP/2 streams that hold most, then takes no more requests, at last no more connections.
+// What is under way and small goes on; so do bodies over HTTP/1.1, which Envoy does not account for: those that arrive at once come
+// on top of the bound. (Its load shed points were tried: they end many requests, small ones as well, and the peak stays what it
+// was, since a body is read sooner than a worker hears of the pressure.)
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { duration, packAny } from "#platform/any.ts";
 import {

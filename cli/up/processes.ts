@@ -16,7 +16,7 @@ import { adminFlags, buildEnvoy, type GatewayPlace, maxParkMs, peerFlags, placeG
 import type { Program } from "./launchers.ts";
 import type { UpOptions } from "./options.ts";
 import { findFreePorts } from "./ports.ts";
-import { allowedProcessors, type Division, divideProcessors, moveThread, onProcessors } from "./processors.ts";
+import { allowedProcessors, type Division, divideProcessors, moveThreadsBut, onProcessors, workerThreads } from "./processors.ts";
 import type { State } from "./state.ts";
 import { openUpTls } from "./tls.ts";
 
@@ -55,8 +55,8 @@ export interface FleetParts {
 interface FleetProcess extends ProcessOptions {
   /** Where it runs when hits have processors of their own. */
   readonly side: keyof Division;
-  /** Where its main thread runs then; as the others when absent. */
-  readonly mainThread?: keyof Division;
+  /** Where its threads run then that are no workers of Envoy; as all when absent. */
+  readonly otherThreads?: keyof Division;
 }
 
 /** Starts all processes; they stop with the stack, Envoy first so that no request meets a half-stopped fleet. */
@@ -78,15 +78,15 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
   const { hitProcessors } = options;
   const division = hitProcessors === undefined ? undefined : divideProcessors(hitProcessors, await allowedProcessors());
   const processes = new Map<string, SupervisedProcess>();
-  const start = async ({ side, mainThread, command, args = [], ...process }: FleetProcess): Promise<void> => {
+  const start = async ({ side, otherThreads, command, args = [], ...process }: FleetProcess): Promise<void> => {
     const env = { ...process.env, ...parts.envOf?.(process.name) };
     const program = await onProcessors({ command, args }, division?.[side]);
     const logs = logged(process.name, parts);
     const onState = (state: ProcessState): void => {
       logs.onState?.(state);
-      if (division === undefined || mainThread === undefined || state.kind !== "ready") return;
-      moveThread(state.pid, division[mainThread]).catch((error: unknown) =>
-        parts.log.warn("the main thread cannot be moved to other processors", { process: process.name, error }),
+      if (division === undefined || otherThreads === undefined || state.kind !== "ready") return;
+      moveThreadsBut(workerThreads, state.pid, division[otherThreads]).catch((error: unknown) =>
+        parts.log.warn("threads that serve no requests cannot be moved to other processors", { process: process.name, error }),
       );
     };
     const supervised = superviseProcess({ ...process, ...program, env, ...logs, onState });
@@ -162,7 +162,7 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
     });
   }
   for (const gateway of gateways)
-    await start({ side: "hits", mainThread: "others", ...(await buildEnvoy(gateway, options, tls, runFolder)) });
+    await start({ side: "hits", otherThreads: "others", ...(await buildEnvoy(gateway, options, tls, runFolder)) });
   return {
     processes,
     gateways,

@@ -1,7 +1,7 @@
 // Owns which processors processes run on. By default all share all. Apart, hits have some that nothing else runs on, so that
 // loads, however many there are, take no processor from them.
 import { execFile } from "node:child_process";
-import { readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { promisify } from "node:util";
 import { StartupError, UsageError } from "#platform/lifecycle.ts";
 import { type Launcher, launchedBy, type Program } from "./launchers.ts";
@@ -12,7 +12,7 @@ export type Processors = readonly number[];
 export interface Division {
   /** Of what a hit passes: threads of Envoys that serve requests, and model servers. */
   readonly hits: Processors;
-  /** Of what loads and decides: gateways, adapters, and the main threads of Envoys, which take up what gateways tell them. */
+  /** Of what loads and decides: gateways, adapters, and the other threads of Envoys, which take up what gateways tell them. */
   readonly others: Processors;
 }
 
@@ -63,6 +63,18 @@ export async function moveThread(id: number, processors: Processors): Promise<vo
   const taskset = execute("taskset", ["--cpu-list", "--pid", list, `${id}`], { timeout: toolMs });
   await taskset.catch(() => execute("python3", ["-c", moving, `${id}`, list], { timeout: toolMs }));
 }
+
+/** Of a process that runs, all threads that are there but those whose names begin so. Rejects when one cannot be moved. */
+export async function moveThreadsBut(kept: string, pid: number, processors: Processors): Promise<void> {
+  for (const thread of await readdir(`/proc/${pid}/task`)) {
+    const name = await readFile(`/proc/${pid}/task/${thread}/comm`, "utf8").catch(() => undefined);
+    // Absent: it has ended.
+    if (name !== undefined && !name.startsWith(kept)) await moveThread(Number(thread), processors);
+  }
+}
+
+/** As Envoy's threads that serve requests are called. */
+export const workerThreads = "wrk:";
 
 /** util-linux has the one, set-up needs the other. */
 function launchersTo(processors: Processors): readonly Launcher[] {

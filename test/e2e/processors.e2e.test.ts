@@ -1,6 +1,6 @@
 // Hits with processors of their own: where each process of the fleet may run, also once it was started again.
 import assert from "node:assert/strict";
-import { readdir } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { test } from "node:test";
 import { allowedProcessors } from "#cli/up/processors.ts";
 import { openFleet } from "../harness/fleet.ts";
@@ -18,8 +18,9 @@ test("Envoy's workers and the model servers have the processors that they are gi
     const side = name === "envoy" || name.endsWith("-server") ? [first] : others;
     const threads = (await readdir(`/proc/${pid}/task`)).map(Number);
     for (const thread of threads) {
-      // Envoy's takes up what the gateway tells it. It is moved once Envoy is ready.
-      const expected = name === "envoy" && thread === pid ? others : side;
+      // Those that serve no requests are moved once Envoy is ready.
+      const serves = (await readFile(`/proc/${thread}/comm`, "utf8")).startsWith("wrk:");
+      const expected = name === "envoy" && !serves ? others : side;
       await waitUntil(
         `thread ${thread} of ${name} runs on ${expected.join()}`,
         () => allowedProcessors(thread),
