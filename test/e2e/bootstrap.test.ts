@@ -8,6 +8,7 @@ import { create, createRegistry, fromBinary, toBinary } from "@bufbuild/protobuf
 import { buildBootstrap } from "#envoy/bootstrap.ts";
 import { openRunFolder } from "#platform/tempdir.ts";
 import { type Bootstrap, BootstrapSchema } from "#proto/gen/envoy/config/bootstrap/v3/bootstrap_pb.ts";
+import { ScaleTimersOverloadActionConfigSchema } from "#proto/gen/envoy/config/overload/v3/overload_pb.ts";
 import { HttpGrpcAccessLogConfigSchema } from "#proto/gen/envoy/extensions/access_loggers/grpc/v3/als_pb.ts";
 import { InternalListenerSchema } from "#proto/gen/envoy/extensions/bootstrap/internal_listener/v3/internal_listener_pb.ts";
 import { ExtensionWithMatcherSchema } from "#proto/gen/envoy/extensions/common/matching/v3/extension_matcher_pb.ts";
@@ -53,6 +54,7 @@ const registry = createRegistry(
   FixedHeapConfigSchema,
   PreviousPrioritiesConfigSchema,
   RouterSchema,
+  ScaleTimersOverloadActionConfigSchema,
 );
 
 function build(folder: string): Bootstrap {
