@@ -26,10 +26,10 @@ export const defaultLimits: EnvoyLimits = Object.freeze({ maxConnections: 10_000
 const connections = "envoy.resource_monitors.global_downstream_max_connections";
 const heap = "envoy.resource_monitors.fixed_heap";
 /**
- * So long a connection may be idle when six tenths of those that may be are there; with three tenths, as long as ever. So who says
+ * So long a connection may be idle when half of those that may be are there; with a quarter, as long as ever. So who says
  * nothing keeps nobody out (docs/decisions/0081).
  */
-const crowdedIdleMs = 1_000;
+const crowdedIdleMs = 800;
 /** Streams that hold less are never ended: 2^20 bytes. */
 const trackedPowerOfTwo = 20;
 
@@ -54,7 +54,7 @@ export function buildOverload({ maxConnections, maxHeapBytes }: EnvoyLimits): Me
     actions: [
       {
         name: "envoy.overload_actions.reduce_timeouts",
-        triggers: [between(0.3, 0.6, connections)],
+        triggers: [between(0.25, 0.5, connections)],
         typedConfig: packAny(ScaleTimersOverloadActionConfigSchema, {
           timerScaleFactors: [
             {
