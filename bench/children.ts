@@ -1,9 +1,8 @@
 // Owns how processes of a benchmark are forked: each in a session of its own, since Linux shares processor time between
 // sessions first, as it does between containers; and on which processors.
 import { type ChildProcess, fork } from "node:child_process";
-import { readdir } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
-import { allowedProcessors, type Division, moveThread, onProcessors, type Processors } from "#cli/up/processors.ts";
+import { allowedProcessors, type Division, moveThreads, onProcessors, type Processors } from "#cli/up/processors.ts";
 
 /** The Node that such a process runs on. */
 export interface NodeOn {
@@ -33,9 +32,7 @@ export function forkChild(entry: URL, args: readonly string[], { execPath, execA
 /** This process, all its threads, on these processors alone; on those it had when disposed of. */
 export async function moveSelf(processors: Processors): Promise<AsyncDisposable> {
   const before = await allowedProcessors();
-  const move = async (to: Processors): Promise<void> => {
-    for (const thread of await readdir("/proc/self/task")) await moveThread(Number(thread), to);
-  };
+  const move = (to: Processors): Promise<void> => moveThreads(process.pid, to);
   await move(processors);
   return { [Symbol.asyncDispose]: () => move(before) };
 }

@@ -8,7 +8,7 @@ import { createManagement, type Management } from "#cli/up/management.ts";
 import { dyingWithParent } from "#cli/up/parentdeath.ts";
 import { findFreePorts } from "#cli/up/ports.ts";
 import { nodeProgram } from "#cli/up/processes.ts";
-import { type Division, moveThreadsBut, onProcessors, workerThreads } from "#cli/up/processors.ts";
+import { type Division, moveThreads, onProcessors, workerThreads } from "#cli/up/processors.ts";
 import { parseModel } from "#core/model.ts";
 import { buildBootstrap } from "#envoy/bootstrap.ts";
 import { sleep } from "#platform/clock.ts";
@@ -135,7 +135,7 @@ export async function openFakeFleet(
   const envoyAdmin = stack.use(createEnvoyAdmin(envoySocket));
   await waitFor("a fleet that is ready", signal, async () => (await isListening(envoySocket)) && (await management.isReady()));
   // Not before it has started its workers, which run where it does.
-  if (options.division !== undefined) await moveThreadsBut(workerThreads, pidOf(envoy), options.division.others);
+  if (options.division !== undefined) await moveThreads(pidOf(envoy), options.division.others, workerThreads);
   return {
     folder,
     hit: { host, port: httpPort },

@@ -65,8 +65,6 @@ export function createScaler(parts: ScalerParts): Scaler {
   const scaled = new Map<string, Scaled>();
   /** Models with more copies than are wanted, and how those are on their way down. */
   const surplus = new Map<string, ScalingState>();
-  /** Of those in both: a record is parsed for each change of it, and not each second. */
-  const records = new Map<string, Model>();
   /** Are to be looked at, a part of them with each tick. */
   const due = new Set<string>();
   let part = 0;
@@ -99,13 +97,7 @@ export function createScaler(parts: ScalerParts): Scaler {
   }
 
   function consider(name: string, nowMs: number): void {
-    const model = records.get(name) ?? parts.findModel(name);
-    decide(name, model, nowMs);
-    if (model !== undefined && (scaled.has(name) || surplus.has(name))) records.set(name, model);
-    else records.delete(name);
-  }
-
-  function decide(name: string, model: Model | undefined, nowMs: number): void {
+    const model = parts.findModel(name);
     const known = scaled.get(name);
     if (model === undefined || !parts.isHome(name)) {
       surplus.delete(name);
@@ -192,7 +184,6 @@ export function createScaler(parts: ScalerParts): Scaler {
       }
     },
     onModel(name) {
-      records.delete(name);
       const model = parts.findModel(name);
       const minCopies = model?.minCopies ?? 0;
       const wanted = model === undefined || minCopies === 0 ? [] : [model.active];

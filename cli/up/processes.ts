@@ -16,7 +16,7 @@ import { adminFlags, buildEnvoy, type GatewayPlace, maxParkMs, peerFlags, placeG
 import type { Program } from "./launchers.ts";
 import type { UpOptions } from "./options.ts";
 import { findFreePorts } from "./ports.ts";
-import { allowedProcessors, type Division, divideProcessors, moveThreadsBut, onProcessors, workerThreads } from "./processors.ts";
+import { allowedProcessors, type Division, divideProcessors, moveThreads, onProcessors, workerThreads } from "./processors.ts";
 import type { State } from "./state.ts";
 import { openUpTls } from "./tls.ts";
 
@@ -85,7 +85,7 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
     const onState = (state: ProcessState): void => {
       logs.onState?.(state);
       if (division === undefined || otherThreads === undefined || state.kind !== "ready") return;
-      moveThreadsBut(workerThreads, state.pid, division[otherThreads]).catch((error: unknown) =>
+      moveThreads(state.pid, division[otherThreads], workerThreads).catch((error: unknown) =>
         parts.log.warn("threads that serve no requests cannot be moved to other processors", { process: process.name, error }),
       );
     };

@@ -58,18 +58,18 @@ export async function onProcessors(program: Program, processors: Processors | un
 const moving = "import os, sys; os.sched_setaffinity(int(sys.argv[1]), [int(each) for each in sys.argv[2].split(',')])";
 
 /** A thread that runs, by its id: a process's main thread has that of the process. Rejects when it cannot be moved. */
-export async function moveThread(id: number, processors: Processors): Promise<void> {
+async function moveThread(id: number, processors: Processors): Promise<void> {
   const list = processors.join(",");
   const taskset = execute("taskset", ["--cpu-list", "--pid", list, `${id}`], { timeout: toolMs });
   await taskset.catch(() => execute("python3", ["-c", moving, `${id}`, list], { timeout: toolMs }));
 }
 
-/** Of a process that runs, all threads that are there but those whose names begin so. Rejects when one cannot be moved. */
-export async function moveThreadsBut(kept: string, pid: number, processors: Processors): Promise<void> {
+/** Of a process that runs, all threads that are there, or all whose names do not begin as `but`. Rejects when one cannot be moved. */
+export async function moveThreads(pid: number, processors: Processors, but?: string): Promise<void> {
   for (const thread of await readdir(`/proc/${pid}/task`)) {
     const name = await readFile(`/proc/${pid}/task/${thread}/comm`, "utf8").catch(() => undefined);
     // Absent: it has ended.
-    if (name !== undefined && !name.startsWith(kept)) await moveThread(Number(thread), processors);
+    if (name !== undefined && (but === undefined || !name.startsWith(but))) await moveThread(Number(thread), processors);
   }
 }
 

@@ -52,6 +52,9 @@ test("more connections than may be are closed; those that are asked go on, and i
       () => open,
       (count) => count <= maxConnections,
     );
+    const refused = await fleet.envoyStats("downstream_global_cx_overflow$");
+    const surplus = Math.max(...refused.values());
+    assert.ok(surplus > 0 && surplus <= maxConnections + 10, `${surplus} of ${sockets.length} were refused`);
     for (let turn = 0; turn < 20; turn++) assert.equal(await ask(), 200);
     // None of them leaves by itself.
     await waitUntil(

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { readdir, readFile } from "node:fs/promises";
 import { test } from "node:test";
-import { allowedProcessors } from "#cli/up/processors.ts";
+import { allowedProcessors, workerThreads } from "#cli/up/processors.ts";
 import { openFleet } from "../harness/fleet.ts";
 import { waitUntil } from "../harness/wait.ts";
 
@@ -19,7 +19,7 @@ test("Envoy's workers and the model servers have the processors that they are gi
     const threads = (await readdir(`/proc/${pid}/task`)).map(Number);
     for (const thread of threads) {
       // Those that serve no requests are moved once Envoy is ready.
-      const serves = (await readFile(`/proc/${thread}/comm`, "utf8")).startsWith("wrk:");
+      const serves = (await readFile(`/proc/${thread}/comm`, "utf8")).startsWith(workerThreads);
       const expected = name === "envoy" && !serves ? others : side;
       await waitUntil(
         `thread ${thread} of ${name} runs on ${expected.join()}`,
