@@ -82,6 +82,9 @@ function listen(): { readonly log: Log; readonly moves: unknown[] } {
   return { moves, log: { ...silentLog, info: (text, keys) => void (text.startsWith("model") && moves.push(keys?.["to"])) } };
 }
 
+/** Of a matrix that is multiplied with itself: some 28 billion operations, slow on any processor. */
+const slowSide = 2_400;
+
 test("a small graph that turns out to be slow holds up others once, also when it is loaded again", async () => {
   const { log, moves } = listen();
   await using server = await openTestServer(32 * 1024 * 1024, { log });
@@ -100,12 +103,12 @@ test("a small graph that turns out to be slow holds up others once, also when it
     });
     return answer.status;
   };
-  assert.equal(await square(1_200), 200);
+  assert.equal(await square(slowSide), 200);
   await waitFor(() => moves.length === 1);
   assert.deepEqual(moves, ["thread"]);
   for (let round = 0; round < 2; round++) {
     const events: string[] = [];
-    const slow = square(2_000).then((code) => events.push(`slow ${code}`));
+    const slow = square(slowSide).then((code) => events.push(`slow ${code}`));
     for (let i = 0; i < 5; i++) await hit(server);
     events.push("others");
     await slow;
