@@ -64,7 +64,7 @@ export function createWishes({ copies, home, peers, clock }: WishesParts): Wishe
         // Nobody waits for it, and so nobody goes away.
         if (ask.wait && ask.signal.aborted) return refused("cancelled", "the caller went away");
         if (clock.monotonicMs() - startMs >= ask.timeoutMs)
-          return refused("deadline-exceeded", `${ready} of ${ask.copies} copies were ready in time`);
+          return lateBy(`${ready} of ${ask.copies} copies were ready in time`, failure);
         await sleep(loadPollMs);
       }
     } finally {
@@ -101,6 +101,12 @@ export function createWishes({ copies, home, peers, clock }: WishesParts): Wishe
       return await peers.load(member, { model, revision, copies: wanted, wait, timeoutMs }, signal);
     },
   };
+}
+
+/** Where it is known what the others lack, that is the answer, rather than that time went by. */
+function lateBy(reason: string, failure: Failure | undefined): Failure {
+  if (failure === undefined) return refused("deadline-exceeded", reason);
+  return { ...failure, reason: `${reason}; of the others: ${failure.reason}` };
 }
 
 function refused(code: Failure["code"], reason: string): Failure {
