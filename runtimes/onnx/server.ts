@@ -1,10 +1,10 @@
 // Owns the model server as a whole: its repository behind three listeners, opened and closed together.
 // Stop: the listeners take nothing new, requests under way end within the grace, then the models are released and their threads
 // end. A thread that computes on cannot be ended: it is left alone.
-import { bindServer, closeServer } from "#platform/grpc.ts";
 import { StartupError } from "#platform/lifecycle.ts";
 import type { Log } from "#platform/log.ts";
 import { createAdminServer, listenAdmin } from "./admin.ts";
+import { type GrpcListener, listenGrpc } from "./grpc/listener.ts";
 import { createGrpcServer } from "./grpc/server.ts";
 import { Repository } from "./repository.ts";
 import { createRestServer } from "./rest/server.ts";
@@ -53,6 +53,7 @@ export async function openModelServer(options: ModelServerOptions): Promise<Mode
   opening.defer(async () => listeners.disposeAsync());
   const rest = createRestServer({ repository, counters, maxBodyBytes });
   const grpc = createGrpcServer({ repository, counters, maxBodyBytes });
+  let grpcListener: GrpcListener | undefined;
   const admin = createAdminServer({ repository, counters, log });
   // All three stop together, so that the grace is spent once. Closing takes the socket's file away, if it is this server's.
   listeners.defer(async () => {
@@ -65,7 +66,7 @@ export async function openModelServer(options: ModelServerOptions): Promise<Mode
       rest.server.closeIdleConnections();
       admin.server.closeIdleConnections();
     }, 20);
-    await Promise.all([rest.close(), closeServer(grpc, graceMs), admin.close()]);
+    await Promise.all([rest.close(), grpcListener?.close(graceMs), admin.close()]);
     clearInterval(idle);
     clearTimeout(late);
   });
@@ -80,14 +81,18 @@ export async function openModelServer(options: ModelServerOptions): Promise<Mode
   }
   const address = rest.server.address();
   const restPort = typeof address === "object" && address !== null ? address.port : options.restPort;
-  let grpcPort: number;
   try {
-    grpcPort = await bindServer(grpc, `${host.includes(":") ? `[${host}]` : host}:${options.grpcPort}`);
+    grpcListener = await listenGrpc(grpc, host, options.grpcPort);
   } catch (error) {
     throw new StartupError(
       `cannot listen on ${host}:${options.grpcPort}: ${error instanceof Error ? error.message : String(error)}`,
     );
   }
   const opened = opening.move();
-  return { restPort, grpcPort, isComputing: () => pool.isComputing, [Symbol.asyncDispose]: () => opened.disposeAsync() };
+  return {
+    restPort,
+    grpcPort: grpcListener.port,
+    isComputing: () => pool.isComputing,
+    [Symbol.asyncDispose]: () => opened.disposeAsync(),
+  };
 }
