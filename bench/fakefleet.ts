@@ -10,6 +10,7 @@ import { findFreePorts } from "#cli/up/ports.ts";
 import { nodeProgram } from "#cli/up/processes.ts";
 import { type Division, moveThreads, onProcessors, workerThreads } from "#cli/up/processors.ts";
 import { parseModel } from "#core/model.ts";
+import { envoyArguments } from "#envoy/arguments.ts";
 import { buildBootstrap } from "#envoy/bootstrap.ts";
 import { sleep } from "#platform/clock.ts";
 import { StartupError } from "#platform/lifecycle.ts";
@@ -127,7 +128,7 @@ export async function openFakeFleet(
   const address = { host: upstream.host, port: upstream.port };
   await writeFile(bootstrapFile, addPlainRoutes(toBinary(BootstrapSchema, bootstrap), { rest: address, grpc: address }, plain));
   // A benchmark that dies leaves nothing behind.
-  const args = ["--config-path", bootstrapFile, "--log-level", "warning", "--disable-hot-restart", "--concurrency", "1"];
+  const args = envoyArguments(bootstrapFile, 1);
   const program = await onProcessors(await dyingWithParent({ command: options.envoyBinary, args }), options.division?.hits);
   let envoy = await startEnvoy();
   stack.defer(() => envoy.stop());

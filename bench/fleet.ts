@@ -11,6 +11,7 @@ import { dyingWithParent } from "#cli/up/parentdeath.ts";
 import { findFreePorts } from "#cli/up/ports.ts";
 import { startFleet } from "#cli/up/processes.ts";
 import { openState, registerLibrary } from "#cli/up/state.ts";
+import { envoyArguments } from "#envoy/arguments.ts";
 import { sleep } from "#platform/clock.ts";
 import { StartupError } from "#platform/lifecycle.ts";
 import { createLog } from "#platform/log.ts";
@@ -133,7 +134,7 @@ async function startEnvoy(
   edit?.(bootstrap, pod);
   await writeFile(file, toBinary(BootstrapSchema, bootstrap));
   const output = createWriteStream(join(folder, "bench-envoy.log"));
-  const args = ["--config-path", file, "--log-level", "warning", "--disable-hot-restart", "--concurrency", "1"];
+  const args = envoyArguments(file, 1);
   // A benchmark that dies leaves nothing behind.
   const program = await dyingWithParent({ command, args });
   const envoy = stack.use(

@@ -9,6 +9,7 @@ import { Agent, request } from "undici";
 import { writeEnvoyFiles } from "#cli/services/bootstrap.ts";
 import { findFreePorts } from "#cli/up/ports.ts";
 import { nodeProgram } from "#cli/up/processes.ts";
+import { envoyArguments } from "#envoy/arguments.ts";
 import { defaultLimits } from "#envoy/limits.ts";
 import { type ProcessExit, type SupervisedProcess, superviseProcess } from "#platform/process.ts";
 import { openRunFolder } from "#platform/tempdir.ts";
@@ -44,7 +45,7 @@ before(async () => {
     superviseProcess({
       name: "envoy",
       command: await findEnvoy(),
-      args: ["--config-path", bootstrap, "--disable-hot-restart", "--concurrency", "1", "--log-level", "warn"],
+      args: envoyArguments(bootstrap, 1),
       restart: { kind: "never" },
       readyProbe: async () => (await answerOf(http).catch(() => undefined)) !== undefined,
       readyTimeoutMs: patienceMs,

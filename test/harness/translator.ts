@@ -12,6 +12,7 @@ import { join } from "node:path";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { writeFile } from "node:fs/promises";
 import { findFreePorts } from "#cli/up/ports.ts";
+import { envoyArguments } from "#envoy/arguments.ts";
 import { connection, router } from "#envoy/filters.ts";
 import { httpErrors } from "#envoy/localreplies.ts";
 import { packAny } from "#platform/any.ts";
@@ -149,7 +150,7 @@ export async function openTranslator(): Promise<Translator> {
   const envoy = superviseProcess({
     name: "envoy",
     command: await findEnvoy(),
-    args: ["--config-path", file, "--log-level", "warning", "--disable-hot-restart", "--concurrency", "1"],
+    args: envoyArguments(file, 1),
     restart: { kind: "never" },
     onOutput: (line) => void printed.push(line),
     onExit: (e) => void printed.push(`EXIT ${JSON.stringify(e)}`),
