@@ -23,7 +23,7 @@ export const scaleBenchmark: Benchmark = {
     changeToAckP50Ms:
       "a pod says that a copy leaves, until it hears that Envoy has acknowledged the route without it: half are faster",
     changeToAckP99Ms:
-      "the same that 99 of 100 do not exceed; 500 one after another after 200 to warm up (fewer where there are fewer models), half lose their scope, half change their set",
+      "the same that 99 of 100 do not exceed; 500 one after another after 1,000 to warm up (fewer where there are fewer models), half lose their scope, half change their set",
     addToAckP50Ms: "the same where another model becomes ready in the same delta, hence one scope comes and one goes",
     addToAckP99Ms: "the same that 99 of 100 do not exceed; 200 one after another",
     fullSyncMs: "Envoy killed and started again: from its start until all scopes are active in its own statistics; median of 3",
@@ -62,7 +62,7 @@ const restarts = 3;
 const leaves = 500;
 const swaps = 200;
 /** Until the compilers of both processes are done with what changes run. */
-const mostWarmups = 200;
+const mostWarmups = 1_000;
 const seed = 11;
 
 async function runScale(context: BenchmarkContext, signal: AbortSignal): Promise<Figures> {

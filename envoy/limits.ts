@@ -26,17 +26,17 @@ export const defaultLimits: EnvoyLimits = Object.freeze({ maxConnections: 10_000
 const connections = "envoy.resource_monitors.global_downstream_max_connections";
 const heap = "envoy.resource_monitors.fixed_heap";
 /**
- * So long a connection may be idle when half of those that may be are there; with a quarter, as long as ever. So who says
- * nothing keeps nobody out (docs/decisions/0081).
+ * So long a connection may be idle when three tenths of those that may be are there; with half as many, as long as ever. So who
+ * says nothing keeps nobody out (docs/decisions/0081).
  */
-const crowdedIdleMs = 800;
+const crowdedIdleMs = 400;
 /** Streams that hold less are never ended: 2^20 bytes. */
 const trackedPowerOfTwo = 20;
 
 export function buildOverload({ maxConnections, maxHeapBytes }: EnvoyLimits): MessageInitShape<typeof OverloadManagerSchema> {
   return {
-    // Within a quarter of a second a flood brings more connections than are kept free.
-    refreshInterval: duration(100),
+    // In a tenth of a second a flood brings more connections than may be closed at once without keeping others waiting.
+    refreshInterval: duration(50),
     bufferFactoryConfig: { minimumAccountToTrackPowerOfTwo: trackedPowerOfTwo },
     resourceMonitors: [
       {
@@ -54,7 +54,7 @@ export function buildOverload({ maxConnections, maxHeapBytes }: EnvoyLimits): Me
     actions: [
       {
         name: "envoy.overload_actions.reduce_timeouts",
-        triggers: [between(0.25, 0.5, connections)],
+        triggers: [between(0.15, 0.3, connections)],
         typedConfig: packAny(ScaleTimersOverloadActionConfigSchema, {
           timerScaleFactors: [
             {

@@ -1,10 +1,13 @@
 // Owns the gateways of `warmpath up`: each with an Envoy, sockets and ports of its own.
 import { join } from "node:path";
+import { envoyArguments } from "#envoy/arguments.ts";
 import { readAuthFile } from "#envoy/authfile.ts";
+import { defaultLimits } from "#envoy/limits.ts";
 import { openEnvoyAdmin } from "#gateway/envoyadmin.ts";
 import type { ProcessOptions } from "#platform/process.ts";
 import type { IdentityFiles } from "#platform/tls/authority.ts";
 import { writeEnvoyFiles } from "../services/bootstrap.ts";
+import { withRoomForFiles } from "./openfiles.ts";
 import type { UpOptions } from "./options.ts";
 import { dyingWithParent } from "./parentdeath.ts";
 import type { UpTls } from "./tls.ts";
@@ -27,6 +30,8 @@ const maxMessageBytes = 16 * 2 ** 20;
 export const maxParkMs = 600_000;
 /** Threads of each Envoy that serve requests. */
 const defaultWorkers = 2;
+/** Files that an Envoy has open besides the connections of clients: mostly those to pods. */
+const otherFiles = 4_000;
 
 export function placeGateways(options: UpOptions, runFolder: string): readonly GatewayPlace[] {
   const { gateways = 1, httpPort, grpcPort, adminPort, modelmeshPort } = options;
@@ -73,12 +78,11 @@ export async function buildEnvoy(
     },
     `${envoyName}.pb`,
   );
+  const program = await dyingWithParent({ command: options.envoyBinary, args: envoyArguments(bootstrap, workers) });
+  const { maxConnections } = options.limits ?? defaultLimits;
   return {
     name: envoyName,
-    ...(await dyingWithParent({
-      command: options.envoyBinary,
-      args: ["--config-path", bootstrap, "--log-level", "warning", "--disable-hot-restart", "--concurrency", `${workers}`],
-    })),
+    ...(await withRoomForFiles(program, maxConnections + otherFiles)),
     readyProbe: () => isLive(envoyAdmin),
     // Without a gateway it listens all the same, but only when it has waited for each part of its configuration.
     readyTimeoutMs: 120_000,

@@ -2,6 +2,7 @@
 // there already, and small, goes on; afterwards everything is as before.
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { readFile } from "node:fs/promises";
 import { type ClientHttp2Session, connect as connectHttp2 } from "node:http2";
 import { connect, type Socket } from "node:net";
 import { after, before, test } from "node:test";
@@ -70,6 +71,12 @@ test("more connections than may be are closed; those that are asked go on, and i
   } finally {
     for (const socket of sockets) socket.destroy();
   }
+});
+
+test("its table of open files has room for all connections from the start", async () => {
+  const { pid } = fleet.process("envoy");
+  const [, slots] = /^FDSize:\s+(\d+)/m.exec(await readFile(`/proc/${pid}/status`, "utf8")) ?? [];
+  assert.ok(Number(slots) >= 4_000 + maxConnections, `${slots}`);
 });
 
 test("messages that would fill its memory are ended or refused; it lives, and serves again", async () => {
