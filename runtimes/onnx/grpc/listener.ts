@@ -36,10 +36,24 @@ export async function listenGrpc(server: Server, host: string, port: number): Pr
  */
 const turnsToTrailers = 3;
 
+/** Bytes. */
+const mostGathered = 32 * 1024;
+
+/** As Node's HTTP/2 hands it over: a frame, or a part of one. */
+interface Piece {
+  readonly chunk: Buffer;
+}
+
+/** By the fourth byte, the type of a frame (RFC 9113, section 4.1): HEADERS or DATA. Windows and the like are not held up. */
+function isOfAnAnswer({ chunk }: Piece): boolean {
+  return chunk[3] === 0 || chunk[3] === 1;
+}
+
 /** A connection as Node's HTTP/2 uses it; what it writes waits for a few turns. */
 class GatheredSocket extends Duplex {
   readonly #socket: Socket;
-  #gathers = false;
+  /** What ends the wait. */
+  #gathers: NodeJS.Immediate | undefined;
 
   constructor(socket: Socket) {
     super();
@@ -62,9 +76,16 @@ class GatheredSocket extends Duplex {
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {
-    this.#gather();
-    if (this.#socket.write(chunk)) done();
-    else this.#socket.once("drain", done);
+    this._writev([{ chunk }], done);
+  }
+
+  override _writev(chunks: readonly Piece[], done: () => void): void {
+    if (chunks.some(isOfAnAnswer)) this.#gather();
+    for (const { chunk } of chunks) this.#socket.write(chunk);
+    // No system takes so much at once, so waiting for more is of no use.
+    if (this.#gathers !== undefined && this.#socket.writableLength > mostGathered) this.#release();
+    if (this.#socket.writableNeedDrain) this.#socket.once("drain", done);
+    else done();
   }
 
   override _final(done: () => void): void {
@@ -77,14 +98,18 @@ class GatheredSocket extends Duplex {
   }
 
   #gather(): void {
-    if (this.#gathers) return;
-    this.#gathers = true;
+    if (this.#gathers !== undefined) return;
     this.#socket.cork();
     const wait = (turns: number): void => {
-      if (turns > 0) return void setImmediate(wait, turns - 1);
-      this.#gathers = false;
-      this.#socket.uncork();
+      if (turns === 0) this.#release();
+      else this.#gathers = setImmediate(wait, turns - 1);
     };
     wait(turnsToTrailers);
+  }
+
+  #release(): void {
+    clearImmediate(this.#gathers);
+    this.#gathers = undefined;
+    this.#socket.uncork();
   }
 }
