@@ -4,6 +4,7 @@ import { cp, mkdir, symlink, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { openRunFolder } from "#platform/tempdir.ts";
 import { delegate, type ModelServer, openModelServer } from "./modelserver.ts";
+import { descendantsOf, livingOf } from "./proc.ts";
 import { packagesFolder } from "./python.ts";
 
 export interface Triton extends ModelServer {
@@ -91,7 +92,17 @@ export async function openTriton(): Promise<Triton> {
     })),
   );
   const opened = opening.move();
-  return delegate(server, { repository, models: at("models"), [Symbol.asyncDispose]: () => opened.disposeAsync() });
+  return delegate(server, {
+    repository,
+    models: at("models"),
+    // The processes of its models outlive one that was killed.
+    async kill() {
+      const models = descendantsOf(server.pid);
+      await server.kill();
+      for (const { pid } of livingOf(models)) process.kill(pid, "SIGKILL");
+    },
+    [Symbol.asyncDispose]: () => opened.disposeAsync(),
+  });
 }
 
 export async function writeTritonModels(folder: string): Promise<void> {
