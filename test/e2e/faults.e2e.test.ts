@@ -35,6 +35,8 @@ async function killAndAwaitRestart(name: string): Promise<void> {
 }
 
 const concurrency = 8;
+
+/** No request failed, and no answer was wrong. */
 async function assertUnharmed(name: string, report: TrafficReport, traffic: Traffic): Promise<void> {
   if (report.wrong === 0 && traffic.trouble.length === 0) return;
   const told = traffic.trouble.map(({ atMs, model, reason }) => `${atMs.toFixed(0)} ms: ${model}: ${reason}`);
