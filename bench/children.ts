@@ -1,8 +1,9 @@
 // Owns how processes of a benchmark are forked: each in a session of its own, since Linux shares processor time between
-// sessions first, as it does between containers; and on which processors.
+// sessions first, as it does between containers; on which processors, and whether before all else.
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { allowedProcessors, type Division, moveThreads, onProcessors, type Processors } from "#cli/up/processors.ts";
+import { inRealTime, realTimePriorities } from "#cli/up/realtime.ts";
 
 /** The Node that such a process runs on. */
 export interface NodeOn {
@@ -17,6 +18,12 @@ export const nodeAnywhere: NodeOn = { execPath: process.execPath, execArgv: [] }
 export async function nodeOn(processors: Processors | undefined): Promise<NodeOn> {
   const { command, args } = await onProcessors({ command: process.execPath, args: [] }, processors);
   return { execPath: command, execArgv: args };
+}
+
+/** Before all else, what `up --hits-first` raises included, as if on a machine of its own; undefined where that may not be set. */
+export async function nodeInRealTime(): Promise<NodeOn | undefined> {
+  const launched = await inRealTime({ command: process.execPath, args: [] }, realTimePriorities.envoyWorkers + 1);
+  return launched === undefined ? undefined : { execPath: launched.command, execArgv: launched.args };
 }
 
 /** `entry`: the URL of its module. It has a channel, and says nothing but errors. */

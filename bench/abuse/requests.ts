@@ -1,4 +1,5 @@
 // Owns the attacks by requests that are whole: too many, for what is not there or not theirs, by tricks, or too large.
+import { Readable } from "node:stream";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { ModelInferRequestSchema } from "#proto/gen/inference/open_inference_pb.ts";
 import { frameOf, inferencePath, openGrpcClient } from "#test/harness/grpc.ts";
@@ -6,6 +7,7 @@ import { createRestClient, type RestAnswer, type RestClient } from "#test/harnes
 import { type Attack, type AttackContext, flood } from "./attack.ts";
 
 const clients = 8;
+const pieceBytes = 64 * 1_024;
 const inputs = [{ name: "x", shape: [1, 4], datatype: "FP32", data: [5.1, 3.5, 1.4, 0.2] }];
 
 type Headers = readonly (readonly [string, string])[];
@@ -32,6 +34,14 @@ async function ask(
     `${path.slice(0, 80)}: ${answer.status} ${answer.text.slice(0, 120)}`,
   );
   return answer;
+}
+
+/** As a network brings them. To write all at once keeps a processor in the kernel for milliseconds: the attacker's, not the fleet's. */
+function inPieces(bytes: Uint8Array): Readable {
+  const pieces = function* (): Generator<Uint8Array> {
+    for (let at = 0; at < bytes.length; at += pieceBytes) yield bytes.subarray(at, at + pieceBytes);
+  };
+  return Readable.from(pieces());
 }
 
 const refusedOrNotThere = [400, 401, 403, 404, 405, 413, 431];
@@ -174,13 +184,18 @@ export const requestAttacks: readonly Attack[] = [
     what: "bodies of 64 MiB over REST, where a path or the body names the model, and messages of 64 MiB over gRPC",
     async run(context, stack) {
       const large = new Uint8Array(64 << 20).fill(97);
+      const message = frameOf(large);
       const grpc = stack.use(await openGrpcClient(context.fleet.grpcTarget));
       await flood(context, 2, async (at) => {
         await using client = createRestClient(context.fleet.restUrl);
         const path = at % 2 === 0 ? "/v1/chat/completions" : `/v2/models/${context.theirs[0]}/infer`;
-        await ask(context, client, path, [["x-api-key", context.key]], [400, 401, 403, 404, 413], large);
+        const headers: Headers = [
+          ["x-api-key", context.key],
+          ["content-length", `${large.length}`],
+        ];
+        await ask(context, client, path, headers, [400, 401, 403, 404, 413], inPieces(large));
         const answer = await grpc
-          .call(inferencePath("ModelInfer"), frameOf(large), { "x-api-key": context.key })
+          .call(inferencePath("ModelInfer"), inPieces(message), { "x-api-key": context.key })
           .catch(() => undefined);
         if (answer !== undefined) context.note(answer.status !== 0, `gRPC 64 MiB: ${answer.status} ${answer.message}`);
       });

@@ -22,6 +22,7 @@ export function addUp(
     .option("--gateways <N>", "number of gateways, each with its own Envoy and the next three ports (default: 1)")
     .option("--pods <N>", "number of pods (default: 2)")
     .option("--hit-processors <LIST>", "for Envoys and model servers alone, such as 0-2; without, all share all")
+    .option("--hits-first", "Envoys and model servers run before all else, in real time; needs root or CAP_SYS_NICE")
     .option("--etcd", "keep the registry in an etcd that is started too, instead of a file")
     .option("--registry <ADDRESS>", "keep it in this etcd: etcd://HOST:PORT[,HOST:PORT]/PREFIX, etcds:// with TLS")
     .option("--etcd-ca <FILE>", "PEM authorities of its certificate")

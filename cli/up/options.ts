@@ -43,6 +43,7 @@ const schema = z.object({
     .transform(parseProcessors)
     .pipe(z.custom<Processors>(Array.isArray, { error: "must be numbers of processors, such as 0-2,5" }))
     .optional(),
+  hitsFirst: z.boolean().default(false),
   etcd: z.boolean().default(false),
   ...registryFlags,
   registry: registryFlags.registry.optional(),
@@ -81,6 +82,8 @@ export interface UpOptions {
   readonly capacityBytes: number;
   /** Of Envoys and model servers alone; all share all when absent. */
   readonly hitProcessors?: Processors | undefined;
+  /** What a hit passes runs before all else of the machine; as all when absent. */
+  readonly hitsFirst?: boolean;
   readonly stateFolder: string;
   /** The folder of the storage settings; none when undefined. */
   readonly storageConfig?: string | undefined;
@@ -128,6 +131,7 @@ export function parseUpOptions(input: unknown, env: Readonly<Record<string, stri
     registry: readRegistry(given),
     capacityBytes: given.capacity,
     hitProcessors: given.hitProcessors,
+    hitsFirst: given.hitsFirst,
     stateFolder: resolve(given.state),
     storageConfig: given.storageConfig === undefined ? undefined : resolve(given.storageConfig),
     forMs: given.for,

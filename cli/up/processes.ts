@@ -16,8 +16,10 @@ import { adminFlags, buildEnvoy, type GatewayPlace, maxParkMs, peerFlags, placeG
 import type { Program } from "./launchers.ts";
 import type { UpOptions } from "./options.ts";
 import { findFreePorts } from "./ports.ts";
-import { allowedProcessors, type Division, divideProcessors, moveThreads, onProcessors, workerThreads } from "./processors.ts";
+import { allowedProcessors, type Division, divideProcessors, moveThreads, onProcessors } from "./processors.ts";
+import { asServer, raiseWorkers } from "./realtime.ts";
 import type { State } from "./state.ts";
+import { workerThreads } from "./threads.ts";
 import { openUpTls } from "./tls.ts";
 
 export interface Fleet {
@@ -53,11 +55,16 @@ export interface FleetParts {
 }
 
 interface FleetProcess extends ProcessOptions {
-  /** Where it runs when hits have processors of their own. */
-  readonly side: keyof Division;
-  /** Where its threads run then that are no workers of Envoy; as all when absent. */
-  readonly otherThreads?: keyof Division;
+  readonly role: "server" | "adapter" | "gateway" | "envoy";
 }
+
+/** Where each runs when hits have processors of their own. */
+const sides: Readonly<Record<FleetProcess["role"], keyof Division>> = {
+  server: "hits",
+  adapter: "others",
+  gateway: "others",
+  envoy: "hits",
+};
 
 /** Starts all processes; they stop with the stack, Envoy first so that no request meets a half-stopped fleet. */
 export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack): Promise<Fleet> {
@@ -75,18 +82,24 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
   const gateways = placeGateways(options, runFolder);
   const registry = flagsOfTarget(parts.registry ?? { kind: "embedded", file: parts.state.registryFile });
 
-  const { hitProcessors } = options;
+  const { hitProcessors, hitsFirst = false } = options;
   const division = hitProcessors === undefined ? undefined : divideProcessors(hitProcessors, await allowedProcessors());
   const processes = new Map<string, SupervisedProcess>();
-  const start = async ({ side, otherThreads, command, args = [], ...process }: FleetProcess): Promise<void> => {
+  const tellApart = async (envoyPid: number): Promise<void> => {
+    if (division !== undefined) await moveThreads(envoyPid, division.others, workerThreads);
+    if (hitsFirst) await raiseWorkers(envoyPid);
+  };
+  const start = async ({ role, command, args = [], ...process }: FleetProcess): Promise<void> => {
     const env = { ...process.env, ...parts.envOf?.(process.name) };
-    const program = await onProcessors({ command, args }, division?.[side]);
+    const placed = await onProcessors({ command, args }, division?.[sides[role]]);
+    const program = hitsFirst && role === "server" ? await asServer(placed) : placed;
     const logs = logged(process.name, parts);
     const onState = (state: ProcessState): void => {
       logs.onState?.(state);
-      if (division === undefined || otherThreads === undefined || state.kind !== "ready") return;
-      moveThreads(state.pid, division[otherThreads], workerThreads).catch((error: unknown) =>
-        parts.log.warn("threads that serve no requests cannot be moved to other processors", { process: process.name, error }),
+      if (role !== "envoy" || state.kind !== "ready") return;
+      // Its threads are there only now.
+      tellApart(state.pid).catch((error: unknown) =>
+        parts.log.warn("Envoy's threads cannot be told apart", { process: process.name, error }),
       );
     };
     const supervised = superviseProcess({ ...process, ...program, env, ...logs, onState });
@@ -94,7 +107,7 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
   };
   for (const pod of pods) {
     await start({
-      side: "hits",
+      role: "server",
       name: `${pod.podId}-server`,
       ...nodeProgram("runtimes/onnx/main.ts", {
         "rest-port": pod.restPort,
@@ -111,7 +124,7 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
     });
     const announced = await parts.announceLink?.(pod.podId, `${loopback}:${pod.linkPort}`);
     await start({
-      side: "others",
+      role: "adapter",
       name: `${pod.podId}-adapter`,
       ...nodeProgram("adapters/main.ts", {
         "pod-id": pod.podId,
@@ -139,7 +152,7 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
   }
   for (const gateway of gateways) {
     await start({
-      side: "others",
+      role: "gateway",
       name: gateway.gatewayName,
       ...nodeProgram("gateway/main.ts", {
         "gateway-id": gateway.gatewayId,
@@ -161,8 +174,7 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
       readyTimeoutMs,
     });
   }
-  for (const gateway of gateways)
-    await start({ side: "hits", otherThreads: "others", ...(await buildEnvoy(gateway, options, tls, runFolder)) });
+  for (const gateway of gateways) await start({ role: "envoy", ...(await buildEnvoy(gateway, options, tls, runFolder)) });
   return {
     processes,
     gateways,

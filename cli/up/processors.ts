@@ -1,10 +1,11 @@
 // Owns which processors processes run on. By default all share all. Apart, hits have some that nothing else runs on, so that
 // loads, however many there are, take no processor from them.
 import { execFile } from "node:child_process";
-import { readdir, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { promisify } from "node:util";
 import { StartupError, UsageError } from "#platform/lifecycle.ts";
 import { type Launcher, launchedBy, type Program } from "./launchers.ts";
+import { listThreads } from "./threads.ts";
 
 /** Numbers of processors, ascending. */
 export type Processors = readonly number[];
@@ -66,15 +67,10 @@ async function moveThread(id: number, processors: Processors): Promise<void> {
 
 /** Of a process that runs, all threads that are there, or all whose names do not begin as `but`. Rejects when one cannot be moved. */
 export async function moveThreads(pid: number, processors: Processors, but?: string): Promise<void> {
-  for (const thread of await readdir(`/proc/${pid}/task`)) {
-    const name = await readFile(`/proc/${pid}/task/${thread}/comm`, "utf8").catch(() => undefined);
-    // Absent: it has ended.
-    if (name !== undefined && (but === undefined || !name.startsWith(but))) await moveThread(Number(thread), processors);
+  for (const { id, name } of await listThreads(pid)) {
+    if (but === undefined || !name.startsWith(but)) await moveThread(id, processors);
   }
 }
-
-/** As Envoy's threads that serve requests are called. */
-export const workerThreads = "wrk:";
 
 /** util-linux has the one, set-up needs the other. */
 function launchersTo(processors: Processors): readonly Launcher[] {

@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { readdir, readFile } from "node:fs/promises";
 import { test } from "node:test";
-import { allowedProcessors, workerThreads } from "#cli/up/processors.ts";
+import { allowedProcessors } from "#cli/up/processors.ts";
+import { workerThreads } from "#cli/up/threads.ts";
 import { openFleet } from "../harness/fleet.ts";
 import { waitUntil } from "../harness/wait.ts";
 

@@ -45,6 +45,8 @@ export interface FleetOptions {
   readonly limits?: EnvoyLimits;
   /** Of Envoys and model servers alone; all share all when absent. */
   readonly hitProcessors?: readonly number[];
+  /** What a hit passes runs before all else of the machine. */
+  readonly hitsFirst?: boolean;
   /** Each with an Envoy of its own; 1 when absent. */
   readonly gateways?: number;
   /** By how many milliseconds the clock of the process of this name goes wrong. */
@@ -146,6 +148,7 @@ export async function openFleet(options: FleetOptions = {}): Promise<TestFleet> 
         tracing: options.tracing,
         limits: options.limits,
         hitProcessors: options.hitProcessors,
+        hitsFirst: options.hitsFirst === true,
         tls: options.tls && {
           host: loopback,
           brought: undefined,

@@ -1,6 +1,7 @@
 // Owns gRPC calls made of raw HTTP/2, so that frames, messages and headers may be wrong in every way.
 import { once } from "node:events";
 import { connect, constants, type IncomingHttpHeaders, type OutgoingHttpHeaders } from "node:http2";
+import { Readable } from "node:stream";
 
 export interface GrpcAnswer {
   readonly httpStatus: number;
@@ -14,8 +15,8 @@ export interface GrpcAnswer {
 }
 
 export interface GrpcClient extends AsyncDisposable {
-  /** `body` as it goes over the wire; see frameOf. */
-  call(path: string, body: Uint8Array, headers?: OutgoingHttpHeaders): Promise<GrpcAnswer>;
+  /** `body` as it goes over the wire, at once or in pieces; see frameOf. */
+  call(path: string, body: Uint8Array | Readable, headers?: OutgoingHttpHeaders): Promise<GrpcAnswer>;
 }
 
 export const inferencePath = (method: string): string => `/inference.GRPCInferenceService/${method}`;
@@ -59,7 +60,8 @@ export async function openGrpcClient(target: string): Promise<GrpcClient> {
           ? reject(new Error(`${path}: no answer, the stream closed with ${stream.rstCode}`))
           : resolve(),
       );
-      stream.end(body);
+      if (body instanceof Readable) body.pipe(stream);
+      else stream.end(body);
       await promise;
       const status = got["grpc-status"];
       return {

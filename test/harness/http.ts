@@ -1,4 +1,5 @@
 // Owns plain calls over HTTP whose path and headers go out exactly as given.
+import { Readable } from "node:stream";
 import { Client } from "undici";
 import { parseJson } from "#platform/json.ts";
 
@@ -6,7 +7,7 @@ export interface RestAsk {
   readonly method?: "GET" | "POST" | "PUT" | "DELETE" | "HEAD";
   /** In this order, repeats included. */
   readonly headers?: readonly (readonly [string, string])[];
-  /** Anything but text and bytes is sent as JSON. */
+  /** Text, bytes, or bytes in pieces, whose length `headers` must tell; anything else is sent as JSON. */
   readonly body?: unknown;
 }
 
@@ -26,6 +27,10 @@ export interface RestClient extends AsyncDisposable {
 
 const timeoutMs = 120_000;
 
+function isSentAsIs(body: unknown): body is undefined | string | Uint8Array | Readable {
+  return body === undefined || typeof body === "string" || body instanceof Uint8Array || body instanceof Readable;
+}
+
 /** `ca`: of an `https:` one. */
 export function createRestClient(url: string, ca?: Buffer): RestClient {
   const client = new Client(url, {
@@ -37,7 +42,7 @@ export function createRestClient(url: string, ca?: Buffer): RestClient {
   return {
     async ask(path, { method, headers = [], body } = {}) {
       const startMs = performance.now();
-      const sent = body === undefined || typeof body === "string" || body instanceof Uint8Array ? body : JSON.stringify(body);
+      const sent = isSentAsIs(body) ? body : JSON.stringify(body);
       const answer = await client.request({
         method: method ?? (sent === undefined ? "GET" : "POST"),
         path,
