@@ -17,7 +17,7 @@ import type { Program } from "./launchers.ts";
 import type { UpOptions } from "./options.ts";
 import { findFreePorts } from "./ports.ts";
 import { allowedProcessors, type Division, divideProcessors, moveThreads, onProcessors } from "./processors.ts";
-import { asServer, raiseWorkers } from "./realtime.ts";
+import { inRealTime, raiseWorkers, realTimePriorities, requireRealTime } from "./realtime.ts";
 import type { State } from "./state.ts";
 import { workerThreads } from "./threads.ts";
 import { openUpTls } from "./tls.ts";
@@ -83,6 +83,7 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
   const registry = flagsOfTarget(parts.registry ?? { kind: "embedded", file: parts.state.registryFile });
 
   const { hitProcessors, hitsFirst = false } = options;
+  if (hitsFirst) await requireRealTime();
   const division = hitProcessors === undefined ? undefined : divideProcessors(hitProcessors, await allowedProcessors());
   const processes = new Map<string, SupervisedProcess>();
   const tellApart = async (envoyPid: number): Promise<void> => {
@@ -92,7 +93,8 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
   const start = async ({ role, command, args = [], ...process }: FleetProcess): Promise<void> => {
     const env = { ...process.env, ...parts.envOf?.(process.name) };
     const placed = await onProcessors({ command, args }, division?.[sides[role]]);
-    const program = hitsFirst && role === "server" ? await asServer(placed) : placed;
+    const raised = hitsFirst && role === "server" ? await inRealTime(placed, realTimePriorities.servers) : undefined;
+    const program = raised ?? placed;
     const logs = logged(process.name, parts);
     const onState = (state: ProcessState): void => {
       logs.onState?.(state);

@@ -17,14 +17,13 @@ export async function inRealTime(program: Program, priority: number): Promise<Pr
   return await launchedBy(launchersAt(priority), program);
 }
 
-/** Throws StartupError where that may not be set. */
-export async function asServer(program: Program): Promise<Program> {
-  const launched = await inRealTime(program, realTimePriorities.servers);
-  if (launched === undefined)
+/** Throws StartupError where one of these priorities may not be set. */
+export async function requireRealTime(): Promise<void> {
+  const highest = Math.max(...Object.values(realTimePriorities));
+  if ((await inRealTime({ command: "true", args: [] }, highest)) === undefined)
     throw new StartupError(
-      "--hits-first needs chrt or python3, and the right to a real-time priority: root, CAP_SYS_NICE, or 2 or more by `ulimit -r`",
+      `--hits-first needs chrt or python3, and the right to a real-time priority: root, CAP_SYS_NICE, or \`ulimit -r\` of ${highest}`,
     );
-  return launched;
 }
 
 /**

@@ -64,8 +64,8 @@ test("who may set no real-time priority is told what is missing", { timeout: 60_
   const without = mayBe ? ["setpriv", "--bounding-set=-sys_nice", "--inh-caps=-sys_nice", "prlimit", "--rtprio=0"] : ["env"];
   const [tool = "", ...before] = without;
   const script = `
-    import { asServer } from "#cli/up/realtime.ts";
-    await asServer({ command: "true", args: [] }).then(() => console.log("it may"), (error) => console.log(error.name, error.message));`;
+    import { requireRealTime } from "#cli/up/realtime.ts";
+    await requireRealTime().then(() => console.log("it may"), (error) => console.log(error.name, error.message));`;
   const { stdout } = await execute(tool, [...before, process.execPath, "--input-type=module", "--eval", script]);
   assert.match(stdout, /^StartupError --hits-first needs .*CAP_SYS_NICE/);
 });
