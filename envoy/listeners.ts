@@ -75,6 +75,8 @@ function port(name: string, address: PortAddress, options: BootstrapOptions, kin
         value: { address: address.host, portSpecifier: { case: "portValue", value: address.port } },
       },
     },
+    // Between two that come requests of those that are there have their turn: a flood brings hundreds at once.
+    maxConnectionsToAcceptPerSocketEvent: 1,
     perConnectionBufferLimitBytes: options.maxMessageBytes + 64 * 1024,
     ...securedBy(options.tls, [
       {
