@@ -7,6 +7,7 @@ import { promisify } from "node:util";
 import { inRealTime, realTimePriorities } from "#cli/up/realtime.ts";
 import { listThreads, workerThreads } from "#cli/up/threads.ts";
 import { openFleet } from "../harness/fleet.ts";
+import { killAndAwaitNext } from "../harness/restart.ts";
 import { waitUntil } from "../harness/wait.ts";
 
 const execute = promisify(execFile);
@@ -46,14 +47,7 @@ test("Envoy's workers and the model servers run before all else, also once they 
   assert.equal((await fleet.asker.ask("iris-t0001", "rest")).miss, true);
 
   for (const name of ["pod-0-server", "envoy"]) {
-    const { pid } = fleet.process(name);
-    process.kill(pid ?? 0, "SIGKILL");
-    await waitUntil(
-      `${name} is started anew`,
-      () => fleet.process(name).pid,
-      (now) => now !== undefined && now !== pid,
-    );
-    await fleet.whenServing();
+    await killAndAwaitNext(fleet, name);
     await check(name);
   }
   await fleet.asker.ask("iris-t0001", "grpc");

@@ -1,10 +1,10 @@
 // Hits with processors of their own: where each process of the fleet may run, also once it was started again.
 import assert from "node:assert/strict";
-import { readdir, readFile } from "node:fs/promises";
 import { test } from "node:test";
 import { allowedProcessors } from "#cli/up/processors.ts";
-import { workerThreads } from "#cli/up/threads.ts";
+import { listThreads, workerThreads } from "#cli/up/threads.ts";
 import { openFleet } from "../harness/fleet.ts";
+import { killAndAwaitNext } from "../harness/restart.ts";
 import { waitUntil } from "../harness/wait.ts";
 
 const [first = 0, ...others] = await allowedProcessors();
@@ -17,14 +17,13 @@ test("Envoy's workers and the model servers have the processors that they are gi
   const check = async (name: string): Promise<void> => {
     const pid = fleet.process(name).pid ?? 0;
     const side = name === "envoy" || name.endsWith("-server") ? [first] : others;
-    const threads = (await readdir(`/proc/${pid}/task`)).map(Number);
-    for (const thread of threads) {
+    for (const thread of await listThreads(pid)) {
       // Those that serve no requests are moved once Envoy is ready.
-      const serves = (await readFile(`/proc/${thread}/comm`, "utf8")).startsWith(workerThreads);
+      const serves = thread.name.startsWith(workerThreads);
       const expected = name === "envoy" && !serves ? others : side;
       await waitUntil(
-        `thread ${thread} of ${name} runs on ${expected.join()}`,
-        () => allowedProcessors(thread),
+        `thread ${thread.name} of ${name} runs on ${expected.join()}`,
+        () => allowedProcessors(thread.id),
         (processors) => processors.join() === expected.join(),
       );
     }
@@ -33,14 +32,7 @@ test("Envoy's workers and the model servers have the processors that they are gi
   assert.equal((await fleet.asker.ask("iris-t0001", "rest")).miss, true);
 
   for (const name of ["gateway", "envoy"]) {
-    const { pid } = fleet.process(name);
-    process.kill(pid ?? 0, "SIGKILL");
-    await waitUntil(
-      `${name} is started anew`,
-      () => fleet.process(name).pid,
-      (now) => now !== undefined && now !== pid,
-    );
-    await fleet.whenServing();
+    await killAndAwaitNext(fleet, name);
     await check(name);
   }
 });
