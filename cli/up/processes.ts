@@ -17,7 +17,7 @@ import type { Program } from "./launchers.ts";
 import type { UpOptions } from "./options.ts";
 import { findFreePorts } from "./ports.ts";
 import { allowedProcessors, type Division, divideProcessors, moveThreads, onProcessors } from "./processors.ts";
-import { inRealTime, raiseWorkers, realTimePriorities, requireRealTime } from "./realtime.ts";
+import { asServer, raiseWorkers, requireRealTime } from "./realtime.ts";
 import type { State } from "./state.ts";
 import { workerThreads } from "./threads.ts";
 import { openUpTls } from "./tls.ts";
@@ -93,8 +93,7 @@ export async function startFleet(parts: FleetParts, stack: AsyncDisposableStack)
   const start = async ({ role, command, args = [], ...process }: FleetProcess): Promise<void> => {
     const env = { ...process.env, ...parts.envOf?.(process.name) };
     const placed = await onProcessors({ command, args }, division?.[sides[role]]);
-    const raised = hitsFirst && role === "server" ? await inRealTime(placed, realTimePriorities.servers) : undefined;
-    const program = raised ?? placed;
+    const program = hitsFirst && role === "server" ? await asServer(placed) : placed;
     const logs = logged(process.name, parts);
     const onState = (state: ProcessState): void => {
       logs.onState?.(state);

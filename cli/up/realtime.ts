@@ -9,6 +9,7 @@ import { listThreads, workerThreads } from "./threads.ts";
 /** The higher one goes first: to pass requests on takes microseconds, to compute what a model answers may take seconds. */
 export const realTimePriorities = Object.freeze({ servers: 1, envoyWorkers: 2 });
 
+const highest = Math.max(...Object.values(realTimePriorities));
 const execute = promisify(execFile);
 const toolMs = 5_000;
 
@@ -19,11 +20,20 @@ export async function inRealTime(program: Program, priority: number): Promise<Pr
 
 /** Throws StartupError where one of these priorities may not be set. */
 export async function requireRealTime(): Promise<void> {
-  const highest = Math.max(...Object.values(realTimePriorities));
-  if ((await inRealTime({ command: "true", args: [] }, highest)) === undefined)
-    throw new StartupError(
-      `--hits-first needs chrt or python3, and the right to a real-time priority: root, CAP_SYS_NICE, or \`ulimit -r\` of ${highest}`,
-    );
+  if ((await inRealTime({ command: "true", args: [] }, highest)) === undefined) throw notAllowed();
+}
+
+/** The same program as one of the model servers. Throws StartupError where that may not be set. */
+export async function asServer(program: Program): Promise<Program> {
+  const launched = await inRealTime(program, realTimePriorities.servers);
+  if (launched === undefined) throw notAllowed();
+  return launched;
+}
+
+function notAllowed(): StartupError {
+  return new StartupError(
+    `--hits-first needs chrt or python3, and the right to a real-time priority: root, CAP_SYS_NICE, or \`ulimit -r\` of ${highest}`,
+  );
 }
 
 /**
